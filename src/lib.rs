@@ -1,0 +1,13 @@
+//! `lastseen`: a gossip-style failure detector over UDP.
+
+pub mod proto;
+
+#[cfg(feature = "metrics")]
+pub mod metrics;
+#[cfg(feature = "net")]
+pub mod net;
+
+pub use proto::{
+    ClusterStatus, ConnectionPool, Event, Node, PeerConfig, PeerConnection, PeerInfo, PeerRegistry, PeerStatus,
+    Snapshot, Time,
+};

@@ -1,0 +1,126 @@
+//! What the core tells: one event a transition, with its cause.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::peer::PeerStatus;
+use super::timer::Time;
+use super::verdict::Verdict;
+
+/// One thing that happened, as this node saw it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When the core noticed it.
+    pub at: Time,
+    /// The peer it is about; `None` if it is about this node or the cluster.
+    pub peer: Option<Arc<str>>,
+    /// What changed.
+    pub change: Change,
+    /// The peer's verdict after the change; `None` if the event is about no peer.
+    pub verdict: Option<Verdict>,
+    /// The sentence that explains it: one line, no control characters.
+    pub why: String,
+}
+
+/// The kinds of events.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A peer's status changed.
+    Status {
+        /// Before.
+        from: PeerStatus,
+        /// After.
+        to: PeerStatus,
+    },
+    /// A peer's verdict changed and its status did not.
+    Verdict {
+        /// Before.
+        from: Verdict,
+        /// After.
+        to: Verdict,
+    },
+    /// A new instance of a peer was confirmed.
+    Restart,
+    /// A peer said that it leaves.
+    Leave(LeaveReason),
+    /// The quorum was gained or lost.
+    Quorum {
+        /// Whether this node counts one now.
+        available: bool,
+    },
+    /// This node's own health changed.
+    Health {
+        /// Before.
+        from: SelfHealth,
+        /// After.
+        to: SelfHealth,
+    },
+    /// A peer answers from another address now.
+    Address {
+        /// Before.
+        from: SocketAddr,
+        /// After.
+        to: SocketAddr,
+    },
+    /// The loop woke this much later than planned.
+    Stall(Duration),
+    /// A peer echoed a sequence that this instance never sent: this process is a clone or was rolled back. The
+    /// shell must call [`Node::renew`](super::Node::renew) with a fresh instance from the operating system.
+    Rollback,
+}
+
+impl Change {
+    /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `quorum` or `self`, and for
+    /// an address `migrate`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Change::Status { .. } => "status",
+            Change::Verdict { .. } => "verdict",
+            Change::Restart => "restart",
+            Change::Leave(_) => "leave",
+            Change::Quorum { .. } => "quorum",
+            Change::Health { .. } | Change::Stall(_) | Change::Rollback => "self",
+            Change::Address { .. } => "migrate",
+        }
+    }
+}
+
+/// Why a node leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaveReason {
+    /// It means to come back (SIGTERM).
+    Restart,
+    /// It is being removed from the cluster.
+    Removal,
+}
+
+/// How this node judges itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SelfHealth {
+    /// Nothing is wrong.
+    #[default]
+    Ok,
+    /// The loop stalled within the last `down_after` intervals.
+    Stalled,
+    /// The kernel dropped datagrams from the socket within the last `down_after` intervals.
+    Flooded,
+    /// Nothing authentic came from anybody for `suspect_after` intervals (three nodes or more).
+    Isolated,
+}
+
+impl SelfHealth {
+    /// All of them, in the order of the contract.
+    pub const ALL: [SelfHealth; 4] =
+        [SelfHealth::Ok, SelfHealth::Stalled, SelfHealth::Flooded, SelfHealth::Isolated];
+
+    /// The name in JSON, metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SelfHealth::Ok => "ok",
+            SelfHealth::Stalled => "stalled",
+            SelfHealth::Flooded => "flooded",
+            SelfHealth::Isolated => "isolated",
+        }
+    }
+}

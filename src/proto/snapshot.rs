@@ -1,0 +1,96 @@
+//! The whole picture at one moment, as plain data for readers outside of the loop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::event::SelfHealth;
+use super::peer::PeerStatus;
+use super::registry::ClusterStatus;
+use super::seal::Instance;
+use super::stats::Stats;
+use super::timer::Time;
+use super::verdict::Verdict;
+
+/// Everything a node can tell at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub at: Time,
+    /// When the node was started.
+    pub started: Time,
+    /// This node's id.
+    pub server_id: Arc<str>,
+    /// The cluster's name.
+    pub cluster: Arc<str>,
+    /// This run.
+    pub instance: Instance,
+    /// Whether a cluster key is configured.
+    pub secure: bool,
+    /// The first key's id: frames are sent with it.
+    pub key_id: u8,
+    /// Counts of nodes, and the quorum.
+    pub status: ClusterStatus,
+    /// How this node judges itself.
+    pub self_health: SelfHealth,
+    /// All peers, sorted by name.
+    pub peers: Vec<PeerView>,
+    /// Hash of the roster's ids and this node's own; 48 bits, equal on all nodes of one roster.
+    pub roster_hash: u64,
+    /// Hash of the settings that must agree in a cluster; 48 bits.
+    pub config_hash: u64,
+    /// The core's counters.
+    pub stats: Stats,
+}
+
+/// One peer, as seen here.
+#[derive(Clone, Debug)]
+pub struct PeerView {
+    /// Its id; the roster's `HOST:PORT` until that is known.
+    pub server_id: Arc<str>,
+    /// Where pings go; `None` while its name does not resolve.
+    pub address: Option<SocketAddr>,
+    /// What this node believes.
+    pub status: PeerStatus,
+    /// Status plus cause.
+    pub verdict: Verdict,
+    /// All verdicts that apply, in order.
+    pub conditions: Vec<Verdict>,
+    /// The sentence that explains the verdict.
+    pub why: String,
+    /// Since when this status and verdict hold.
+    pub since: Time,
+    /// The newest proof of life; `None`: never heard.
+    pub last_seen: Option<Time>,
+    /// Consecutive heartbeats missed.
+    pub missed_heartbeats: u32,
+    /// Bytes that came from it (authentic ones), UDP payload.
+    pub bytes_received: u64,
+    /// Bytes sent to it, UDP payload.
+    pub bytes_sent: u64,
+    /// Whether it counts for the quorum: Healthy, with a current echo.
+    pub proven: bool,
+    /// The path between it and this node.
+    pub link: LinkView,
+    /// Its present run; `None` while none is confirmed.
+    pub instance: Option<Instance>,
+    /// The id of the key of its newest datagram.
+    pub key_id: Option<u8>,
+    /// New instances seen.
+    pub restarts: u64,
+    /// Downs that were wrong or a cut.
+    pub false_downs: u64,
+    /// Changes of its status, by the new one.
+    pub transitions: [u64; 3],
+}
+
+/// The link to a peer: its entry of the connection pool.
+#[derive(Clone, Debug)]
+pub struct LinkView {
+    /// False while the link is known to be cut.
+    pub is_active: bool,
+    /// Heartbeats in a row without an echo.
+    pub attempt_count: u32,
+    /// Smoothed round-trip time; `None`: not measured yet.
+    pub rtt: Option<Duration>,
+}

@@ -1,0 +1,124 @@
+//! Plain counters of the core. The shell exports them; nothing in here allocates.
+
+use std::time::Duration;
+
+use super::node::SendErrorKind;
+
+/// Why a datagram was rejected, in the order of the checks. A rejected datagram changes nothing but this counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reject {
+    /// Shorter than a header and a tag, or longer than `max_datagram`.
+    #[error("size")]
+    Size,
+    /// Not a wire version that this release speaks, or no lastseen datagram.
+    #[error("version")]
+    Version,
+    /// A source that no node can have: port 0, multicast, broadcast, unspecified.
+    #[error("source")]
+    Source,
+    /// Our own tag and instance.
+    #[error("own")]
+    Own,
+    /// No key of ours has this id.
+    #[error("key_id")]
+    KeyId,
+    /// No member of the roster has this tag.
+    #[error("sender")]
+    Sender,
+    /// The seal does not open: forged, damaged, or meant for another node or instance.
+    #[error("seal")]
+    Seal,
+    /// Authentic, but from an instance that is not, or no longer, the confirmed one.
+    #[error("instance")]
+    Instance,
+    /// A number that was seen already, or is too old to tell.
+    #[error("replay")]
+    Replay,
+    /// The body is no valid message.
+    #[error("decode")]
+    Decode,
+    /// Authentic and well formed, but without meaning here (an id that contradicts the roster, say).
+    #[error("meaning")]
+    Meaning,
+}
+
+impl Reject {
+    /// All reasons, in order.
+    pub const ALL: [Reject; 11] = [
+        Reject::Size,
+        Reject::Version,
+        Reject::Source,
+        Reject::Own,
+        Reject::KeyId,
+        Reject::Sender,
+        Reject::Seal,
+        Reject::Instance,
+        Reject::Replay,
+        Reject::Decode,
+        Reject::Meaning,
+    ];
+
+    /// The label in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Reject::Size => "size",
+            Reject::Version => "version",
+            Reject::Source => "source",
+            Reject::Own => "own",
+            Reject::KeyId => "key_id",
+            Reject::Sender => "sender",
+            Reject::Seal => "seal",
+            Reject::Instance => "instance",
+            Reject::Replay => "replay",
+            Reject::Decode => "decode",
+            Reject::Meaning => "meaning",
+        }
+    }
+}
+
+/// Everything the core counts, since its start. Bytes are UDP payload.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Heartbeats begun by a ping or a hello of ours (first tries).
+    pub heartbeats_sent: u64,
+    /// Heartbeats that timed out.
+    pub heartbeats_missed: u64,
+    /// Tries after the first.
+    pub heartbeat_retries: u64,
+    /// Changes of a peer's status, by the new one (index: `PeerStatus as usize`).
+    pub transitions: [u64; 3],
+    /// New instances of peers.
+    pub restarts: u64,
+    /// Downs whose peer came back as the same instance, without having told a pause.
+    pub false_downs: u64,
+    /// Datagrams that came in.
+    pub datagrams_received: u64,
+    /// Datagrams that went out.
+    pub datagrams_sent: u64,
+    /// Bytes that came in.
+    pub received_bytes: u64,
+    /// Bytes that went out.
+    pub sent_bytes: u64,
+    /// Datagrams rejected, by reason (index: `Reject as usize`).
+    pub rejected: [u64; Reject::ALL.len()],
+    /// Datagrams the kernel dropped from the socket's receive queue.
+    pub socket_drops: u64,
+    /// Times the loop woke later than planned.
+    pub stalls: u64,
+    /// The sum of these delays.
+    pub stalled: Duration,
+    /// Outputs that were dropped because the shell did not drain them (both queues are bounded).
+    pub outputs_dropped: u64,
+    /// Errors of datagrams sent, by kind (index: `SendErrorKind as usize`).
+    pub send_errors: [u64; SendErrorKind::ALL.len()],
+}
+
+impl Stats {
+    pub(crate) fn reject(&mut self, reason: Reject) -> Reject {
+        let count = &mut self.rejected[reason as usize];
+        *count = count.saturating_add(1);
+        reason
+    }
+}
