@@ -8,6 +8,6 @@ pub mod metrics;
 pub mod net;
 
 pub use proto::{
-    ClusterStatus, ConnectionPool, Event, Node, PeerConfig, PeerConnection, PeerInfo, PeerRegistry, PeerStatus,
-    Snapshot, Time,
+    ClusterStatus, ConnectionPool, Event, Node, PeerConfig, PeerConnection, PeerInfo, PeerRegistry,
+    PeerStatus, Snapshot, Time,
 };

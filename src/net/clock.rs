@@ -10,9 +10,15 @@ pub struct Clock;
 
 impl Clock {
     /// The time now, never going backwards.
-    pub fn now(&self) -> Time { todo!() }
+    pub fn now(&self) -> Time {
+        todo!()
+    }
     /// The wall-clock time of `t`, by the offset between the clocks at this moment.
-    pub fn wall(&self, _t: Time) -> SystemTime { todo!() }
+    pub fn wall(&self, _t: Time) -> SystemTime {
+        todo!()
+    }
     /// The wall-clock time now.
-    pub fn wall_now(&self) -> SystemTime { todo!() }
+    pub fn wall_now(&self) -> SystemTime {
+        todo!()
+    }
 }

@@ -26,6 +26,10 @@ impl fmt::Debug for Options {
 ///
 /// # Errors
 /// See [`NetError`]; nothing runs then.
-pub async fn spawn(_config: PeerConfig, _keys: Keyring, _options: Options) -> Result<(Handle, JoinHandle<()>), NetError> {
+pub async fn spawn(
+    _config: PeerConfig,
+    _keys: Keyring,
+    _options: Options,
+) -> Result<(Handle, JoinHandle<()>), NetError> {
     todo!()
 }

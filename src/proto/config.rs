@@ -48,7 +48,12 @@ pub struct PeerConfig {
 
 impl PeerConfig {
     /// The defaults of the contract (1 s, 500 ms, 2, 5, 10 s, 1200 bytes, 10 min), for the given identity.
-    pub fn new(server_id: &str, cluster: &str, listen_address: SocketAddr, static_peers: Vec<StaticPeer>) -> Self {
+    pub fn new(
+        server_id: &str,
+        cluster: &str,
+        listen_address: SocketAddr,
+        static_peers: Vec<StaticPeer>,
+    ) -> Self {
         PeerConfig {
             server_id: server_id.into(),
             cluster: cluster.into(),

@@ -21,10 +21,10 @@ impl RoundTrip {
     pub fn sample(&mut self, rtt: Duration) {
         self.estimate = Some(match self.estimate {
             None => (rtt, rtt / 2),
-            Some((smoothed, variation)) => {
-                ((smoothed.saturating_mul(7).saturating_add(rtt)) / 8,
-                 (variation.saturating_mul(3).saturating_add(smoothed.abs_diff(rtt))) / 4)
-            }
+            Some((smoothed, variation)) => (
+                (smoothed.saturating_mul(7).saturating_add(rtt)) / 8,
+                (variation.saturating_mul(3).saturating_add(smoothed.abs_diff(rtt))) / 4,
+            ),
         });
     }
 
@@ -38,9 +38,9 @@ impl RoundTrip {
     pub fn retry_time(&self, timeout: Duration) -> Duration {
         match self.estimate {
             None => timeout / 3,
-            Some((smoothed, variation)) => smoothed
-                .saturating_add(variation.saturating_mul(4).max(GRANULARITY))
-                .max(timeout / 8),
+            Some((smoothed, variation)) => {
+                smoothed.saturating_add(variation.saturating_mul(4).max(GRANULARITY)).max(timeout / 8)
+            }
         }
     }
 }
@@ -200,7 +200,11 @@ mod tests {
         pool.at_mut(0).remote_address = Some(address(7000));
         assert!(pool.mark_inactive("a") && !pool.mark_inactive("x"));
         let a = pool.get_connection("a").unwrap();
-        assert_eq!((a.is_active, a.remote_address), (false, Some(address(6000))), "the learned address is dropped");
+        assert_eq!(
+            (a.is_active, a.remote_address),
+            (false, Some(address(6000))),
+            "the learned address is dropped"
+        );
     }
 
     #[test]
@@ -228,6 +232,10 @@ mod tests {
         assert_eq!(round_trip.retry_time(timeout), ms(90), "a steady path: smoothed + G");
         let mut fast = RoundTrip::default();
         fast.sample(Duration::from_micros(50));
-        assert_eq!(fast.retry_time(timeout), Duration::from_micros(62_500), "never below an eighth of the timeout");
+        assert_eq!(
+            fast.retry_time(timeout),
+            Duration::from_micros(62_500),
+            "never below an eighth of the timeout"
+        );
     }
 }

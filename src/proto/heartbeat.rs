@@ -163,9 +163,17 @@ impl Heartbeat {
         if self.passive { self.retry.min(self.rhythm.timeout / 2) } else { Duration::ZERO }
     }
 
-    /// Spacing to tell the peer; 1: none.
-    pub(crate) fn spacing(&self) -> u8 {
-        self.spacing
+    /// The spacing to tell the peer: in how many intervals the next ping comes if this one is silent too.
+    pub(crate) fn spacing_to_tell(&self) -> u8 {
+        match (self.missed.saturating_add(1)).cmp(&self.rhythm.down_after) {
+            std::cmp::Ordering::Less => 0,
+            std::cmp::Ordering::Equal => 2,
+            std::cmp::Ordering::Greater => self.longer(),
+        }
+    }
+
+    fn longer(&self) -> u8 {
+        self.spacing.saturating_mul(2).min(self.rhythm.max_spacing)
     }
 
     /// Heartbeats timed out after the newest evidence.
@@ -217,18 +225,24 @@ impl Heartbeat {
         let first = self.tries == 0;
         self.tries += 1;
         let refusing = self.refusals.is_some();
-        let single = self.backs_off() || refusing || (cut && !self.after_miss);
+        // Backing off there are two: the bound ping, by which a deaf peer is heard, and a hello, which a new run
+        // of it can open.
+        let limit = match () {
+            () if refusing || (cut && !self.after_miss) => 1,
+            () if self.backs_off() && self.role == Role::Alone => 1,
+            () if self.backs_off() => 2,
+            () => TRIES,
+        };
         let again = now + self.retry;
-        self.try_at = (!single && self.tries < TRIES && again < self.judge_at).then_some(again);
+        self.try_at = (self.tries < limit && again < self.judge_at).then_some(again);
         let late = now.since(self.phase);
         let turn = self.turn;
         self.turn = self.turn.wrapping_add(1);
-        let alternates = self.after_miss && (!first || self.backs_off());
         Step::Try {
             first,
-            hello: alternates && (!first || turn % 2 == 1),
-            roster: alternates && turn % 2 == 1,
-            other_key: (!first || self.backs_off()).then_some(turn),
+            hello: self.after_miss && !first,
+            roster: self.after_miss && !first && turn % 2 == 1,
+            other_key: (!first || self.role == Role::Alone).then_some(turn),
             since_slot: (!first || self.passive || late > self.rhythm.timeout / 8).then_some(late),
         }
     }
@@ -288,7 +302,7 @@ impl Heartbeat {
             self.missed = self.missed.min(self.rhythm.down_after - 1);
         }
         if self.missed > self.rhythm.down_after {
-            self.spacing = self.spacing.saturating_mul(2).min(self.rhythm.max_spacing);
+            self.spacing = self.longer();
         } else if self.missed == self.rhythm.down_after {
             self.spacing = 2;
         }
@@ -437,7 +451,8 @@ impl Heartbeat {
             self.judge_at += late;
             self.tries = self.tries.min(TRIES - 1);
             let again = now + spread;
-            self.try_at = Some(if self.tries > 0 { again } else { self.try_at.map_or(again, |at| at.max(again)) });
+            self.try_at =
+                Some(if self.tries > 0 { again } else { self.try_at.map_or(again, |at| at.max(again)) });
         } else if self.next_slot <= now {
             let interval = self.rhythm.interval.as_micros().max(1) as u64;
             let slept = now.as_micros().saturating_sub(self.next_slot.as_micros()) / interval * interval;
@@ -469,12 +484,9 @@ impl Heartbeat {
 
     /// Whether a refusal pushed by another observer is worth a ping.
     pub(crate) fn may_probe(&self, now: Time) -> bool {
-        self.refusals.is_none() && !self.probe && now >= self.calm_until && self.missed < self.rhythm.down_after
-    }
-
-    /// Until when refusals do not accelerate.
-    #[cfg(test)]
-    pub(crate) fn calm_until(&self) -> Time {
-        self.calm_until
+        self.refusals.is_none()
+            && !self.probe
+            && now >= self.calm_until
+            && self.missed < self.rhythm.down_after
     }
 }

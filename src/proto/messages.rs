@@ -208,7 +208,8 @@ impl Message {
     /// Appends the encoded message.
     pub fn encode(&self, out: &mut Vec<u8>) {
         // A flavor that appends to a Vec cannot fail, and neither can these types.
-        postcard::serialize_with_flavor::<_, _, ()>(self, Append(out)).expect("encoding into memory cannot fail");
+        postcard::serialize_with_flavor::<_, _, ()>(self, Append(out))
+            .expect("encoding into memory cannot fail");
     }
 
     /// Reads a frame's body.
@@ -316,7 +317,10 @@ mod tests {
         let digest = [1, 2, 3, 4];
         let more = More { spacing: 4, since_slot: Some(500), paused: 4200, refused: vec![Tag([9; 8])] };
         let cases: [(Message, &[u8]); 7] = [
-            (Message::Hello { sequence: 300, server_id: id("ab"), padding: Padding(3) }, b"\x00\xac\x02\x02ab\x03\0\0\0"),
+            (
+                Message::Hello { sequence: 300, server_id: id("ab"), padding: Padding(3) },
+                b"\x00\xac\x02\x02ab\x03\0\0\0",
+            ),
             (Message::Welcome { echo: 301, hold: 7, server_id: id("c") }, b"\x01\xad\x02\x07\x01c"),
             (Message::Ping { echo: 0, hold: 0, digest }, b"\x02\0\0\x01\x02\x03\x04"),
             (Message::Pong { echo: 128, hold: 1, digest }, b"\x03\x80\x01\x01\x01\x02\x03\x04"),
@@ -362,7 +366,19 @@ mod tests {
 
     #[test]
     fn terminal_escape() {
-        for wrong in ["", "a b", "a\tb", "\u{1b}[31mred", "<b>", "a&b", "it's", "say\"", "a\u{202e}b", "a\u{200b}b", "\u{7f}"] {
+        for wrong in [
+            "",
+            "a b",
+            "a\tb",
+            "\u{1b}[31mred",
+            "<b>",
+            "a&b",
+            "it's",
+            "say\"",
+            "a\u{202e}b",
+            "a\u{200b}b",
+            "\u{7f}",
+        ] {
             assert!(ServerId::check(wrong).is_err(), "{wrong:?}");
             let mut body = vec![1, 1, 1, wrong.len() as u8];
             body.extend_from_slice(wrong.as_bytes());
@@ -378,22 +394,28 @@ mod tests {
     fn loose_forms_are_rejected() {
         for wrong in [
             &b""[..],
-            b"\x02\0\0\x01\x02\x03\x04\0",           // a trailing byte
-            b"\x02\x80\0\0\x01\x02\x03\x04",         // an overlong varint
-            b"\x07\0\0",                             // an unknown variant
-            b"\x00\x01\x01a\x01\x01",                // padding that is not zero
-            b"\x06\x01\x02\x02",                     // an unknown reason
+            b"\x02\0\0\x01\x02\x03\x04\0",   // a trailing byte
+            b"\x02\x80\0\0\x01\x02\x03\x04", // an overlong varint
+            b"\x07\0\0",                     // an unknown variant
+            b"\x00\x01\x01a\x01\x01",        // padding that is not zero
+            b"\x06\x01\x02\x02",             // an unknown reason
             b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\xff\xff\xff\xff\x0f", // a claim of 2^32 tags
         ] {
             assert_eq!(Message::decode(wrong), Err(Reject::Decode), "{wrong:?}");
         }
         let refused = vec![Tag([0; 8]); MAX_REFUSED + 1];
-        let many = Message::PongMore { echo: 0, hold: 0, digest: [0; 4], more: More { refused, ..More::default() } };
+        let many =
+            Message::PongMore { echo: 0, hold: 0, digest: [0; 4], more: More { refused, ..More::default() } };
         assert_eq!(Message::decode(&bytes(&many)), Err(Reject::Decode));
     }
 
     fn any_message() -> impl Strategy<Value = Message> {
-        let more = (any::<u8>(), any::<Option<u32>>(), any::<u32>(), prop::collection::vec(any::<[u8; 8]>(), 0..=16))
+        let more = (
+            any::<u8>(),
+            any::<Option<u32>>(),
+            any::<u32>(),
+            prop::collection::vec(any::<[u8; 8]>(), 0..=16),
+        )
             .prop_map(|(spacing, since_slot, paused, refused)| More {
                 spacing,
                 since_slot,

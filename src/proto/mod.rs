@@ -1,4 +1,24 @@
 //! The core: the failure detector as a state machine without clock, socket, thread or runtime.
+//!
+//! Time, randomness and bytes come in as arguments of [`Node`]'s `handle_*` functions, and what it wants done comes
+//! out of its `poll_*` functions. So one code path runs in production, under test, under the fuzzer and in the
+//! benchmarks. The contract:
+//!
+//! 1. Any number of inputs may come before outputs are drained; outputs drain in any order.
+//! 2. [`Node::handle_timeout`] early, late or twice is safe; after it the next deadline is none or strictly later.
+//!    Time going backwards stands still.
+//! 3. Same configuration, seed and inputs: same outputs, byte for byte.
+//! 4. A bad datagram is an error and a counter, and no other change. Every queue and table has a stated bound; the
+//!    steady state allocates nothing per datagram.
+//! 5. `Down` follows only `down_after` consecutive misses, or a leave; any heartbeat resets the count.
+//!
+//! The loop of a shell: when woken, first empty the socket into [`Node::handle_datagram`] (with the kernel's
+//! receive times) and the error queue into [`Node::handle_send_error`], then call [`Node::handle_timeout`], then
+//! drain [`Node::poll_transmit`] and [`Node::poll_event`], then sleep until [`Node::poll_timeout`].
+//!
+//! One datagram's way: `node::receive` checks it in order ([`Reject`] names the checks), the `session` of its peer
+//! opens it and dates it by its echo, the `heartbeat` of its pair asks whether that is life or echo of the present
+//! slot, the [`registry`] holds the status that follows, the [`verdict`] says why.
 
 pub mod config;
 pub mod connection;

@@ -213,7 +213,10 @@ mod tests {
         let mut peer = peer();
         assert_eq!(peer.time_since_heartbeat(Time::from_micros(5)), None);
         peer.heartbeat_received(Time::from_micros(1_000_000));
-        assert_eq!(peer.time_since_heartbeat(Time::from_micros(3_500_000)), Some(Duration::from_millis(2500)));
+        assert_eq!(
+            peer.time_since_heartbeat(Time::from_micros(3_500_000)),
+            Some(Duration::from_millis(2500))
+        );
         assert_eq!(peer.time_since_heartbeat(Time::ZERO), Some(Duration::ZERO), "time does not go back");
     }
 }

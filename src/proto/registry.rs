@@ -92,8 +92,12 @@ impl PeerRegistry {
 
     /// The counts, with this node itself: Healthy and proven.
     pub fn get_cluster_status(&self, now: Time) -> ClusterStatus {
-        let mut status =
-            ClusterStatus { total_peers: self.peers.len() + 1, healthy_peers: 1, proven_peers: 1, ..Default::default() };
+        let mut status = ClusterStatus {
+            total_peers: self.peers.len() + 1,
+            healthy_peers: 1,
+            proven_peers: 1,
+            ..Default::default()
+        };
         for peer in &self.peers {
             match peer.status {
                 PeerStatus::Healthy => status.healthy_peers += 1,
@@ -179,7 +183,10 @@ mod tests {
         assert_eq!(registry.get_peer("a").unwrap().status, PeerStatus::Down);
         assert!(registry.mark_heartbeat_received("a", Time::from_micros(7)));
         let a = registry.get_peer("a").unwrap();
-        assert_eq!((a.status, a.missed_heartbeats, a.last_seen), (PeerStatus::Healthy, 0, Some(Time::from_micros(7))));
+        assert_eq!(
+            (a.status, a.missed_heartbeats, a.last_seen),
+            (PeerStatus::Healthy, 0, Some(Time::from_micros(7)))
+        );
         assert!(!registry.mark_heartbeat_received("x", Time::ZERO));
     }
 

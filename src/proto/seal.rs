@@ -105,7 +105,8 @@ impl SecretKey {
         let mut text = Zeroizing::new(String::with_capacity(KEY_PREFIX.len() + 44));
         text.push_str(KEY_PREFIX);
         for three in self.0.chunks(3) {
-            let bits = three.iter().fold(0u32, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - three.len()));
+            let bits =
+                three.iter().fold(0u32, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - three.len()));
             for i in 0..=three.len() {
                 text.push(char::from(BASE64[(bits >> (18 - 6 * i)) as usize & 63]));
             }
@@ -150,7 +151,10 @@ impl Keyring {
     /// More than four keys, or two with one key id (their positions are named).
     pub fn new(cluster: &str, keys: &[SecretKey], insecure: bool) -> Result<Keyring, ConfigError> {
         if keys.len() > MAX_KEYS {
-            return Err(ConfigError::Invalid(format!("{} keys are given; at most {MAX_KEYS} are kept", keys.len())));
+            return Err(ConfigError::Invalid(format!(
+                "{} keys are given; at most {MAX_KEYS} are kept",
+                keys.len()
+            )));
         }
         let mut roots: Vec<Root> = keys.iter().map(|key| Root::new(cluster, Some(key))).collect();
         if insecure || keys.is_empty() {
@@ -443,9 +447,14 @@ mod tests {
         (frame, header_len)
     }
 
-    fn opens(ring: &Keyring, from: u64, to: u64, number: u64, (mut frame, len): (Vec<u8>, usize)) -> Option<Vec<u8>> {
-        let key =
-            ring.frame_key(0, (ring.tag(0, "a"), Instance(from)), (ring.tag(0, "b"), Instance(to)));
+    fn opens(
+        ring: &Keyring,
+        from: u64,
+        to: u64,
+        number: u64,
+        (mut frame, len): (Vec<u8>, usize),
+    ) -> Option<Vec<u8>> {
+        let key = ring.frame_key(0, (ring.tag(0, "a"), Instance(from)), (ring.tag(0, "b"), Instance(to)));
         key.open_in_place(&mut frame, len, number).ok().map(|body| body.to_vec())
     }
 

@@ -295,7 +295,8 @@ mod tests {
         let read = session.read_echo(sequence + 1, 3_000, start + 10 * MS);
         assert_eq!(read, Echo::Dated { sent: start, to: Some(to()), date: start + 3 * MS, newest: true });
         session.note_echo(sequence + 1, start);
-        let Echo::Dated { date, newest, .. } = session.read_echo(sequence + 1, u64::MAX, start + 10 * MS) else {
+        let Echo::Dated { date, newest, .. } = session.read_echo(sequence + 1, u64::MAX, start + 10 * MS)
+        else {
             panic!("it is remembered")
         };
         assert_eq!((date, newest), (start + 10 * MS, false), "never later than it came");
@@ -312,7 +313,9 @@ mod tests {
         }
         assert_eq!(session.read_echo(other + 1, 0, Time::ZERO), Echo::Forgotten);
         let late = Time::ZERO + Duration::from_secs(4000);
-        let Echo::Dated { date, .. } = session.read_echo(first + 1, 1, late) else { panic!("it is remembered") };
+        let Echo::Dated { date, .. } = session.read_echo(first + 1, 1, late) else {
+            panic!("it is remembered")
+        };
         assert_eq!(date, late);
     }
 

@@ -141,7 +141,9 @@ impl Evidence {
                 let what = if why == LeaveReason::Restart { "for a restart" } else { "for good" };
                 format!("said {} ago that it leaves {what}", Age(age))
             }
-            Verdict::Conflict => "another process speaks under its id: an earlier run of it still sends".to_owned(),
+            Verdict::Conflict => {
+                "another process speaks under its id: an earlier run of it still sends".to_owned()
+            }
             Verdict::KeyMismatch => format!(
                 "never heard under a key of this node's, but {} datagrams came from its address under another key",
                 self.foreign_keys
@@ -237,7 +239,9 @@ mod tests {
         type Change = fn(&mut Evidence);
         let cases: [(Verdict, &str, Change); 9] = [
             (Verdict::Up, "answers, round trip 0.4 ms", |_| ()),
-            (Verdict::Up, "2 heartbeats missed in a row", |e| (e.status, e.missed) = (PeerStatus::Suspected, 2)),
+            (Verdict::Up, "2 heartbeats missed in a row", |e| {
+                (e.status, e.missed) = (PeerStatus::Suspected, 2)
+            }),
             (Verdict::Paused, "told 2.0 s ago that it slept 4.2 s", |e| {
                 e.paused = Some((Duration::from_millis(4200), SECOND * 2));
             }),
@@ -271,7 +275,10 @@ mod tests {
         (evidence.status, evidence.left) = (PeerStatus::Down, Some((LeaveReason::Restart, SECOND * 60)));
         assert_eq!(evidence.verdict(), Verdict::Left);
         evidence.left = Some((LeaveReason::Restart, SECOND * 720));
-        assert_eq!((evidence.verdict(), evidence.sentence()), (Verdict::Down, "left 12 min ago, has not come back".into()));
+        assert_eq!(
+            (evidence.verdict(), evidence.sentence()),
+            (Verdict::Down, "left 12 min ago, has not come back".into())
+        );
         evidence.left = Some((LeaveReason::Removal, SECOND * 720));
         assert_eq!(evidence.verdict(), Verdict::Left, "removal has no grace");
     }

@@ -35,8 +35,10 @@ impl Leaving {
 impl Node {
     /// Everything that is due, the stall first.
     pub(super) fn run_timers(&mut self) {
-        if self.is_late() && self.leaving.is_none() {
-            self.wake_up();
+        if let Some(planned) = self.late_to.take()
+            && self.leaving.is_none()
+        {
+            self.wake_up(planned);
         }
         while let Some((at, slot)) = self.timers.first().filter(|(at, _)| *at <= self.now) {
             if slot == self.sessions.len() {
@@ -46,26 +48,21 @@ impl Node {
                 self.refresh(slot);
             }
             if self.timers.first() == Some((at, slot)) {
-                // Whatever happened, time moves on.
-                self.timers.set(slot, Some(self.now + Duration::from_millis(1)));
+                // Whatever happened, time moves on; at its very end nothing is due any more.
+                let later = self.now + Duration::from_millis(1);
+                self.timers.set(slot, (later > self.now).then_some(later));
             }
         }
     }
 
-    /// Whether the loop came later to its first deadline than a working one does.
-    pub(super) fn is_late(&self) -> bool {
-        let limit = Duration::from_millis(100).min(self.config.heartbeat_timeout / 4);
-        self.timers.first().is_some_and(|(at, _)| self.now.since(at) > limit)
-    }
-
     /// Nobody is blamed for a time in which this node did not listen.
-    fn wake_up(&mut self) {
-        let Some((planned, _)) = self.timers.first() else { return };
+    fn wake_up(&mut self, planned: Time) {
         let late = self.now.since(planned);
         self.stall = Some((self.now, late));
         self.stats.stalls += 1;
         self.stats.stalled += late;
-        let why = format!("the loop woke {late:.1?} later than planned: stopped, starved of CPU, or suspended");
+        let why =
+            format!("the loop woke {late:.1?} later than planned: stopped, starved of CPU, or suspended");
         self.push_event(None, Change::Stall(late), why);
         for peer in 0..self.sessions.len() {
             let spread = SPREAD.mul_f64(self.share());
@@ -78,7 +75,9 @@ impl Node {
     /// The pause to tell the peers: one of an interval or more, for two intervals.
     pub(super) fn pause_to_tell(&self) -> Option<Duration> {
         let interval = self.config.heartbeat_interval;
-        self.stall.filter(|(end, length)| *length >= interval && self.now.since(*end) < interval * 2).map(|(_, l)| l)
+        self.stall
+            .filter(|(end, length)| *length >= interval && self.now.since(*end) < interval * 2)
+            .map(|(_, l)| l)
     }
 
     /// Sets the peer's next deadline; never earlier than now, so that lateness is the loop's alone.
@@ -162,7 +161,8 @@ impl Node {
 
     /// Nothing authentic from anybody for `suspect_after` intervals, in a cluster of three or more.
     pub(super) fn is_isolated(&self) -> bool {
-        let limit = self.config.heartbeat_interval * self.config.suspect_after + self.config.heartbeat_timeout;
+        let limit =
+            self.config.heartbeat_interval * self.config.suspect_after + self.config.heartbeat_timeout;
         self.sessions.len() >= 2 && self.now.since(self.heard) > limit
     }
 

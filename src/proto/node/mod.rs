@@ -123,6 +123,8 @@ pub struct Node {
     now: Time,
     /// When anything authentic came from anybody.
     heard: Time,
+    /// The deadline that this turn of the loop came too late to.
+    late_to: Option<Time>,
     /// The last stall's end and length; the last time the kernel dropped datagrams.
     stall: Option<(Time, Duration)>,
     drops: Option<Time>,
@@ -176,6 +178,7 @@ impl Node {
             started: now,
             now,
             heard: now,
+            late_to: None,
             stall: None,
             drops: None,
             last_recovery: None,
@@ -354,9 +357,14 @@ impl Node {
         }
     }
 
-    /// Time going backwards stands still.
+    /// Time going backwards stands still. Notes a deadline that the loop came too late to, before any input can
+    /// move it.
     fn advance(&mut self, now: Time) {
         self.now = self.now.max(now);
+        let limit = Duration::from_millis(100).min(self.config.heartbeat_timeout / 4);
+        if self.late_to.is_none() {
+            self.late_to = self.timers.first().map(|(at, _)| at).filter(|at| self.now.since(*at) > limit);
+        }
     }
 
     /// A random share, 0 to 1.

@@ -42,11 +42,10 @@ impl Node {
         if bytes.len() > self.config.max_datagram {
             return Err(Reject::Size);
         }
-        let (header, header_len) = Header::parse(bytes).map_err(|reason| {
-            if reason == Reject::Version {
+        let (header, header_len) = Header::parse(bytes).inspect_err(|reason| {
+            if *reason == Reject::Version {
                 self.note_foreign(from, |account| &mut account.foreign_versions);
             }
-            reason
         })?;
         if !is_possible_source(from) {
             return Err(Reject::Source);
@@ -65,7 +64,8 @@ impl Node {
         // An unknown tag goes on only from a roster address without id.
         let nameless = |peer: &usize| self.sessions[*peer].tags.is_empty();
         let known = self.by_tag.get(&(key, header.sender)).copied();
-        let peer = known.or_else(|| self.by_address.get(&from).copied().filter(nameless)).ok_or(Reject::Sender)?;
+        let peer =
+            known.or_else(|| self.by_address.get(&from).copied().filter(nameless)).ok_or(Reject::Sender)?;
         match header.kind {
             FrameKind::Hello => self.receive_hello(peer, frame),
             FrameKind::Bound => self.receive_bound(peer, frame),
@@ -114,7 +114,14 @@ impl Node {
         let hello = Some((sender, instance, sequence));
         self.answer_or_defer(
             peer,
-            Question { from: frame.from, local: frame.local, key: frame.key, len, received: frame.received, hello },
+            Question {
+                from: frame.from,
+                local: frame.local,
+                key: frame.key,
+                len,
+                received: frame.received,
+                hello,
+            },
         );
         Ok(())
     }
@@ -219,7 +226,8 @@ impl Node {
             self.rolled_back(peer);
             return Err(Reject::Meaning);
         }
-        let confirmed = self.sessions[peer].confirmed.as_mut().expect("only frames of a confirmed run come here");
+        let confirmed =
+            self.sessions[peer].confirmed.as_mut().expect("only frames of a confirmed run come here");
         let newest = confirmed.note(frame.header.number, frame.key, frame.received);
         self.registry.at_mut(peer).add_bytes_received(len as u64);
         self.heard = self.now;
@@ -303,7 +311,8 @@ impl Node {
         for tag in &more.refused {
             let Some(&other) = self.by_tag.get(&(key, *tag)) else { continue };
             if other != peer && self.beats[other].may_probe(self.now) {
-                let wait = Duration::from_millis(100).min(self.config.heartbeat_interval / 10).mul_f64(self.share());
+                let wait =
+                    Duration::from_millis(100).min(self.config.heartbeat_interval / 10).mul_f64(self.share());
                 self.beats[other].probe_at(self.now + wait);
                 self.arm(other);
             }
@@ -335,7 +344,7 @@ impl Node {
 
     /// One answer a datagram, to its source; after a stall one a peer, spread over 50 ms.
     fn answer_or_defer(&mut self, peer: usize, question: Question) {
-        if self.is_late() {
+        if self.late_to.is_some() {
             self.accounts[peer].answer = Some(question);
         } else {
             self.answer(peer, &question);

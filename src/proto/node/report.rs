@@ -129,7 +129,9 @@ impl Node {
                 SelfHealth::Ok => "nothing is wrong with this node any more",
                 SelfHealth::Stalled => "this node's loop stalled",
                 SelfHealth::Flooded => "the kernel dropped datagrams from this node's receive queue",
-                SelfHealth::Isolated => "nothing authentic came from anybody: it may be this node's own network",
+                SelfHealth::Isolated => {
+                    "nothing authentic came from anybody: it may be this node's own network"
+                }
             };
             self.push_event(None, Change::Health { from, to: health }, why.to_owned());
         }
@@ -209,7 +211,10 @@ impl Node {
             rtt: connection.round_trip.smoothed(),
             left: account.left.map(|(why, at)| (why, now.since(at))),
             leave_grace: self.config.leave_grace,
-            refused: account.refused.filter(|at| info.last_seen.is_none_or(|s| *at > s)).map(|at| now.since(at)),
+            refused: account
+                .refused
+                .filter(|at| info.last_seen.is_none_or(|s| *at > s))
+                .map(|at| now.since(at)),
             refused_for: self.config.max_backoff * 2 + interval,
             conflict: account.conflict_until.is_some_and(|until| now < until),
             foreign_keys: account.foreign_keys,

@@ -39,7 +39,13 @@ impl Outbox {
     }
 
     /// Seals header and message; answers the datagram's length, or `None` if there is no room for it.
-    fn push(&mut self, transmit: Transmit, header: &Header, message: &Message, key: &FrameKey) -> Option<usize> {
+    fn push(
+        &mut self,
+        transmit: Transmit,
+        header: &Header,
+        message: &Message,
+        key: &FrameKey,
+    ) -> Option<usize> {
         if self.queue.len() >= self.limit {
             return None;
         }
@@ -85,13 +91,21 @@ impl Node {
                 let confirmed = self.pool.at(peer).remote_address == Some(question.from);
                 let more = if confirmed { self.tell(peer, None) } else { More::default() };
                 let limit = if confirmed { usize::MAX } else { question.len };
-                self.send_bound(peer, transmit, question.key, What::Other, limit, |echo, hold| pong(echo, hold, more));
+                self.send_bound(peer, transmit, question.key, What::Other, limit, |echo, hold| {
+                    pong(echo, hold, more)
+                });
             }
         }
     }
 
     /// A ping to `to`: the idle form unless there is something to tell.
-    pub(super) fn send_ping(&mut self, peer: usize, to: SocketAddr, key: usize, since_slot: Option<Duration>) {
+    pub(super) fn send_ping(
+        &mut self,
+        peer: usize,
+        to: SocketAddr,
+        key: usize,
+        since_slot: Option<Duration>,
+    ) {
         let more = self.tell(peer, since_slot);
         let transmit = Transmit { to, from: None };
         self.send_bound(peer, transmit, key, What::Ping, usize::MAX, |echo, hold| {
@@ -108,7 +122,8 @@ impl Node {
     pub(super) fn push_refused(&mut self, refused: usize) {
         for peer in 0..self.sessions.len() {
             let tags = &self.sessions[refused].tags;
-            let (Some(to), Some(confirmed)) = (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed)
+            let (Some(to), Some(confirmed)) =
+                (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed)
             else {
                 continue;
             };
@@ -118,13 +133,16 @@ impl Node {
             let key = confirmed.key;
             let more = More { refused: vec![tags[key]], ..More::default() };
             let transmit = Transmit { to, from: None };
-            self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| pong(echo, hold, more));
+            self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| {
+                pong(echo, hold, more)
+            });
         }
     }
 
     /// A Leave to `peer`, if it has a confirmed run.
     pub(super) fn send_leave(&mut self, peer: usize, reason: crate::proto::LeaveReason) {
-        let (Some(to), Some(confirmed)) = (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed) else {
+        let (Some(to), Some(confirmed)) = (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed)
+        else {
             return;
         };
         let (key, transmit) = (confirmed.key, Transmit { to, from: None });
@@ -152,7 +170,12 @@ impl Node {
         self.note_sent(peer, sent);
     }
 
-    fn send_welcome(&mut self, peer: usize, question: &Question, (tag, instance, sequence): (Tag, Instance, u64)) {
+    fn send_welcome(
+        &mut self,
+        peer: usize,
+        question: &Question,
+        (tag, instance, sequence): (Tag, Instance, u64),
+    ) {
         let key = question.key;
         let me = (self.own_tags[key], self.instance);
         let number = self.sessions[peer].next_sequence(self.now, question.from, What::Other);
@@ -192,8 +215,13 @@ impl Node {
         let number = session.next_sequence(self.now, transmit.to, what);
         let (echo, hold) = session.echo(self.now);
         let me = (self.own_tags[key], self.instance);
-        let header =
-            Header { kind: FrameKind::Bound, key_id: self.ring.id(key), sender: me.0, instance: me.1, number };
+        let header = Header {
+            kind: FrameKind::Bound,
+            key_id: self.ring.id(key),
+            sender: me.0,
+            instance: me.1,
+            number,
+        };
         let tag = session.tags[key];
         let confirmed = session.confirmed.as_mut().expect("it was checked above");
         let (seal, _) = confirmed.keys(&self.ring, key, me, tag);
@@ -218,12 +246,11 @@ impl Node {
 
     /// What there is to tell `peer` beside the idle form.
     fn tell(&mut self, peer: usize, since_slot: Option<Duration>) -> More {
-        let spacing = self.beats[peer].spacing();
-        let paused = self.pause_to_tell().map_or(0, |length| {
-            u32::try_from(length.as_millis()).unwrap_or(u32::MAX)
-        });
+        let spacing = self.beats[peer].spacing_to_tell();
+        let paused =
+            self.pause_to_tell().map_or(0, |length| u32::try_from(length.as_millis()).unwrap_or(u32::MAX));
         let since_slot = since_slot.map(|d| u32::try_from(micros(d)).unwrap_or(u32::MAX));
-        More { spacing: if spacing > 1 { spacing } else { 0 }, since_slot, paused, refused: Vec::new() }
+        More { spacing, since_slot, paused, refused: Vec::new() }
     }
 }
 

@@ -17,7 +17,10 @@ fn whole(nodes: usize, seed: u64) -> Cluster {
 fn starting_nodes_find_each_other_within_two_intervals() {
     for seed in 0..20 {
         let mut cluster = Cluster::new(5, seed);
-        assert!(!cluster.node(0).snapshot(cluster.now).status.is_quorum_available(), "presumed is not proven");
+        assert!(
+            !cluster.node(0).snapshot(cluster.now).status.is_quorum_available(),
+            "presumed is not proven"
+        );
         cluster.run_until(2 * SECOND, Cluster::is_whole);
         assert_eq!(cluster.take_changes(), [], "nobody was ever anything but Healthy");
         assert!(cluster.node(0).snapshot(cluster.now).status.is_quorum_available());
@@ -31,7 +34,10 @@ fn one_exchange_a_pair() {
         cluster.sent.fill(0);
         cluster.run(100 * SECOND);
         let mean = cluster.sent.iter().sum::<usize>() as f64 / nodes as f64 / 100.0;
-        assert!((mean - (nodes - 1) as f64).abs() < 0.05, "{mean} datagrams a node an interval of {nodes} nodes");
+        assert!(
+            (mean - (nodes - 1) as f64).abs() < 0.05,
+            "{mean} datagrams a node an interval of {nodes} nodes"
+        );
         let retries: u64 = cluster.nodes.iter().flatten().map(|n| n.stats().heartbeat_retries).sum();
         assert!(retries <= nodes as u64 * 4, "a clean network pays nothing for retries: {retries}");
         assert_eq!(cluster.take_changes(), []);
@@ -186,12 +192,13 @@ fn one_way_backoff() {
 #[test]
 fn crash_refused() {
     let mut slowest = Duration::ZERO;
-    for seed in 0..20 {
-        let mut cluster = whole(16, seed);
+    const N: usize = 64;
+    for seed in 0..3 {
+        let mut cluster = whole(N, seed);
         cluster.run(SECOND.mul_f64(seed as f64 / 20.0));
         cluster.crash(3);
         cluster.rule = Box::new(|p, _| if p.to == 3 { Fate::Refused } else { Fate::After(PATH) });
-        let took = cluster.run_until(3 * SECOND, |c| (0..16).all(|at| at == 3 || c.status(3, at) == Down));
+        let took = cluster.run_until(3 * SECOND, |c| (0..N).all(|at| at == 3 || c.status(3, at) == Down));
         assert!(took >= SECOND, "{took:?}: the last refusal comes one interval after the first");
         slowest = slowest.max(took);
         assert_eq!(cluster.view(3, 0).verdict, Verdict::Refused);
@@ -199,10 +206,10 @@ fn crash_refused() {
         assert!(changes.iter().all(|c| c.1 == name(3)), "nobody else changes: {changes:?}");
         cluster.rule = cut(PATH, |_, _| false);
         cluster.start(3);
-        let took = cluster.run_until(3 * SECOND, |c| (0..16).all(|at| at == 3 || c.status(3, at) == Healthy));
+        let took = cluster.run_until(3 * SECOND, |c| (0..N).all(|at| at == 3 || c.status(3, at) == Healthy));
         assert!(took <= 2 * SECOND, "restart seen after {took:?}");
         cluster.run(SECOND);
-        assert!((0..16).filter(|at| *at != 3).all(|at| cluster.view(3, at).restarts == 1));
+        assert!((0..N).filter(|at| *at != 3).all(|at| cluster.view(3, at).restarts == 1));
         assert_eq!(cluster.node(0).stats().false_downs, 0, "another run came back");
     }
     assert!(slowest <= 1400 * MS, "{slowest:?}");
@@ -210,7 +217,7 @@ fn crash_refused() {
 
 #[test]
 fn firewall_reject() {
-    for (length, down) in [(900 * MS, false), (2 * SECOND, true)] {
+    for (length, down) in [(900 * MS, false), (2500 * MS, true)] {
         for seed in 0..20 {
             let mut cluster = whole(2, seed);
             cluster.run(SECOND.mul_f64(seed as f64 / 20.0));
@@ -234,7 +241,12 @@ fn forged_icmp() {
         cluster.run(MS);
         let now = cluster.now;
         for quoted in forged {
-            cluster.nodes[0].as_mut().unwrap().handle_send_error(address(1), SendErrorKind::Refused, quoted, now);
+            cluster.nodes[0].as_mut().unwrap().handle_send_error(
+                address(1),
+                SendErrorKind::Refused,
+                quoted,
+                now,
+            );
         }
     }
     assert_ne!(cluster.status(1, 0), Down, "1.5 s of loss are no Down");
@@ -247,11 +259,12 @@ fn leave_reordered() {
     let mut cluster = whole(2, 13);
     // A pong sent before the Leave arrives after it.
     cluster.rule = Box::new(|p, _| Fate::After(if p.from == 1 { 300 * MS } else { PATH }));
-    cluster.run_until(2 * SECOND, |c| c.air.values().any(|a| matches!(a, Arrival::Datagram(p) if p.from == 1)));
+    cluster
+        .run_until(2 * SECOND, |c| c.air.values().any(|a| matches!(a, Arrival::Datagram(p) if p.from == 1)));
     cluster.rule = cut(PATH, |_, _| false);
     let now = cluster.now;
     cluster.nodes[1].as_mut().unwrap().leave(LeaveReason::Restart, now);
-    cluster.run(50 * MS);
+    cluster.run(100 * MS);
     assert!(cluster.node(1).has_left());
     cluster.crash(1);
     cluster.run(10 * SECOND);
@@ -272,6 +285,7 @@ fn restart_is_told_even_when_nobody_missed_a_heartbeat() {
     cluster.crash(2);
     cluster.start(2);
     cluster.run_until(2 * SECOND, Cluster::is_whole);
+    cluster.run(SECOND);
     let restarts = cluster.events.iter().filter(|(_, e)| e.change == Change::Restart).count();
     assert_eq!(restarts, 2, "one at each observer");
     assert_eq!(cluster.take_changes(), []);
@@ -362,7 +376,10 @@ fn back_off_doubles_and_one_recovery_pings_all() {
     cluster.sent.fill(0);
     cluster.run(100 * SECOND);
     let to_dead = cluster.sent[0] as f64 - 200.0;
-    assert!((24.0..50.0).contains(&to_dead), "three Down peers at a spacing of 10: {to_dead} datagrams in 100 s");
+    assert!(
+        (48.0..80.0).contains(&to_dead),
+        "three Down peers, two tries each, at a spacing of 10: {to_dead} datagrams in 100 s"
+    );
     // They come back behind a cut, which then ends: whoever is heard first brings the others back.
     cluster.rule = cut(PATH, |from, to| (from < 3) != (to < 3));
     for node in [3, 4, 5] {
@@ -409,7 +426,11 @@ fn a_moved_peer_is_followed() {
     let to = address(9);
     let now = cluster.now;
     cluster.nodes[0].as_mut().unwrap().set_address(0, to, now);
-    assert_eq!(cluster.view(1, 0).address, Some(to), "a name that resolves to another address moves the link");
+    assert_eq!(
+        cluster.view(1, 0).address,
+        Some(to),
+        "a name that resolves to another address moves the link"
+    );
     // Nobody is there, but the peer still answers from its old address.
     cluster.run(10 * SECOND);
     assert_eq!(cluster.view(1, 0).address, Some(address(1)));

@@ -185,14 +185,16 @@ impl Cluster {
         for node in 0..self.nodes.len() {
             if self.asleep.get(&node).is_some_and(|wakes| *wakes <= self.now) {
                 self.asleep.remove(&node);
-                let (mine, rest) = std::mem::take(&mut self.queued).into_iter().partition(|(n, ..)| *n == node);
+                let (mine, rest) =
+                    std::mem::take(&mut self.queued).into_iter().partition(|(n, ..)| *n == node);
                 self.queued = rest;
                 for (_, at, arrival) in mine as Vec<_> {
                     self.arrive(node, at, arrival);
                 }
             }
             if !self.asleep.contains_key(&node)
-                && let Some(node) = self.nodes[node].as_mut().filter(|n| n.poll_timeout().is_some_and(|t| t <= self.now))
+                && let Some(node) =
+                    self.nodes[node].as_mut().filter(|n| n.poll_timeout().is_some_and(|t| t <= self.now))
             {
                 node.handle_timeout(self.now);
                 assert!(node.poll_timeout().is_none_or(|next| next > self.now), "the next deadline is later");

@@ -53,7 +53,8 @@ fn resurrect() {
     cluster.run(10 * SECOND);
     let (instance, before) = (cluster.view(1, 0).instance, cluster.view(1, 0).last_seen);
     cluster.take_changes();
-    for packet in tape.borrow().clone().iter().filter(|p| p.from == 1) {
+    let frames = tape.borrow().clone();
+    for packet in frames.iter().filter(|p| p.from == 1) {
         let answer = cluster.inject(0, address(1), &packet.bytes);
         assert!(answer.is_err() || packet.bytes[0] == 0x6C, "{answer:?}");
     }
@@ -68,7 +69,8 @@ fn a_restarted_node_believes_no_recording() {
     cluster.crash(0);
     cluster.start(0);
     cluster.run(100 * MS);
-    for packet in tape.borrow().clone().iter().filter(|p| p.to == 0) {
+    let frames = tape.borrow().clone();
+    for packet in frames.iter().filter(|p| p.to == 0) {
         let _ = cluster.inject(0, address(1), &packet.bytes);
     }
     assert_eq!((cluster.view(1, 0).last_seen, cluster.view(1, 0).instance), (None, None));
@@ -77,7 +79,12 @@ fn a_restarted_node_believes_no_recording() {
 #[test]
 fn hello_flood_during_restart() {
     let (mut cluster, tape) = recorded(2, 4);
-    let hellos: Vec<_> = tape.borrow().iter().filter(|p| p.from == 1 && p.bytes[0] == 0x6C).cloned().collect();
+    cluster.crash(1);
+    cluster.start(1);
+    tape.borrow_mut().clear();
+    cluster.run(3 * SECOND);
+    let hellos: Vec<_> =
+        tape.borrow().iter().filter(|p| p.from == 1 && p.bytes[0] == 0x6C).cloned().collect();
     assert!(!hellos.is_empty());
     cluster.crash(1);
     cluster.start(1);
@@ -154,7 +161,8 @@ fn hello_from_elsewhere() {
         Fate::After(PATH)
     });
     cluster.run(3 * SECOND);
-    for packet in tape.borrow().clone().iter().filter(|p| p.from == 2) {
+    let frames = tape.borrow().clone();
+    for packet in frames.iter().filter(|p| p.from == 2) {
         let _ = cluster.inject(0, address(1), &packet.bytes);
     }
     cluster.run(SECOND);
@@ -173,7 +181,7 @@ fn wrong_name_key() {
     let config = cluster.node(1).config().clone();
     let keys = Keyring::new("test", &[], true).unwrap();
     let mut stranger = Node::new(config, keys, Instance(5), 5, cluster.now).unwrap();
-    stranger.handle_timeout(cluster.now + SECOND);
+    stranger.handle_timeout(stranger.poll_timeout().unwrap());
     let mut frame = Vec::new();
     assert!(stranger.poll_transmit(&mut frame).is_some());
     assert_eq!(cluster.inject(0, address(1), &frame), Err(Reject::KeyId));
@@ -233,17 +241,19 @@ fn a_second_process_under_ones_own_id_is_a_conflict() {
     let config = cluster.node(0).config().clone();
     let keys = Keyring::new("test", &[SecretKey::new([7; 32])], false).unwrap();
     let mut twin_config = config.clone();
-    twin_config.static_peers[0] = StaticPeer {
-        server_id: None,
-        name: address(0).to_string().into(),
-        address: Some(address(0)),
-    };
+    twin_config.static_peers[0] =
+        StaticPeer { server_id: None, name: address(0).to_string().into(), address: Some(address(0)) };
     let mut twin = Node::new(twin_config, keys, Instance(5), 5, cluster.now).unwrap();
-    twin.handle_timeout(cluster.now + SECOND);
+    twin.handle_timeout(twin.poll_timeout().unwrap());
     let mut frame = Vec::new();
     assert!(twin.poll_transmit(&mut frame).is_some());
     let from: SocketAddr = ([10, 0, 0, 7], 5278).into();
     assert_eq!(cluster.inject(0, from, &frame), Err(Reject::Own));
-    let (_, event) = cluster.events.iter().find(|(_, e)| matches!(e.change, Change::Conflict { .. })).unwrap();
-    assert!(event.why.contains("10.0.0.7:5278") && event.why.contains(&address(0).to_string()), "{}", event.why);
+    let (_, event) =
+        cluster.events.iter().find(|(_, e)| matches!(e.change, Change::Conflict { .. })).unwrap();
+    assert!(
+        event.why.contains("10.0.0.7:5278") && event.why.contains(&address(0).to_string()),
+        "{}",
+        event.why
+    );
 }
