@@ -1,24 +1,111 @@
 //! The only place that reads a clock.
+//!
+//! Three clocks meet here: the core's [`Time`] (which counts suspension), the wall clock (kernel stamps, and what
+//! operators read), and tokio's clock (which ends a sleep). Everything else is given a reading.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use nix::time::{ClockId, clock_gettime};
 
 use crate::proto::Time;
+
+/// CLOCK_BOOTTIME counts the time that the machine was suspended, CLOCK_MONOTONIC of Linux does not.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
+/// Elsewhere the nearest that POSIX has; whether it counts suspension is the system's choice.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
 
 /// The clock of the shell: CLOCK_BOOTTIME on Linux (it counts the time that the machine was suspended).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock;
 
 impl Clock {
-    /// The time now, never going backwards.
+    /// The time now, never going backwards: the kernel guarantees that of this clock.
     pub fn now(&self) -> Time {
-        todo!()
+        let t = clock_gettime(CLOCK).expect("every kernel that runs this binary has this clock");
+        let seconds = u64::try_from(t.tv_sec()).unwrap_or(0);
+        let nanos = u64::try_from(t.tv_nsec()).unwrap_or(0);
+        Time::from_micros(seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000))
     }
+
     /// The wall-clock time of `t`, by the offset between the clocks at this moment.
-    pub fn wall(&self, _t: Time) -> SystemTime {
-        todo!()
+    pub fn wall(&self, t: Time) -> SystemTime {
+        let (now, wall) = (self.now(), self.wall_now());
+        let moved = if t > now { wall.checked_add(t.since(now)) } else { wall.checked_sub(now.since(t)) };
+        moved.unwrap_or(wall)
     }
+
     /// The wall-clock time now.
+    #[expect(clippy::disallowed_methods, reason = "this file is where clocks are read")]
     pub fn wall_now(&self) -> SystemTime {
-        todo!()
+        SystemTime::now()
+    }
+
+    /// Both clocks at one moment, to translate a kernel stamp.
+    pub(super) fn reading(&self) -> Reading {
+        // The wall clock first: preempted in between, a stamp seems younger than it is, never older.
+        let wall = self.wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Reading { now: self.now(), wall }
+    }
+
+    /// When, on the runtime's clock, a sleep until `deadline` has to end. The runtime's clock does not count
+    /// suspension, so this holds only until the next one: ask anew before every sleep.
+    #[expect(clippy::disallowed_methods, reason = "this file is where clocks are read")]
+    pub(super) fn wake_at(&self, deadline: Time) -> tokio::time::Instant {
+        // The runtime's clock first: preempted in between, the sleep ends early, which costs one more turn.
+        let base = tokio::time::Instant::now();
+        base + deadline.since(self.now())
+    }
+}
+
+/// The core's time and the wall clock (since the Unix epoch) at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    /// The core's time.
+    pub(super) now: Time,
+    /// The wall clock.
+    pub(super) wall: Duration,
+}
+
+impl Reading {
+    /// When the kernel received a datagram, from its wall-clock stamp: by the age of the stamp, so that the wall
+    /// clock's own steps matter only between stamp and reading. Never later than this reading, and never earlier
+    /// than `floor`, when the socket was last known to be empty. Without a stamp: now.
+    pub(super) fn received(&self, stamp: Option<Duration>, floor: Time) -> Time {
+        let age = stamp.and_then(|s| self.wall.checked_sub(s)).unwrap_or_default();
+        (self.now - age).max(floor).min(self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn reading(now_us: u64, wall_us: u64) -> Reading {
+        Reading { now: Time::from_micros(now_us), wall: Duration::from_micros(wall_us) }
+    }
+
+    #[test]
+    fn stamps_become_monotonic() {
+        let r = reading(5_000, 900_000);
+        let at = |stamp_us, floor_us| {
+            r.received(Some(Duration::from_micros(stamp_us)), Time::from_micros(floor_us)).as_micros()
+        };
+        assert_eq!(at(899_000, 0), 4_000, "a stamp of 1 ms ago");
+        assert_eq!(at(950_000, 0), 5_000, "the wall clock was set back: not later than now");
+        assert_eq!(at(100, 3_500), 3_500, "the wall clock was set forward: not before the last empty socket");
+        assert_eq!(at(899_999, 6_000), 5_000, "a floor in the future does not lift it above now");
+        assert_eq!(r.received(None, Time::ZERO).as_micros(), 5_000, "no stamp");
+    }
+
+    #[test]
+    fn wall_is_the_inverse_of_the_offset() {
+        let clock = Clock;
+        let now = clock.now();
+        let hour = Duration::from_secs(3_600);
+        let span = clock.wall(now + hour).duration_since(clock.wall(now)).unwrap();
+        assert!(span.abs_diff(hour) < Duration::from_secs(1), "{span:?}");
+        assert!(clock.now() >= now);
     }
 }

@@ -12,7 +12,7 @@ pub enum NetError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The address could not be bound.
+    /// The address could not be bound, or the runtime cannot watch the socket.
     #[error("cannot listen on {address}: {source}")]
     Bind {
         /// The address asked for.

@@ -1,4 +1,13 @@
 //! The shell: one tokio task that owns the core, its socket and its clock.
+//!
+//! What a shell owes the core, for who writes another one:
+//! 1. One clock, that counts the time that the machine was suspended, read once for each decision.
+//! 2. The socket is emptied before the timeout is judged, and the timeout is judged by a reading that is no later
+//!    than the look that found the socket empty. Otherwise a peer is blamed for what lies unread.
+//! 3. A datagram comes with the time at which the kernel received it, on that clock, and the address that it asked.
+//! 4. Errors that the network sends back are read as they come: one left unread fails the next send, to any peer.
+//! 5. What the kernel dropped from the socket is told before the timeout is judged.
+//! 6. No error of the socket ends the loop.
 
 mod clock;
 mod driver;

@@ -1,1 +1,281 @@
+//! The socket: one UDP socket for both families, with what the kernel knows about every datagram.
+//!
+//! The core sees canonical addresses only: an IPv4-mapped IPv6 address is the IPv4 address that it maps. On Linux
+//! [`linux`] reads receive stamps, the local address, the drop counter and the error queue; other systems get
+//! [`portable`], where a datagram is only its bytes and its source, and errors of datagrams sent stay unknown.
 
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(any(not(target_os = "linux"), test))]
+mod portable;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use socket2::{Domain, Protocol, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(not(target_os = "linux"))]
+use portable as system;
+
+use crate::proto::SendErrorKind;
+
+/// Longer than any datagram of the protocol, so that a longer one is seen as such and not as a valid prefix.
+const DATAGRAM: usize = 2048;
+/// All control messages of one datagram take less than half of this.
+const CONTROL: usize = 512;
+/// What one queued datagram costs the receive buffer: a payload of some 100 bytes and the kernel's overhead.
+const TRUESIZE: usize = 1280;
+/// Datagrams a peer may queue while this process does not run: half a minute's stall of a one-second heartbeat.
+const QUEUED_PER_PEER: usize = 32;
+/// Bounds of the receive buffer asked for, in bytes (the kernel doubles it). The memory is taken only when filled.
+const RECEIVE_BUFFER: std::ops::RangeInclusive<usize> = 256 * 1024..=8 * 1024 * 1024;
+/// No queued datagram costs the receive buffer less than this.
+const TRUESIZE_MIN: usize = 512;
+
+/// What the loop waits for on the socket; Linux tells of queued errors apart from datagrams. Not for room to send:
+/// every datagram that leaves the host would wake the loop.
+#[cfg(target_os = "linux")]
+pub(super) const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
+#[cfg(not(target_os = "linux"))]
+pub(super) const INTEREST: Interest = Interest::READABLE;
+
+/// A datagram that was received: its bytes are at the front of [`Buffers::data`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Datagram {
+    /// Its length.
+    pub(super) len: usize,
+    /// Where it came from.
+    pub(super) from: SocketAddr,
+    /// The local address that it was sent to, if that can be a source.
+    pub(super) local: Option<IpAddr>,
+    /// When the kernel received it, on the wall clock, since the Unix epoch.
+    pub(super) stamp: Option<Duration>,
+    /// How many datagrams the socket had dropped in all before this one was queued; wraps.
+    pub(super) drops: Option<u32>,
+}
+
+/// An error that the network sent back about a datagram: what it quotes is at the front of [`Buffers::data`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    /// Where the datagram was sent.
+    pub(super) to: SocketAddr,
+    /// What happened to it.
+    pub(super) kind: SendErrorKind,
+    /// The length of the quoted payload; routers may quote only a part, or nothing.
+    pub(super) len: usize,
+}
+
+/// Where datagrams and control messages are received; reused for every one.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    /// The payload.
+    pub(super) data: Box<[u8; DATAGRAM]>,
+    control: Box<Control>,
+}
+
+/// Control messages are read in place, so they need the alignment of their header.
+#[derive(Debug)]
+#[repr(align(16))]
+struct Control([u8; CONTROL]);
+
+impl Buffers {
+    /// Empty buffers.
+    pub(super) fn new() -> Buffers {
+        Buffers { data: Box::new([0; DATAGRAM]), control: Box::new(Control([0; CONTROL])) }
+    }
+}
+
+/// The bound socket; never blocks.
+#[derive(Debug)]
+pub(super) struct Socket {
+    io: UdpSocket,
+    local: SocketAddr,
+    v6: bool,
+    capacity: usize,
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.io.as_raw_fd()
+    }
+}
+
+impl Socket {
+    /// Binds `address`, with a receive buffer for `peers` peers. `[::]` takes both families, and is `0.0.0.0` on a
+    /// system without IPv6.
+    ///
+    /// # Errors
+    /// The system's, if there is no such socket or the address cannot be bound.
+    pub(super) fn bind(address: SocketAddr, peers: usize) -> io::Result<Socket> {
+        let address = canonical(address);
+        match Socket::bind_one(address, peers) {
+            Err(e) if address.ip().is_unspecified() && address.is_ipv6() && lacks_family(&e) => {
+                Socket::bind_one(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()), peers)
+            }
+            bound => bound,
+        }
+    }
+
+    fn bind_one(address: SocketAddr, peers: usize) -> io::Result<Socket> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        socket.set_nonblocking(true)?;
+        // All options come before the bind: no datagram is queued without its stamp and its local address.
+        system::set_options(&socket, address.is_ipv6());
+        let capacity = size_receive_buffer(&socket, peers) / TRUESIZE_MIN;
+        socket.bind(&address.into())?;
+        let io = UdpSocket::from(socket);
+        let local = io.local_addr()?;
+        Ok(Socket { io, local, v6: address.is_ipv6(), capacity: capacity.max(1) })
+    }
+
+    /// Registers it with the current runtime, for [`INTEREST`].
+    ///
+    /// # Errors
+    /// The system's, if it can watch no more.
+    ///
+    /// # Panics
+    /// If there is no current runtime with an I/O driver.
+    pub(super) fn register(self) -> io::Result<AsyncFd<Socket>> {
+        // SAFETY: the descriptor is that of the `UdpSocket` inside, which this type owns, never replaces and closes
+        // only when it is dropped; `as_raw_fd` has nothing else to return.
+        #[expect(
+            unsafe_code,
+            reason = "tokio has no safe way to watch for reading without watching for writing"
+        )]
+        let registered = unsafe { AsyncFd::register_with_interest(self, INTEREST) };
+        Ok(registered?)
+    }
+
+    /// The next datagram.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none. Any other error is about a datagram sent earlier (see
+    /// [`recv_failure`](Socket::recv_failure)) or transient; the socket goes on.
+    pub(super) fn recv(&self, buffers: &mut Buffers) -> io::Result<Datagram> {
+        system::recv(self, buffers)
+    }
+
+    /// The next error that the network sent back, `None` when there is none.
+    ///
+    /// An error that stays queued fails a later send or receive, whoever that is for.
+    pub(super) fn recv_failure(&self, buffers: &mut Buffers) -> Option<Failure> {
+        system::recv_failure(self, buffers)
+    }
+
+    /// Sends `bytes` to `to`, from the address `from` if that is given and the socket has several.
+    ///
+    /// # Errors
+    /// The system's: about this datagram, or about an earlier one whose error was not read yet.
+    pub(super) fn send(&self, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
+        if to.is_ipv6() && !self.v6 {
+            return Err(Errno::ENETUNREACH.into());
+        }
+        let from = from.filter(|_| self.local.ip().is_unspecified());
+        let to = if self.v6 { mapped(to) } else { to };
+        system::send(self, bytes, to, from)
+    }
+
+    /// How many datagrams the receive buffer can hold at most: who has received so many has seen all that was in
+    /// it at the start.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many datagrams the socket has dropped in all; wraps. `None`: the system does not tell.
+    pub(super) fn drops(&self) -> Option<u32> {
+        system::drops(self)
+    }
+
+    /// The address that it is bound to.
+    pub(super) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+/// Asks for a receive buffer that holds what `peers` send during a stall. Returns its size in bytes.
+fn size_receive_buffer(socket: &socket2::Socket, peers: usize) -> usize {
+    let wanted = peers
+        .saturating_mul(QUEUED_PER_PEER * TRUESIZE)
+        .clamp(*RECEIVE_BUFFER.start(), *RECEIVE_BUFFER.end());
+    // The system's own default is kept where it is larger. A smaller buffer than wanted only means that a stall
+    // loses datagrams earlier; these are counted.
+    if socket.recv_buffer_size().is_ok_and(|size| size < wanted)
+        && !system::force_receive_buffer(socket, wanted)
+    {
+        let _ = socket.set_recv_buffer_size(wanted);
+    }
+    socket.recv_buffer_size().unwrap_or(wanted)
+}
+
+/// An IPv4-mapped IPv6 address as the IPv4 address, and no flow label: one form for one endpoint.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => address,
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::new(v4.into(), v6.port()),
+            None => SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
+        },
+    }
+}
+
+/// The form in which an IPv6 socket takes an address.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
+        SocketAddr::V6(_) => address,
+    }
+}
+
+/// The local address of a datagram, if an answer can leave from it.
+#[cfg(target_os = "linux")]
+fn source(address: IpAddr) -> Option<IpAddr> {
+    let address = address.to_canonical();
+    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    (!address.is_unspecified() && !address.is_multicast() && !broadcast).then_some(address)
+}
+
+/// The system has no IPv6, or has it switched off.
+fn lacks_family(e: &io::Error) -> bool {
+    errno(e).is_some_and(|e| matches!(e, Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::EPROTONOSUPPORT))
+}
+
+fn errno(e: &io::Error) -> Option<Errno> {
+    e.raw_os_error().map(Errno::from_raw)
+}
+
+/// What a failed send means to the core.
+pub(super) fn send_error_kind(e: &io::Error) -> SendErrorKind {
+    errno(e).map_or(SendErrorKind::Other, errno_kind)
+}
+
+/// Whether a failed send may be the error of an earlier datagram: these the kernel makes from ICMP only, or also
+/// from ICMP. The others are this host's word about this datagram.
+pub(super) fn may_be_about_another(e: &io::Error) -> bool {
+    e.kind() != io::ErrorKind::WouldBlock
+        && !errno(e).is_some_and(|e| matches!(e, Errno::ENOBUFS | Errno::ENOMEM | Errno::EPERM))
+}
+
+fn errno_kind(e: Errno) -> SendErrorKind {
+    match e {
+        Errno::ECONNREFUSED => SendErrorKind::Refused,
+        Errno::EHOSTUNREACH | Errno::EHOSTDOWN => SendErrorKind::HostUnreachable,
+        Errno::ENETUNREACH | Errno::ENETDOWN => SendErrorKind::NetUnreachable,
+        Errno::EMSGSIZE => SendErrorKind::TooBig,
+        Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => SendErrorKind::NoBuffer,
+        Errno::EPERM | Errno::EACCES => SendErrorKind::Permission,
+        _ => SendErrorKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

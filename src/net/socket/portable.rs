@@ -1,0 +1,33 @@
+//! Any Unix: the bytes of a datagram and its source.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Buffers, Datagram, Failure, Socket, canonical};
+
+/// There is nothing to switch on.
+pub(super) fn set_options(_socket: &socket2::Socket, _v6: bool) {}
+
+/// No privilege lifts the limit here.
+pub(super) fn force_receive_buffer(_socket: &socket2::Socket, _bytes: usize) -> bool {
+    false
+}
+
+pub(super) fn drops(_socket: &Socket) -> Option<u32> {
+    None
+}
+
+pub(super) fn recv(socket: &Socket, buffers: &mut Buffers) -> io::Result<Datagram> {
+    let (len, from) = socket.io.recv_from(&mut buffers.data[..])?;
+    Ok(Datagram { len, from: canonical(from), local: None, stamp: None, drops: None })
+}
+
+/// An unconnected socket is told of no errors here.
+pub(super) fn recv_failure(_socket: &Socket, _buffers: &mut Buffers) -> Option<Failure> {
+    None
+}
+
+/// The system chooses the source: the local address of a datagram is unknown, so none is ever asked for.
+pub(super) fn send(socket: &Socket, bytes: &[u8], to: SocketAddr, _from: Option<IpAddr>) -> io::Result<()> {
+    socket.io.send_to(bytes, to).map(drop)
+}

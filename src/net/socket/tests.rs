@@ -1,0 +1,237 @@
+//! The socket on the loopback interface. Waiting is a poll with a deadline; every port is the system's choice.
+
+use std::net::Ipv6Addr;
+use std::os::fd::AsFd;
+use std::time::SystemTime;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::*;
+
+const PATIENCE_MS: u16 = 5_000;
+
+fn v4() -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)
+}
+
+fn any_v6() -> SocketAddr {
+    SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)
+}
+
+fn open(address: SocketAddr) -> Socket {
+    Socket::bind(address, 4).unwrap()
+}
+
+fn at(socket: &Socket, ip: &str) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), socket.local_addr().port())
+}
+
+/// An address of `ip` where nobody listens: the system's choice of a port, given back.
+fn closed(ip: &str) -> SocketAddr {
+    UdpSocket::bind((ip.parse::<IpAddr>().unwrap(), 0)).unwrap().local_addr().unwrap()
+}
+
+/// Waits until the socket has a datagram or an error.
+fn wait(socket: &Socket) {
+    let mut fds = [PollFd::new(socket.io.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut fds, PollTimeout::from(PATIENCE_MS)).unwrap();
+    assert_eq!(ready, 1, "nothing came within {PATIENCE_MS} ms");
+}
+
+fn receive(socket: &Socket, buffers: &mut Buffers) -> Datagram {
+    wait(socket);
+    socket.recv(buffers).unwrap()
+}
+
+fn is_empty(socket: &Socket, buffers: &mut Buffers) -> bool {
+    socket.recv(buffers).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn has_v6() -> bool {
+    UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+#[test]
+fn addresses_have_one_form() {
+    let address = |s: &str| s.parse::<SocketAddr>().unwrap();
+    assert_eq!(canonical(address("[::ffff:10.0.0.1]:7")), address("10.0.0.1:7"));
+    assert_eq!(canonical(address("[2001:db8::1]:7")), address("[2001:db8::1]:7"));
+    let labelled = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 7, 99, 3);
+    assert_eq!(canonical(labelled.into()), SocketAddrV6::new(Ipv6Addr::LOCALHOST, 7, 0, 3).into());
+    assert_eq!(mapped(address("10.0.0.1:7")), address("[::ffff:10.0.0.1]:7"));
+    assert_eq!(canonical(mapped(address("10.0.0.1:7"))), address("10.0.0.1:7"));
+}
+
+#[test]
+fn errors_have_their_kinds() {
+    let cases = [
+        (Errno::ECONNREFUSED, SendErrorKind::Refused, true),
+        (Errno::EHOSTUNREACH, SendErrorKind::HostUnreachable, true),
+        (Errno::ENETUNREACH, SendErrorKind::NetUnreachable, true),
+        (Errno::EMSGSIZE, SendErrorKind::TooBig, true),
+        (Errno::ENOBUFS, SendErrorKind::NoBuffer, false),
+        (Errno::EAGAIN, SendErrorKind::NoBuffer, false),
+        (Errno::EPERM, SendErrorKind::Permission, false),
+        (Errno::EPROTO, SendErrorKind::Other, true),
+    ];
+    for (errno, kind, another) in cases {
+        let e = io::Error::from(errno);
+        assert_eq!(send_error_kind(&e), kind, "{errno}");
+        assert_eq!(may_be_about_another(&e), another, "{errno}");
+    }
+}
+
+#[test]
+fn bytes_come_through_on_any_unix() {
+    let (a, b, mut buffers) = (open(v4()), open(v4()), Buffers::new());
+    portable::send(&a, b"hello", b.local_addr(), None).unwrap();
+    wait(&b);
+    let datagram = portable::recv(&b, &mut buffers).unwrap();
+    assert_eq!((&buffers.data[..datagram.len], datagram.from), (&b"hello"[..], a.local_addr()));
+    assert_eq!(portable::recv(&b, &mut buffers).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert!(portable::recv_failure(&b, &mut buffers).is_none());
+    assert_eq!(portable::drops(&b), None);
+    let socket = socket2::Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    portable::set_options(&socket, false);
+    assert!(!portable::force_receive_buffer(&socket, 1 << 20));
+}
+
+#[test]
+fn a_long_datagram_is_no_valid_prefix() {
+    let (a, b, mut buffers) = (open(v4()), open(v4()), Buffers::new());
+    a.send(&[7; 3_000], b.local_addr(), None).unwrap();
+    assert_eq!(receive(&b, &mut buffers).len, DATAGRAM);
+}
+
+#[test]
+fn v4_socket_has_no_way_to_v6() {
+    let a = open(v4());
+    let e = a.send(b"x", "[::1]:9".parse().unwrap(), None).unwrap_err();
+    assert_eq!(send_error_kind(&e), SendErrorKind::NetUnreachable);
+}
+
+#[test]
+fn the_receive_buffer_follows_the_roster() {
+    let (few, many) = (Socket::bind(v4(), 1).unwrap(), Socket::bind(v4(), 128).unwrap());
+    assert!(few.capacity() >= 400, "{}", few.capacity());
+    assert!(many.capacity() >= few.capacity(), "{} {}", many.capacity(), few.capacity());
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::*;
+
+    #[test]
+    fn a_datagram_has_its_stamp_and_its_local_address() {
+        let (a, b, mut buffers) = (open(v4()), open("0.0.0.0:0".parse().unwrap()), Buffers::new());
+        a.send(b"ping", at(&b, "127.0.0.2"), None).unwrap();
+        let datagram = receive(&b, &mut buffers);
+        assert_eq!(datagram.local, Some("127.0.0.2".parse().unwrap()));
+        let stamp = SystemTime::UNIX_EPOCH + datagram.stamp.expect("the kernel stamps");
+        let age = crate::net::Clock.wall_now().duration_since(stamp).unwrap_or_default();
+        assert!(age < Duration::from_millis(u64::from(PATIENCE_MS) * 2), "{age:?}");
+    }
+
+    #[test]
+    fn an_answer_leaves_from_the_address_that_was_asked() {
+        let (a, b, mut buffers) = (open(v4()), open("0.0.0.0:0".parse().unwrap()), Buffers::new());
+        a.send(b"ping", at(&b, "127.0.0.2"), None).unwrap();
+        let question = receive(&b, &mut buffers);
+        b.send(b"pong", question.from, question.local).unwrap();
+        assert_eq!(receive(&a, &mut buffers).from, at(&b, "127.0.0.2"));
+        b.send(b"pong", question.from, None).unwrap();
+        assert_eq!(receive(&a, &mut buffers).from, at(&b, "127.0.0.1"));
+    }
+
+    #[test]
+    fn one_socket_speaks_both_families() {
+        if !has_v6() {
+            return;
+        }
+        let (both, four, six) = (open(any_v6()), open(v4()), open("[::1]:0".parse().unwrap()));
+        let mut buffers = Buffers::new();
+        four.send(b"4", at(&both, "127.0.0.2"), None).unwrap();
+        let datagram = receive(&both, &mut buffers);
+        assert_eq!((datagram.from, datagram.local), (four.local_addr(), Some("127.0.0.2".parse().unwrap())));
+        both.send(b"answer", datagram.from, datagram.local).unwrap();
+        assert_eq!(receive(&four, &mut buffers).from, at(&both, "127.0.0.2"));
+
+        six.send(b"6", at(&both, "::1"), None).unwrap();
+        let datagram = receive(&both, &mut buffers);
+        assert_eq!((datagram.from, datagram.local), (six.local_addr(), Some("::1".parse().unwrap())));
+        both.send(b"answer", datagram.from, datagram.local).unwrap();
+        assert_eq!(receive(&six, &mut buffers).from, at(&both, "::1"));
+    }
+
+    #[test]
+    fn a_closed_port_quotes_the_datagram() {
+        let mut cases = vec![(v4(), closed("127.0.0.1"))];
+        if has_v6() {
+            cases.push((any_v6(), closed("127.0.0.1")));
+            cases.push((any_v6(), closed("::1")));
+        }
+        for (address, nobody) in cases {
+            let (a, mut buffers) = (open(address), Buffers::new());
+            a.send(b"is anybody there", nobody, None).unwrap();
+            wait(&a);
+            let failure = a.recv_failure(&mut buffers).expect("the refusal");
+            assert_eq!((failure.to, failure.kind), (nobody, SendErrorKind::Refused), "{address}");
+            assert_eq!(&buffers.data[..failure.len], b"is anybody there", "{address}");
+            assert!(a.recv_failure(&mut buffers).is_none());
+            assert!(is_empty(&a, &mut buffers), "the error is gone");
+        }
+    }
+
+    #[test]
+    fn a_refusal_does_not_stop_the_next_send() {
+        let (a, b, mut buffers) = (open(v4()), open(v4()), Buffers::new());
+        a.send(b"to nobody", closed("127.0.0.1"), None).unwrap();
+        wait(&a);
+        let e = a.send(b"to b", b.local_addr(), None).unwrap_err();
+        assert!(may_be_about_another(&e), "{e}");
+        assert_eq!(a.recv_failure(&mut buffers).map(|f| f.kind), Some(SendErrorKind::Refused));
+        a.send(b"to b", b.local_addr(), None).unwrap();
+        assert_eq!(receive(&b, &mut buffers).len, 4);
+    }
+
+    #[test]
+    fn a_refusal_does_not_stop_the_next_receive() {
+        let (a, b, mut buffers) = (open(v4()), open(v4()), Buffers::new());
+        a.send(b"to nobody", closed("127.0.0.1"), None).unwrap();
+        wait(&a);
+        b.send(b"to a", a.local_addr(), None).unwrap();
+        assert_eq!(send_error_kind(&a.recv(&mut buffers).unwrap_err()), SendErrorKind::Refused);
+        assert!(a.recv_failure(&mut buffers).is_some());
+        assert_eq!(receive(&a, &mut buffers).len, 4);
+    }
+
+    #[test]
+    fn what_is_too_big_is_told_once() {
+        let (a, b, mut buffers) = (open(v4()), open(v4()), Buffers::new());
+        let e = a.send(&vec![0; 65_530], b.local_addr(), None).unwrap_err();
+        assert_eq!(send_error_kind(&e), SendErrorKind::TooBig);
+        assert!(a.recv_failure(&mut buffers).is_none(), "the send itself has told");
+        a.send(b"small", b.local_addr(), None).unwrap();
+        assert_eq!(receive(&b, &mut buffers).len, 5);
+    }
+
+    #[test]
+    fn drops_are_counted() {
+        let (a, b, mut buffers) = (open(v4()), open(v4()), Buffers::new());
+        assert_eq!(b.drops(), Some(0));
+        let mut sent = 0_u32;
+        while b.drops() == Some(0) {
+            assert!((sent as usize) <= b.capacity(), "the buffer holds more than its capacity");
+            a.send(&[0; 64], b.local_addr(), None).unwrap();
+            sent += 1;
+        }
+        let mut got = 0;
+        while !is_empty(&b, &mut buffers) {
+            got += 1;
+        }
+        let dropped = b.drops().expect("Linux tells");
+        assert_eq!(got + dropped, sent);
+        a.send(b"next", b.local_addr(), None).unwrap();
+        assert_eq!(receive(&b, &mut buffers).drops, Some(dropped), "the next datagram tells");
+    }
+}
