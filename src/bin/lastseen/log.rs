@@ -1,0 +1,149 @@
+//! The log on standard error: how it looks, and one line a transition with its cause.
+
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lastseen::net::EventStream;
+use lastseen::proto::{Change, Event, LeaveReason, PeerStatus, SelfHealth};
+use tracing::{debug, error, info, warn};
+
+use crate::settings::{Level, LogFormat, Transitions};
+
+/// So many lines about peers within [`WINDOW`]; what is more becomes one line at its end.
+const LINES: usize = 10;
+const WINDOW: Duration = Duration::from_secs(1);
+
+static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
+
+/// Lines about peers that were folded into one, since the start.
+pub(crate) fn lines_suppressed() -> u64 {
+    SUPPRESSED.load(Ordering::Relaxed)
+}
+
+/// Begins to log.
+pub(crate) fn init(format: LogFormat, level: Level) {
+    let level = match level {
+        Level::Error => tracing::Level::ERROR,
+        Level::Warn => tracing::Level::WARN,
+        Level::Info => tracing::Level::INFO,
+        Level::Debug => tracing::Level::DEBUG,
+        Level::Trace => tracing::Level::TRACE,
+    };
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal() && !no_color);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
+    }
+}
+
+/// Writes every event until the detector ends.
+pub(crate) async fn write_events(mut events: EventStream, policy: Transitions) {
+    while let Some(event) = events.next().await {
+        let mut window = Window::default();
+        window.write(event, policy);
+        let end = tokio::time::sleep(WINDOW);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => break,
+                event = events.next() => match event {
+                    Some(event) => window.write(event, policy),
+                    None => break,
+                },
+            }
+        }
+        window.finish();
+    }
+}
+
+/// The lines of one second.
+#[derive(Default)]
+struct Window {
+    written: usize,
+    held: Vec<String>,
+    held_count: u64,
+}
+
+impl Window {
+    fn write(&mut self, event: Result<Event, u64>, policy: Transitions) {
+        let event = match event {
+            Ok(event) => event,
+            Err(lost) => return warn!(lost, "events were lost: the log could not keep up"),
+        };
+        let Some(peer) = event.peer.clone() else { return write_own(&event) };
+        if policy == Transitions::None {
+            return;
+        }
+        if self.written < LINES {
+            self.written += 1;
+            return write_peer(&peer, &event);
+        }
+        self.held_count += 1;
+        if self.held.len() < LINES {
+            let to = match &event.change {
+                Change::Status { to, .. } => to.as_str(),
+                Change::Verdict { to, .. } => to.as_str(),
+                change => change.kind(),
+            };
+            self.held.push(format!("{peer} {to}"));
+        }
+    }
+
+    /// One line for all that was held back.
+    fn finish(self) {
+        if self.held_count > 0 {
+            SUPPRESSED.fetch_add(self.held_count, Ordering::Relaxed);
+            let etc = if self.held_count > self.held.len() as u64 { ", …" } else { "" };
+            let total = self.held_count + self.written as u64;
+            warn!(
+                count = self.held_count,
+                "{} more transitions, {total} within a second: {}{etc}",
+                self.held_count,
+                self.held.join(", ")
+            );
+        }
+    }
+}
+
+fn write_peer(peer: &str, event: &Event) {
+    let why = &event.why;
+    let verdict = event.verdict.map(|v| v.as_str());
+    match &event.change {
+        Change::Status { from, to } => match to {
+            PeerStatus::Suspected => info!(peer, %from, %to, verdict, "{peer} suspected: {why}"),
+            PeerStatus::Down => warn!(peer, %from, %to, verdict, "{peer} down: {why}"),
+            PeerStatus::Healthy => info!(peer, %from, %to, verdict, "{peer} heard again: {why}"),
+        },
+        Change::Verdict { from, to } => {
+            info!(peer, from = from.as_str(), to = to.as_str(), "{peer} is {}: {why}", to.as_str());
+        }
+        Change::Restart => info!(peer, verdict, "{peer} restarted: {why}"),
+        Change::Leave(LeaveReason::Restart) => info!(peer, verdict, "{peer} leaves for a restart: {why}"),
+        Change::Leave(LeaveReason::Removal) => info!(peer, verdict, "{peer} leaves for good: {why}"),
+        Change::Address { from, to } => info!(peer, %from, %to, "{peer} moved: {why}"),
+        other => debug!(peer, kind = other.kind(), "{why}"),
+    }
+}
+
+fn write_own(event: &Event) {
+    let why = &event.why;
+    match &event.change {
+        Change::Quorum { available: true } => info!(quorum = true, "quorum: {why}"),
+        Change::Quorum { available: false } => warn!(quorum = false, "no quorum: {why}"),
+        Change::Health { from, to } if *to == SelfHealth::Ok => {
+            info!(from = from.as_str(), to = to.as_str(), "this node is well: {why}");
+        }
+        Change::Health { from, to } => {
+            warn!(from = from.as_str(), to = to.as_str(), "this node is {}: {why}", to.as_str());
+        }
+        Change::Stall(late) => warn!(stall_seconds = late.as_secs_f64(), "stalled: {why}"),
+        Change::Rollback => error!("this process was cloned or rolled back: {why}"),
+        other => debug!(kind = other.kind(), "{why}"),
+    }
+}
