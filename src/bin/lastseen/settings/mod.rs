@@ -68,7 +68,10 @@ pub(crate) fn load(config: Option<&Path>, run: &Run) -> Result<Settings, Vec<Fau
     let of = |path: &str| &sources[path].1;
     faults.extend(ranges(&values, &sources));
     faults.extend(roster::check_duplicates(&values.static_peers, of("static_peers")));
-    faults.extend(keys::check_needed(&values));
+    if faults.is_empty() {
+        // Only then: a misspelt key_files would look like none.
+        faults.extend(keys::check_needed(&values));
+    }
     match keys::read(&values, of("security.key_files")) {
         Ok(keys) if faults.is_empty() => Ok(Settings { values, sources, keys, warnings }),
         Ok(_) => Err(faults),
@@ -229,11 +232,13 @@ fn host_name() -> String {
     full.split('.').next().unwrap_or_default().to_owned()
 }
 
-/// The one of `words` that `text` most likely meant: at most a third of it differs.
+/// The one of `words` that `text` most likely meant: at most a third of it differs, or one is short for the other.
 pub(crate) fn nearest<'a>(text: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |word: &str| strsim::damerau_levenshtein(&text.to_lowercase(), &word.to_lowercase());
+    let text = text.to_lowercase();
+    let distance = |word: &str| strsim::damerau_levenshtein(&text, &word.to_lowercase());
     let (word, differs) = words.into_iter().map(|w| (w, distance(w))).min_by_key(|(_, d)| *d)?;
-    (differs <= 1 + word.len() / 3).then_some(word)
+    let is_short = text.len() >= 3 && (word.starts_with(&text) || text.starts_with(word));
+    (differs <= 1 + word.len() / 3 || is_short).then_some(word)
 }
 
 #[cfg(test)]
