@@ -9,7 +9,7 @@ use crate::settings::duration;
 
 /// Tells you which of your machines are alive, and whether the fault is the machine, the link, or you.
 #[derive(Debug, Parser)]
-#[command(name = "lastseen", version, about, disable_help_subcommand = true)]
+#[command(name = "lastseen", version, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]

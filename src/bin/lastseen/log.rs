@@ -95,19 +95,24 @@ impl Window {
         }
     }
 
-    /// One line for all that was held back.
-    fn finish(self) {
-        if self.held_count > 0 {
+    /// Writes one line for all that was held back.
+    fn finish(&self) {
+        if let Some(line) = self.summary() {
             SUPPRESSED.fetch_add(self.held_count, Ordering::Relaxed);
-            let etc = if self.held_count > self.held.len() as u64 { ", …" } else { "" };
-            let total = self.held_count + self.written as u64;
-            warn!(
-                count = self.held_count,
+            warn!(count = self.held_count, "{line}");
+        }
+    }
+
+    fn summary(&self) -> Option<String> {
+        let total = self.held_count + self.written as u64;
+        let etc = if self.held_count > self.held.len() as u64 { ", …" } else { "" };
+        (self.held_count > 0).then(|| {
+            format!(
                 "{} more transitions, {total} within a second: {}{etc}",
                 self.held_count,
                 self.held.join(", ")
-            );
-        }
+            )
+        })
     }
 }
 
@@ -145,5 +150,44 @@ fn write_own(event: &Event) {
         Change::Stall(late) => warn!(stall_seconds = late.as_secs_f64(), "stalled: {why}"),
         Change::Rollback => error!("this process was cloned or rolled back: {why}"),
         other => debug!(kind = other.kind(), "{why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lastseen::proto::Time;
+
+    use super::*;
+
+    fn down(peer: &str) -> Result<Event, u64> {
+        let change = Change::Status { from: PeerStatus::Suspected, to: PeerStatus::Down };
+        Ok(Event { at: Time::ZERO, peer: Some(peer.into()), change, verdict: None, why: "silent".into() })
+    }
+
+    #[test]
+    fn more_than_ten_lines_in_a_second_become_one() {
+        let mut window = Window::default();
+        for n in 0..10 {
+            window.write(down(&format!("p{n}")), Transitions::Observed);
+        }
+        assert_eq!(window.summary(), None);
+        for n in 10..12 {
+            window.write(down(&format!("p{n}")), Transitions::Observed);
+        }
+        let line = "2 more transitions, 12 within a second: p10 down, p11 down";
+        assert_eq!(window.summary().as_deref(), Some(line));
+        for n in 12..25 {
+            window.write(down(&format!("p{n}")), Transitions::Observed);
+        }
+        let line = window.summary().unwrap();
+        assert!(line.starts_with("15 more transitions, 25 within a second: p10 down, "), "{line}");
+        assert!(line.ends_with(", p19 down, …"), "{line}");
+    }
+
+    #[test]
+    fn none_writes_nothing_about_peers() {
+        let mut window = Window::default();
+        (0..25).for_each(|_| window.write(down("p"), Transitions::None));
+        assert_eq!((window.written, window.summary()), (0, None));
     }
 }

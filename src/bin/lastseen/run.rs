@@ -8,9 +8,9 @@ use lastseen::net::{self, Clock, Handle, NetError, Options};
 use lastseen::proto::{Keyring, LeaveReason, PeerConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::settings::{Entry, Settings};
+use crate::settings::{Entry, LogFormat, Settings};
 use crate::{args, exit, http, log, resolve, settings, telemetry};
 
 /// Leaving is three datagrams a peer; whoever asked for the end does not wait longer than this.
@@ -38,6 +38,10 @@ pub(crate) fn run(args: &args::Run) -> ExitCode {
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(why) if settings.values.log_format == LogFormat::Json => {
+            error!("{why}");
+            ExitCode::from(exit::FAILED)
+        }
         Err(why) => exit::fail(&why),
     }
 }
@@ -51,6 +55,13 @@ async fn serve(settings: &Settings) -> Result<(), String> {
         () = signals.next() => return Ok(()),
     };
     let (config, peers) = settings.peer_config(&addresses).map_err(|fault| fault.to_string())?;
+    let is_in_roster = peers.len() < settings.values.static_peers.len();
+    if settings.values.server_id.is_none() && !is_in_roster && addresses.contains(&None) {
+        let id = &config.server_id;
+        warn!(
+            "no entry of static_peers that resolves is this node: its id is the host name, {id}, unless server_id is set"
+        );
+    }
     let keys = keyring(settings, &config)?;
     let known: Vec<Option<SocketAddr>> = config.static_peers.iter().map(|p| p.address).collect();
     let (server_id, cluster) = (config.server_id.clone(), config.cluster.clone());

@@ -54,7 +54,7 @@ fn as_text(rows: &[(&str, String, String)], settings: &Settings, server_id: &str
     let mut out = String::new();
     // Writing to a String cannot fail.
     for (path, value, source) in rows {
-        let _ = writeln!(out, "{path:<22} {value:<28} {source}");
+        let _ = writeln!(out, "{path:<22} {source:<28} {value}");
     }
     let v = &settings.values;
     let _ = writeln!(

@@ -184,13 +184,30 @@ impl Myself<'_> {
                 || (listen.is_unspecified() && !ip.is_loopback() && self.interfaces.contains(&ip)))
     }
 
+    /// The one entry whose name does not resolve now and is this machine's: a resolver that is down at the start
+    /// must not change who a node is.
+    fn find_by_name(&self, roster: &[(Entry, Option<SocketAddr>)]) -> Vec<bool> {
+        let is_mine = |(entry, address): &(Entry, Option<SocketAddr>)| {
+            let Host::Name(name) = &entry.host else { return false };
+            let short = name.split('.').next().unwrap_or_default();
+            address.is_none()
+                && entry.port == self.listen.port()
+                && short.eq_ignore_ascii_case(self.host_name)
+        };
+        let mine: Vec<bool> = roster.iter().map(is_mine).collect();
+        if mine.iter().filter(|m| **m).count() == 1 { mine } else { vec![false; roster.len()] }
+    }
+
     /// This node's id, and for each entry whether it is this node.
     ///
     /// # Errors
     /// The id that was set contradicts the roster's for this node's own address.
     pub(crate) fn find(&self, roster: &[(Entry, Option<SocketAddr>)]) -> Result<(String, Vec<bool>), String> {
-        let here: Vec<bool> =
+        let mut here: Vec<bool> =
             roster.iter().map(|(_, address)| address.is_some_and(|a| self.has(a))).collect();
+        if self.server_id.is_none() && !here.contains(&true) {
+            here = self.find_by_name(roster);
+        }
         let named = roster
             .iter()
             .zip(&here)
@@ -277,6 +294,15 @@ mod tests {
         assert_eq!(myself("[::]:5278").find(&roster), Ok(("web-7".to_owned(), vec![false, true])));
         let advertised = Myself { advertise: "192.0.2.1:5278".parse().ok(), ..myself("[::]:5278") };
         assert_eq!(advertised.find(&roster), Ok(("a".to_owned(), vec![true, false])));
+    }
+
+    #[test]
+    fn without_a_resolver_the_one_entry_with_my_host_name_is_me() {
+        let entries = ["a@web-6.example", "b@web-7.example", "c@web-7.example:9"];
+        let found = myself("[::]:5278").find(&roster(&entries));
+        assert_eq!(found, Ok(("b".to_owned(), vec![false, true, false])));
+        let two = roster(&["a@web-7.north", "b@web-7.south"]);
+        assert_eq!(myself("[::]:5278").find(&two), Ok(("web-7".to_owned(), vec![false; 2])));
     }
 
     #[test]
