@@ -16,17 +16,6 @@ impl SecretKey {
     pub fn new(bytes: [u8; 32]) -> SecretKey {
         SecretKey(bytes)
     }
-    /// A key of its text.
-    ///
-    /// # Errors
-    /// It is none.
-    pub fn from_text(text: &str) -> Result<SecretKey, super::ConfigError> {
-        text.strip_prefix("lastseen-key-1:").filter(|t| t.len() == 44).map(|_| SecretKey([7; 32])).ok_or(super::ConfigError::Invalid(String::new()))
-    }
-    /// Its text.
-    pub fn to_text(&self) -> String {
-        format!("lastseen-key-1:{}", "A".repeat(44))
-    }
 }
 
 /// The cluster's keys, the first for sending, all for receiving.

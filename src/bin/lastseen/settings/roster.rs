@@ -63,7 +63,7 @@ impl Entry {
             }
             None => match host.parse() {
                 Ok(ip) => Host::Ip(ip),
-                Err(_) => Host::Name(check_name(host).map_err(|e| wrong(e))?),
+                Err(_) => Host::Name(check_name(host).map_err(&wrong)?),
             },
         };
         if let Host::Ip(ip) = host
