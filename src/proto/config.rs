@@ -1,8 +1,12 @@
 //! What a node is told at its start.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use super::messages::ServerId;
+use super::peer::Thresholds;
 
 /// One entry of the roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +32,13 @@ pub struct PeerConfig {
     pub static_peers: Vec<StaticPeer>,
     /// One heartbeat a pair every so often. Shorter detects faster and costs more. 10 ms to 1 h.
     pub heartbeat_interval: Duration,
-    /// A heartbeat without evidence for so long is a miss. At most `heartbeat_interval`.
+    /// A heartbeat without evidence for so long is a miss. At least 5 ms, at most `heartbeat_interval`.
     pub heartbeat_timeout: Duration,
     /// Consecutive misses that make a peer Suspected; at least 1, less than `down_after`.
     pub suspect_after: u32,
     /// Consecutive misses that make a peer Down; 2 to 32.
     pub down_after: u32,
-    /// The longest spacing between pings to a Down peer; at least two intervals, at most 255.
+    /// The longest spacing between pings to a Down peer; 2 to 255 intervals.
     pub max_backoff: Duration,
     /// The longest datagram, UDP payload; 256 to 1200.
     pub max_datagram: usize,
@@ -60,12 +64,90 @@ impl PeerConfig {
         }
     }
 
-    /// Checks every field against its stated range.
+    /// Checks every field against its stated range, and the roster against itself.
     ///
     /// # Errors
     /// The first field that is wrong, and what would be right.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        let wrong = |text: String| Err(ConfigError::Invalid(text));
+        let (interval, timeout) = (self.heartbeat_interval, self.heartbeat_timeout);
+        for (field, text) in [("server_id", &self.server_id), ("cluster", &self.cluster)] {
+            if let Err(why) = ServerId::check(text) {
+                return wrong(format!("{field} {text:?}: {why}"));
+            }
+        }
+        if interval < Duration::from_millis(10) || interval > Duration::from_secs(3600) {
+            return wrong(format!("heartbeat_interval is {interval:?}; it must be 10 ms to 1 h"));
+        }
+        if timeout < Duration::from_millis(5) || timeout > interval {
+            return wrong(format!(
+                "heartbeat_timeout is {timeout:?}; it must be at least 5 ms and at most heartbeat_interval ({interval:?})"
+            ));
+        }
+        if !(2..=32).contains(&self.down_after) {
+            return wrong(format!("down_after is {}; it must be 2 to 32", self.down_after));
+        }
+        if self.suspect_after == 0 || self.suspect_after >= self.down_after {
+            return wrong(format!(
+                "suspect_after is {}; it must be at least 1 and less than down_after ({})",
+                self.suspect_after, self.down_after
+            ));
+        }
+        if self.max_backoff < interval * 2 || self.max_backoff > interval * 255 {
+            return wrong(format!(
+                "max_backoff is {:?}; it must be 2 to 255 heartbeat intervals ({interval:?})",
+                self.max_backoff
+            ));
+        }
+        if !(256..=1200).contains(&self.max_datagram) {
+            return wrong(format!("max_datagram is {}; it must be 256 to 1200", self.max_datagram));
+        }
+        self.validate_roster()
+    }
+
+    fn validate_roster(&self) -> Result<(), ConfigError> {
+        let wrong = |text: String| Err(ConfigError::Invalid(text));
+        let mut ids: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut addresses: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+        for peer in &self.static_peers {
+            if let Some(id) = &peer.server_id {
+                if let Err(why) = ServerId::check(id) {
+                    return wrong(format!("static_peers: the id {id:?} of {}: {why}", peer.name));
+                }
+                if *id == self.server_id {
+                    return wrong(format!("static_peers: {id} at {} is this node's own id", peer.name));
+                }
+                if let Some(other) = ids.insert(id, &peer.name) {
+                    return wrong(format!(
+                        "static_peers: two entries have the id {id}, {other} and {}; ids must differ",
+                        peer.name
+                    ));
+                }
+            }
+            if let Some(other) = peer.address.and_then(|a| addresses.insert(a, &peer.name)) {
+                return wrong(format!(
+                    "static_peers: {other} and {} are one address, {}; name each node once",
+                    peer.name,
+                    peer.address.expect("it was just inserted")
+                ));
+            }
+        }
         Ok(())
+    }
+
+    pub(crate) fn thresholds(&self) -> Thresholds {
+        Thresholds { suspect_after: self.suspect_after, down_after: self.down_after }
+    }
+
+    /// How old a two-way proof may be: `suspect_after` intervals and one timeout.
+    pub(crate) fn proof_horizon(&self) -> Duration {
+        self.heartbeat_interval.saturating_mul(self.suspect_after).saturating_add(self.heartbeat_timeout)
+    }
+
+    /// `max_backoff` in whole intervals.
+    pub(crate) fn max_spacing(&self) -> u8 {
+        let intervals = self.max_backoff.as_micros() / self.heartbeat_interval.as_micros().max(1);
+        u8::try_from(intervals).unwrap_or(u8::MAX).max(2)
     }
 }
 
@@ -76,4 +158,50 @@ pub enum ConfigError {
     /// A field is out of its range; the text names it and what would be right.
     #[error("{0}")]
     Invalid(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> PeerConfig {
+        let peer = |id: &str, port: u16| StaticPeer {
+            server_id: Some(id.into()),
+            name: format!("127.0.0.1:{port}").into(),
+            address: Some(([127, 0, 0, 1], port).into()),
+        };
+        PeerConfig::new("me", "test", ([127, 0, 0, 1], 1).into(), vec![peer("a", 2), peer("b", 3)])
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(config().validate(), Ok(()));
+        assert_eq!(config().max_spacing(), 10);
+        assert_eq!(config().proof_horizon(), Duration::from_millis(2500));
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        type Change = fn(&mut PeerConfig);
+        let cases: [(&str, Change); 12] = [
+            ("server_id", |c| c.server_id = "".into()),
+            ("cluster", |c| c.cluster = "a\u{1b}[31m".into()),
+            ("heartbeat_interval", |c| c.heartbeat_interval = Duration::ZERO),
+            ("heartbeat_timeout", |c| c.heartbeat_timeout = Duration::from_secs(2)),
+            ("down_after", |c| c.down_after = 33),
+            ("suspect_after", |c| c.suspect_after = 5),
+            ("max_backoff", |c| c.max_backoff = Duration::from_secs(1)),
+            ("max_backoff", |c| c.max_backoff = Duration::MAX),
+            ("max_datagram", |c| c.max_datagram = 9000),
+            ("two entries have the id a", |c| c.static_peers[1].server_id = Some("a".into())),
+            ("this node's own id", |c| c.static_peers[1].server_id = Some("me".into())),
+            ("one address", |c| c.static_peers[1].address = c.static_peers[0].address),
+        ];
+        for (named, change) in cases {
+            let mut config = config();
+            change(&mut config);
+            let ConfigError::Invalid(text) = config.validate().unwrap_err();
+            assert!(text.contains(named), "{text:?} does not name {named:?}");
+        }
+    }
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::peer::PeerStatus;
 use super::timer::Time;
 use super::verdict::Verdict;
@@ -65,6 +67,11 @@ pub enum Change {
     },
     /// The loop woke this much later than planned.
     Stall(Duration),
+    /// Another process speaks under this node's own id.
+    Conflict {
+        /// Where its datagram came from.
+        address: SocketAddr,
+    },
     /// A peer echoed a sequence that this instance never sent: this process is a clone or was rolled back. The
     /// shell must call [`Node::renew`](super::Node::renew) with a fresh instance from the operating system.
     Rollback,
@@ -80,14 +87,14 @@ impl Change {
             Change::Restart => "restart",
             Change::Leave(_) => "leave",
             Change::Quorum { .. } => "quorum",
-            Change::Health { .. } | Change::Stall(_) | Change::Rollback => "self",
+            Change::Health { .. } | Change::Stall(_) | Change::Rollback | Change::Conflict { .. } => "self",
             Change::Address { .. } => "migrate",
         }
     }
 }
 
 /// Why a node leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaveReason {
     /// It means to come back (SIGTERM).
     Restart,

@@ -1,1 +1,480 @@
-//! Heartbeats.
+//! The heartbeats of one pair: slots, tries, misses. Pure bookkeeping over times; the node sends and tells.
+//!
+//! A pair shares one heartbeat an interval, its slot. The leader pings at the slot and hears the pong; the
+//! follower hears the ping, and pings by itself only if none came. Of a heartbeat one asks *life* (evidence dated
+//! at or after the slot), which counts misses, and *echo* (of something sent at or after it), which ends the
+//! tries and tells whether the link works.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::timer::Time;
+
+/// Tries in one heartbeat, the first among them.
+const TRIES: u8 = 3;
+/// After it answered a refusal, a peer is not accelerated again for so long.
+const CALM: Duration = Duration::from_secs(60);
+
+/// Which part this node has in the pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The peer has no confirmed run: both sides send hellos at slots of their own.
+    Alone,
+    /// Pings at the slot.
+    Leader,
+    /// Is pinged.
+    Follower,
+}
+
+/// The numbers that all heartbeats of a node share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rhythm {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) down_after: u32,
+    pub(crate) max_spacing: u8,
+}
+
+/// What the moment asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing before [`Heartbeat::deadline`].
+    Wait,
+    /// Send a try.
+    Try {
+        /// The heartbeat's first.
+        first: bool,
+        /// A hello, since the last heartbeat was missed (or always, to a peer without a confirmed run).
+        hello: bool,
+        /// Try the roster's address instead of the confirmed one.
+        roster: bool,
+        /// Use another key than the first.
+        other_key: Option<u32>,
+        /// What to tell the peer: time since the slot, for a retry and a follower's own ping.
+        since_slot: Option<Duration>,
+    },
+    /// The heartbeat timed out.
+    Judged {
+        /// No evidence: a miss.
+        missed: bool,
+        /// No echo.
+        silent: bool,
+    },
+}
+
+/// A crashed process's host refuses: the misses come at a quarter of the interval (`down_after` - 1 of it).
+#[derive(Clone, Copy, Debug)]
+struct Refusals {
+    /// When the first refused try was sent.
+    first: Time,
+    /// Refused tries so far.
+    count: u32,
+}
+
+/// The heartbeats of one pair.
+#[derive(Debug)]
+pub(crate) struct Heartbeat {
+    rhythm: Rhythm,
+    pub(crate) role: Role,
+    /// The present retry time of the pair.
+    pub(crate) retry: Duration,
+    /// The regular slot of the present or last heartbeat, and the one before it.
+    phase: Time,
+    before: Time,
+    /// What the present heartbeat counts from; off the phase when it is a probe.
+    slot: Time,
+    open: bool,
+    /// It waits for the leader's ping (a follower's regular heartbeat).
+    passive: bool,
+    next_slot: Time,
+    judge_at: Time,
+    try_at: Option<Time>,
+    tries: u8,
+    /// Tries since the last heartbeat that succeeded: chooses among hello and bound, addresses and keys.
+    turn: u32,
+    /// The next heartbeat is a probe: full retries even while backing off.
+    probe: bool,
+    /// The kernel dropped datagrams while it was open, or it could not be tried.
+    void: bool,
+    voids: u32,
+    /// The last heartbeat was a miss.
+    after_miss: bool,
+    /// Date of the newest evidence, and for how many heartbeats it covers.
+    evidence: Option<Time>,
+    covers: u8,
+    /// Slots of the newest heartbeats that were missed, and how many were missed in all since a success.
+    missed_slots: VecDeque<Time>,
+    missed: u32,
+    /// Own spacing while the peer is Down, in intervals; 1: not backing off.
+    spacing: u8,
+    refusals: Option<Refusals>,
+    refused: bool,
+    calm_until: Time,
+}
+
+impl Heartbeat {
+    /// The first heartbeat is due at `first`.
+    pub(crate) fn new(rhythm: Rhythm, first: Time) -> Heartbeat {
+        Heartbeat {
+            rhythm,
+            role: Role::Alone,
+            retry: rhythm.timeout / 3,
+            phase: first,
+            before: Time::ZERO,
+            slot: first,
+            open: false,
+            passive: false,
+            next_slot: first,
+            judge_at: first,
+            try_at: None,
+            tries: 0,
+            turn: 0,
+            probe: false,
+            void: false,
+            voids: 0,
+            after_miss: false,
+            evidence: None,
+            covers: 1,
+            missed_slots: VecDeque::with_capacity(rhythm.down_after as usize),
+            missed: 0,
+            spacing: 1,
+            refusals: None,
+            refused: false,
+            calm_until: Time::ZERO,
+        }
+    }
+
+    /// When to call [`step`](Heartbeat::step) next.
+    pub(crate) fn deadline(&self) -> Time {
+        match (self.open, self.try_at) {
+            (false, _) => self.next_slot,
+            (true, None) => self.judge_at,
+            (true, Some(at)) => at.min(self.judge_at),
+        }
+    }
+
+    /// The pair's timeout: never below its retry time, at most one interval.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.rhythm.timeout.max(self.retry).min(self.rhythm.interval)
+    }
+
+    /// A date is early by one path delay: what is dated so much before the slot still counts for it.
+    fn tolerance(&self) -> Duration {
+        if self.passive { self.retry.min(self.rhythm.timeout / 2) } else { Duration::ZERO }
+    }
+
+    /// Spacing to tell the peer; 1: none.
+    pub(crate) fn spacing(&self) -> u8 {
+        self.spacing
+    }
+
+    /// Heartbeats timed out after the newest evidence.
+    pub(crate) fn missed(&self) -> u32 {
+        self.missed
+    }
+
+    fn backs_off(&self) -> bool {
+        self.spacing > 1 && !self.probe
+    }
+
+    /// One step of what is due at `now`; to be called again until it answers [`Step::Wait`]. `echoed`: when the
+    /// newest datagram that was echoed was sent; `cut`: whether the link is known to be cut.
+    pub(crate) fn step(&mut self, now: Time, echoed: Option<Time>, cut: bool) -> Step {
+        if !self.open && now >= self.next_slot {
+            self.begin(self.next_slot);
+        }
+        self.close_if_done(now, echoed);
+        if !self.open {
+            return Step::Wait;
+        }
+        if now >= self.judge_at {
+            return self.judge(now, echoed);
+        }
+        match self.try_at {
+            Some(at) if now >= at => self.next_try(now, cut),
+            _ => Step::Wait,
+        }
+    }
+
+    fn begin(&mut self, slot: Time) {
+        self.open = true;
+        self.slot = slot;
+        let regular = !self.probe && self.refusals.is_none();
+        if regular {
+            self.before = self.phase;
+            self.phase = slot;
+        }
+        self.passive = regular && self.role == Role::Follower && self.spacing == 1;
+        self.tries = 0;
+        self.refused = false;
+        self.void = false;
+        self.judge_at = slot + self.timeout();
+        let wait = if self.passive { (self.rhythm.timeout / 2).max(self.retry) } else { Duration::ZERO };
+        self.try_at = Some(slot + wait);
+    }
+
+    fn next_try(&mut self, now: Time, cut: bool) -> Step {
+        let first = self.tries == 0;
+        self.tries += 1;
+        let refusing = self.refusals.is_some();
+        let single = self.backs_off() || refusing || (cut && !self.after_miss);
+        let again = now + self.retry;
+        self.try_at = (!single && self.tries < TRIES && again < self.judge_at).then_some(again);
+        let late = now.since(self.phase);
+        let turn = self.turn;
+        self.turn = self.turn.wrapping_add(1);
+        let alternates = self.after_miss && (!first || self.backs_off());
+        Step::Try {
+            first,
+            hello: alternates && (!first || turn % 2 == 1),
+            roster: alternates && turn % 2 == 1,
+            other_key: (!first || self.backs_off()).then_some(turn),
+            since_slot: (!first || self.passive || late > self.rhythm.timeout / 8).then_some(late),
+        }
+    }
+
+    /// Whether evidence counts for the heartbeat of `slot`.
+    fn lives(&self, slot: Time) -> bool {
+        let covered = self.rhythm.interval.saturating_mul(u32::from(self.covers.saturating_sub(1)));
+        let slack = if self.covers > 1 { self.rhythm.timeout } else { self.tolerance() };
+        self.evidence.is_some_and(|date| date + covered + slack >= slot)
+    }
+
+    fn echoes(&self, echoed: Option<Time>) -> bool {
+        // The follower's pong is echoed only by the next ping.
+        let since = if self.passive { self.before } else { self.slot };
+        echoed.is_some_and(|sent| sent + self.tolerance() >= since)
+    }
+
+    fn close_if_done(&mut self, now: Time, echoed: Option<Time>) {
+        // A leader's slot is not done before it has pinged.
+        let pinged = self.tries > 0 || self.passive;
+        if self.open && pinged && self.echoes(echoed) && self.lives(self.slot) {
+            self.after_miss = false;
+            self.turn = 0;
+            self.close(now);
+        }
+    }
+
+    fn judge(&mut self, now: Time, echoed: Option<Time>) -> Step {
+        let lives = self.lives(self.slot);
+        let silent = !self.echoes(echoed);
+        let void = self.void && !lives && self.voids < self.rhythm.down_after;
+        let missed = !lives && !void;
+        self.voids = if void { self.voids + 1 } else { self.voids };
+        if missed {
+            self.miss();
+        } else {
+            self.after_miss &= !lives;
+        }
+        if !self.refused {
+            self.refusals = None;
+        }
+        self.close(now);
+        Step::Judged { missed, silent: silent && !void }
+    }
+
+    fn miss(&mut self) {
+        if self.missed_slots.len() == self.rhythm.down_after as usize {
+            self.missed_slots.pop_front();
+        }
+        self.missed_slots.push_back(self.slot);
+        self.missed = self.missed.saturating_add(1);
+        self.after_miss = true;
+        // Each refusal needs its own try, and the last comes one interval after the first: no sooner is it Down.
+        if let Some(refusals) = self.refusals
+            && self.slot < refusals.first + self.rhythm.interval
+        {
+            self.missed = self.missed.min(self.rhythm.down_after - 1);
+        }
+        if self.missed > self.rhythm.down_after {
+            self.spacing = self.spacing.saturating_mul(2).min(self.rhythm.max_spacing);
+        } else if self.missed == self.rhythm.down_after {
+            self.spacing = 2;
+        }
+    }
+
+    /// Ends the present heartbeat and sets the next slot: an interval (or the spacing) on, in the old phase.
+    fn close(&mut self, now: Time) {
+        self.open = false;
+        self.probe = false;
+        self.try_at = None;
+        self.next_slot = match self.refusals {
+            Some(r) if self.missed < self.rhythm.down_after => {
+                r.first + self.rhythm.interval * r.count / (self.rhythm.down_after - 1).max(1)
+            }
+            _ => {
+                let next = self.regular(self.slot, self.spacing);
+                // After a stall the judgement may come later than the next slot: that one was slept through.
+                if next < now { self.regular(now - self.rhythm.interval / 2, 1) } else { next }
+            }
+        };
+    }
+
+    /// The first regular slot at least `spacing` intervals after `from` (with half an interval's grace).
+    fn regular(&self, from: Time, spacing: u8) -> Time {
+        let interval = self.rhythm.interval.as_micros().max(1) as u64;
+        let wanted = (from + self.rhythm.interval * u32::from(spacing)) - self.rhythm.interval / 2;
+        let elapsed = wanted.as_micros().saturating_sub(self.phase.as_micros());
+        self.phase + Duration::from_micros(elapsed.div_ceil(interval).max(1).saturating_mul(interval))
+    }
+
+    /// Shortens the wait for the next slot to a back-off ping: jitter only shortens. `share`: 0 to 1.
+    pub(crate) fn jitter(&mut self, share: f64) {
+        if !self.open && self.spacing > 1 {
+            let spacing = self.rhythm.interval * u32::from(self.spacing);
+            self.next_slot = self.next_slot - spacing.mul_f64(0.1 * share.clamp(0.0, 1.0));
+            self.phase = self.next_slot - spacing;
+        }
+    }
+
+    /// Evidence dated `date`. `covers`: the spacing that the datagram announced, if it is the newest one. True
+    /// if the count of misses changed.
+    pub(crate) fn evidence(&mut self, date: Time, covers: Option<u8>, now: Time) -> bool {
+        self.covers = covers.map_or(self.covers, |b| b.max(1));
+        self.evidence = self.evidence.max(Some(date));
+        let before = self.missed;
+        let still = self.missed_slots.iter().filter(|slot| !self.lives(**slot)).count() as u32;
+        if still < self.missed_slots.len() as u32 || self.missed_slots.is_empty() {
+            self.missed = still;
+            while self.missed_slots.len() > still as usize {
+                self.missed_slots.pop_front();
+            }
+        }
+        if self.missed == 0 {
+            self.voids = 0;
+            if self.refusals.take().is_some() {
+                self.calm_until = now + CALM;
+            }
+        }
+        before != self.missed
+    }
+
+    /// The breaker closes: regular heartbeats from the next regular slot on.
+    pub(crate) fn recover(&mut self, now: Time) {
+        if self.spacing > 1 {
+            self.spacing = 1;
+            if !self.open {
+                self.next_slot = self.regular(now - self.rhythm.interval, 1).max(now);
+            }
+        }
+    }
+
+    /// Another peer came back: ping this Down one once, with full retries, `wait` from now.
+    pub(crate) fn retry_soon(&mut self, now: Time, wait: Duration) {
+        self.spacing = 1;
+        self.probe_at(now + wait);
+    }
+
+    /// Ping out of turn at `at`, unless the next slot or try is sooner.
+    pub(crate) fn probe_at(&mut self, at: Time) {
+        if self.open {
+            self.try_at = Some(self.try_at.map_or(at, |t| t.min(at))).filter(|t| *t < self.judge_at);
+        } else if at < self.next_slot {
+            self.next_slot = at;
+            self.probe = true;
+        }
+    }
+
+    /// The leader's first try of a slot was dated `slot`: the slots stand there. Only a follower follows.
+    pub(crate) fn follow(&mut self, slot: Time, now: Time, echoed: Option<Time>) {
+        let half = self.rhythm.interval / 2;
+        if self.role != Role::Follower || slot + half < self.phase {
+            return;
+        }
+        if slot < self.phase + half {
+            // The same slot as already known, dated anew: clocks drift.
+            if self.slot == self.phase {
+                self.slot = slot;
+            }
+            self.phase = slot;
+            if !self.open && self.spacing == 1 && !self.probe && self.refusals.is_none() {
+                self.next_slot = slot + self.rhythm.interval;
+            }
+        } else {
+            // What is open was for an earlier slot: the ping answers it.
+            self.probe = false;
+            self.begin(slot);
+        }
+        self.close_if_done(now, echoed);
+    }
+
+    /// Ends the open heartbeat if nothing more is asked of it.
+    pub(crate) fn settle(&mut self, now: Time, echoed: Option<Time>) {
+        self.close_if_done(now, echoed);
+    }
+
+    /// Time since the regular slot.
+    pub(crate) fn since_slot(&self, now: Time) -> Duration {
+        now.since(self.phase)
+    }
+
+    /// An isolated node does not back off.
+    pub(crate) fn keep_trying(&mut self) {
+        if self.spacing > 1 {
+            self.spacing = 1;
+            if !self.open {
+                self.next_slot = self.phase + self.rhythm.interval;
+            }
+        }
+    }
+
+    /// The peer said that it leaves: nothing is expected of it, and it is pinged at the first spacing.
+    pub(crate) fn left(&mut self, now: Time) {
+        self.open = false;
+        self.probe = false;
+        self.refusals = None;
+        self.role = Role::Alone;
+        self.spacing = 2;
+        self.phase = now;
+        self.next_slot = now + self.rhythm.interval * 2;
+    }
+
+    /// The loop slept: `late` is added to the open deadline, slots slept through become one heartbeat in the old
+    /// phase, and the ping is sent (once more) after `spread`.
+    pub(crate) fn stalled(&mut self, late: Duration, now: Time, spread: Duration) {
+        if self.open {
+            self.judge_at += late;
+            self.tries = self.tries.min(TRIES - 1);
+            let again = now + spread;
+            self.try_at = Some(if self.tries > 0 { again } else { self.try_at.map_or(again, |at| at.max(again)) });
+        } else if self.next_slot <= now {
+            let interval = self.rhythm.interval.as_micros().max(1) as u64;
+            let slept = now.as_micros().saturating_sub(self.next_slot.as_micros()) / interval * interval;
+            let slot = self.next_slot + Duration::from_micros(slept);
+            self.begin(slot);
+            self.judge_at = now + self.timeout();
+            self.try_at = Some(self.try_at.map_or(now, |at| at.max(now)) + spread);
+        }
+    }
+
+    /// The kernel dropped datagrams: the open heartbeat proves nothing either way.
+    pub(crate) fn dropped(&mut self) {
+        self.void |= self.open;
+    }
+
+    /// A try sent at `sent` was refused. True if it is the first of its kind: to be pushed to the others.
+    pub(crate) fn refused(&mut self, sent: Time, now: Time) -> bool {
+        if !self.open || sent < self.slot || self.refused || now < self.calm_until || self.spacing > 1 {
+            return false;
+        }
+        let first = self.refusals.is_none();
+        let refusals = self.refusals.get_or_insert(Refusals { first: sent, count: 0 });
+        refusals.count += 1;
+        self.refused = true;
+        self.try_at = None;
+        self.judge_at = self.judge_at.min(now + self.retry);
+        first
+    }
+
+    /// Whether a refusal pushed by another observer is worth a ping.
+    pub(crate) fn may_probe(&self, now: Time) -> bool {
+        self.refusals.is_none() && !self.probe && now >= self.calm_until && self.missed < self.rhythm.down_after
+    }
+
+    /// Until when refusals do not accelerate.
+    #[cfg(test)]
+    pub(crate) fn calm_until(&self) -> Time {
+        self.calm_until
+    }
+}

@@ -1,1 +1,432 @@
-//! Messages.
+//! The wire messages: the postcard form of [`Message`] is a frame's body.
+//!
+//! Decoding is strict: trailing bytes, forms that are not canonical, unknown variants and texts that are not
+//! printable are rejected. Every bound message begins with echo (0: none yet, else the newest sequence received
+//! from the addressee, plus one) and hold (the microseconds since it was received).
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::LeaveReason;
+use super::seal::{SEAL_LEN, Tag};
+use super::stats::Reject;
+
+/// A hello frame has so many bytes of UDP payload: no answer to it is longer.
+pub const HELLO_LEN: usize = 128;
+/// The most refused peers in one message.
+const MAX_REFUSED: usize = 16;
+
+/// A server's id: 1 to 64 bytes of printable UTF-8, without white space, markup (`< > & " '`) or invisible
+/// characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "&str", into = "String")]
+pub struct ServerId(Arc<str>);
+
+impl ServerId {
+    /// The most bytes of an id.
+    pub const MAX_LEN: usize = 64;
+
+    /// An id.
+    ///
+    /// # Errors
+    /// See [`ServerId::check`].
+    pub fn new(text: &str) -> Result<ServerId, String> {
+        ServerId::check(text)?;
+        Ok(ServerId(text.into()))
+    }
+
+    /// Whether `text` can be an id (or a cluster's name).
+    ///
+    /// # Errors
+    /// What is wrong with it, and what would be right.
+    pub fn check(text: &str) -> Result<(), String> {
+        if text.is_empty() || text.len() > Self::MAX_LEN {
+            return Err(format!("it has {} bytes; 1 to {} are right", text.len(), Self::MAX_LEN));
+        }
+        match text.chars().find(|c| !is_printable(*c)) {
+            Some(c) => Err(format!(
+                "the character {} is not allowed; letters, digits and . - _ : / + are right",
+                c.escape_unicode()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Neither control nor space nor markup nor invisible nor of the private use areas: what a terminal, a log and a
+/// page can show as it is.
+fn is_printable(c: char) -> bool {
+    let hidden = matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{e000}'..='\u{f8ff}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{ffff}' | '\u{1bca0}'..='\u{1bcaf}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{10ffff}');
+    !c.is_control() && !c.is_whitespace() && !hidden && !"<>&\"'`\\".contains(c)
+}
+
+impl TryFrom<&str> for ServerId {
+    type Error = String;
+    fn try_from(text: &str) -> Result<ServerId, String> {
+        ServerId::new(text)
+    }
+}
+
+impl From<ServerId> for String {
+    fn from(id: ServerId) -> String {
+        (*id.0).to_owned()
+    }
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The body of a frame. The order of the variants is the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// To a peer without a confirmed run; changes no state, and is answered by a Welcome.
+    Hello {
+        /// The sender's sequence that this hello takes; the Welcome echoes it.
+        sequence: u64,
+        /// Who sends it.
+        server_id: ServerId,
+        /// Zeros that make the frame [`HELLO_LEN`] long.
+        padding: Padding,
+    },
+    /// Answers a hello.
+    Welcome {
+        /// The hello's sequence, plus one.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// Who sends it.
+        server_id: ServerId,
+    },
+    /// Asks for a Pong.
+    Ping {
+        /// See the module.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// The digest of the sender's table of records; zero: it has none.
+        digest: [u8; 4],
+    },
+    /// Answers a ping.
+    Pong {
+        /// See the module.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// See `Ping`.
+        digest: [u8; 4],
+    },
+    /// A ping with something to tell.
+    PingMore {
+        /// See the module.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// See `Ping`.
+        digest: [u8; 4],
+        /// What it tells.
+        more: More,
+    },
+    /// A pong, or a piece of news that no ping asked for, with something to tell.
+    PongMore {
+        /// See the module.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// See `Ping`.
+        digest: [u8; 4],
+        /// What it tells.
+        more: More,
+    },
+    /// The sender's run ends.
+    Leave {
+        /// See the module.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// Why.
+        reason: LeaveReason,
+    },
+}
+
+/// What the long forms tell beside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct More {
+    /// The sender's back-off: its next ping comes in so many intervals; 0: as usual.
+    pub spacing: u8,
+    /// Microseconds since the slot of a retry, or of a ping that the follower sends by itself.
+    pub since_slot: Option<u32>,
+    /// The sender slept so many milliseconds; 0: it did not.
+    pub paused: u32,
+    /// The tags, under the frame's key, of peers whose hosts refuse; at most 16.
+    pub refused: Vec<Tag>,
+}
+
+/// So many zero bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Padding(u8);
+
+const ZEROS: [u8; HELLO_LEN] = [0; HELLO_LEN];
+
+impl Serialize for Padding {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&ZEROS[..usize::from(self.0).min(HELLO_LEN)])
+    }
+}
+
+impl<'de> Deserialize<'de> for Padding {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Padding, D::Error> {
+        let bytes = <&'de [u8]>::deserialize(deserializer)?;
+        if bytes.len() > HELLO_LEN || bytes.iter().any(|b| *b != 0) {
+            return Err(serde::de::Error::custom("padding is at most 128 zeros"));
+        }
+        Ok(Padding(bytes.len() as u8))
+    }
+}
+
+impl Message {
+    /// A hello that makes a frame of [`HELLO_LEN`] bytes, header and seal included.
+    pub fn hello(header_len: usize, sequence: u64, server_id: &ServerId) -> Message {
+        let bare = Message::Hello { sequence, server_id: server_id.clone(), padding: Padding(0) };
+        let padding = HELLO_LEN.saturating_sub(header_len + SEAL_LEN + bare.encoded_len());
+        Message::Hello { sequence, server_id: server_id.clone(), padding: Padding(padding as u8) }
+    }
+
+    /// Appends the encoded message.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        // A flavor that appends to a Vec cannot fail, and neither can these types.
+        postcard::serialize_with_flavor::<_, _, ()>(self, Append(out)).expect("encoding into memory cannot fail");
+    }
+
+    /// Reads a frame's body.
+    ///
+    /// # Errors
+    /// `Decode`: it is not exactly one message in its canonical form. No state is touched.
+    pub fn decode(body: &[u8]) -> Result<Message, Reject> {
+        let (message, rest) = postcard::take_from_bytes::<Message>(body).map_err(|_| Reject::Decode)?;
+        let bounded = message.more().is_none_or(|m| m.refused.len() <= MAX_REFUSED);
+        if !rest.is_empty() || !bounded {
+            return Err(Reject::Decode);
+        }
+        // Overlong varints are accepted by the library: canonical is what encodes to the same bytes.
+        postcard::serialize_with_flavor::<_, _, ()>(&message, Compare(body)).map_err(|_| Reject::Decode)?;
+        Ok(message)
+    }
+
+    /// Bytes of the encoded message.
+    pub fn encoded_len(&self) -> usize {
+        let size = postcard::ser_flavors::Size::default();
+        postcard::serialize_with_flavor(self, size).expect("counting cannot fail")
+    }
+
+    /// Echo and hold of a bound message; `None` of a hello.
+    pub fn echo(&self) -> Option<(u64, u64)> {
+        match self {
+            Message::Hello { .. } => None,
+            Message::Welcome { echo, hold, .. }
+            | Message::Ping { echo, hold, .. }
+            | Message::Pong { echo, hold, .. }
+            | Message::PingMore { echo, hold, .. }
+            | Message::PongMore { echo, hold, .. }
+            | Message::Leave { echo, hold, .. } => Some((*echo, *hold)),
+        }
+    }
+
+    fn more(&self) -> Option<&More> {
+        match self {
+            Message::PingMore { more, .. } | Message::PongMore { more, .. } => Some(more),
+            _ => None,
+        }
+    }
+
+    /// What it tells beside; nothing for the short forms.
+    pub fn into_more(self) -> More {
+        match self {
+            Message::PingMore { more, .. } | Message::PongMore { more, .. } => more,
+            _ => More::default(),
+        }
+    }
+}
+
+/// A postcard flavor that appends.
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Append<'_> {
+    type Output = ();
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// A postcard flavor that compares with what it holds, and allocates nothing.
+struct Compare<'a>(&'a [u8]);
+
+impl postcard::ser_flavors::Flavor for Compare<'_> {
+    type Output = ();
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(postcard::Error::DeserializeBadEncoding)?;
+        Ok(())
+    }
+    fn finalize(self) -> postcard::Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(postcard::Error::DeserializeBadEncoding) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes(message: &Message) -> Vec<u8> {
+        let mut out = Vec::new();
+        message.encode(&mut out);
+        out
+    }
+
+    fn id(text: &str) -> ServerId {
+        ServerId::new(text).unwrap()
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let digest = [1, 2, 3, 4];
+        let more = More { spacing: 4, since_slot: Some(500), paused: 4200, refused: vec![Tag([9; 8])] };
+        let cases: [(Message, &[u8]); 7] = [
+            (Message::Hello { sequence: 300, server_id: id("ab"), padding: Padding(3) }, b"\x00\xac\x02\x02ab\x03\0\0\0"),
+            (Message::Welcome { echo: 301, hold: 7, server_id: id("c") }, b"\x01\xad\x02\x07\x01c"),
+            (Message::Ping { echo: 0, hold: 0, digest }, b"\x02\0\0\x01\x02\x03\x04"),
+            (Message::Pong { echo: 128, hold: 1, digest }, b"\x03\x80\x01\x01\x01\x02\x03\x04"),
+            (
+                Message::PingMore { echo: 1, hold: 2, digest, more },
+                b"\x04\x01\x02\x01\x02\x03\x04\x04\x01\xf4\x03\xe8\x20\x01\x09\x09\x09\x09\x09\x09\x09\x09",
+            ),
+            (
+                Message::PongMore { echo: 1, hold: 2, digest, more: More::default() },
+                b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0",
+            ),
+            (Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Removal }, b"\x06\x01\x02\x01"),
+        ];
+        for (message, golden) in cases {
+            assert_eq!(bytes(&message), golden, "{message:?}");
+            assert_eq!(Message::decode(golden), Ok(message));
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        // An idle datagram: 28 of IPv4 and UDP, header, body, seal; echoes of a ping are held under an interval.
+        let idle = |number: u64, hold| {
+            let header = 18 + (64 - number.leading_zeros()).div_ceil(7).max(1) as usize;
+            28 + header + bytes(&Message::Ping { echo: number, hold, digest: [0; 4] }).len() + SEAL_LEN
+        };
+        assert_eq!(idle((1 << 21) - 1, 1_000_000), 28 + 21 + 11 + 16);
+        assert_eq!(idle(1 << 21, 1_000_000), 78);
+        assert_eq!(idle((1 << 28) - 1, 1_000_000), 78);
+        assert_eq!(idle(1 << 28, 1_000_000), 80);
+        assert_eq!(idle(1 << 35, 1_000_000), 82);
+    }
+
+    #[test]
+    fn hellos_have_one_length() {
+        for text in ["a", &"x".repeat(64)] {
+            for sequence in [0, 1 << 21, 1 << 40] {
+                let message = Message::hello(22, sequence, &id(text));
+                assert_eq!(22 + bytes(&message).len() + SEAL_LEN, HELLO_LEN, "{text} {sequence}");
+            }
+        }
+    }
+
+    #[test]
+    fn terminal_escape() {
+        for wrong in ["", "a b", "a\tb", "\u{1b}[31mred", "<b>", "a&b", "it's", "say\"", "a\u{202e}b", "a\u{200b}b", "\u{7f}"] {
+            assert!(ServerId::check(wrong).is_err(), "{wrong:?}");
+            let mut body = vec![1, 1, 1, wrong.len() as u8];
+            body.extend_from_slice(wrong.as_bytes());
+            assert_eq!(Message::decode(&body), Err(Reject::Decode), "{wrong:?}");
+        }
+        assert!(ServerId::check(&"x".repeat(65)).is_err());
+        for right in ["web-1", "web-1.example.com", "10.0.0.7:5278", "[::1]:5278", "köln_3"] {
+            assert_eq!(ServerId::check(right), Ok(()), "{right:?}");
+        }
+    }
+
+    #[test]
+    fn loose_forms_are_rejected() {
+        for wrong in [
+            &b""[..],
+            b"\x02\0\0\x01\x02\x03\x04\0",           // a trailing byte
+            b"\x02\x80\0\0\x01\x02\x03\x04",         // an overlong varint
+            b"\x07\0\0",                             // an unknown variant
+            b"\x00\x01\x01a\x01\x01",                // padding that is not zero
+            b"\x06\x01\x02\x02",                     // an unknown reason
+            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\xff\xff\xff\xff\x0f", // a claim of 2^32 tags
+        ] {
+            assert_eq!(Message::decode(wrong), Err(Reject::Decode), "{wrong:?}");
+        }
+        let refused = vec![Tag([0; 8]); MAX_REFUSED + 1];
+        let many = Message::PongMore { echo: 0, hold: 0, digest: [0; 4], more: More { refused, ..More::default() } };
+        assert_eq!(Message::decode(&bytes(&many)), Err(Reject::Decode));
+    }
+
+    fn any_message() -> impl Strategy<Value = Message> {
+        let more = (any::<u8>(), any::<Option<u32>>(), any::<u32>(), prop::collection::vec(any::<[u8; 8]>(), 0..=16))
+            .prop_map(|(spacing, since_slot, paused, refused)| More {
+                spacing,
+                since_slot,
+                paused,
+                refused: refused.into_iter().map(Tag).collect(),
+            });
+        let id = "[a-z0-9.-]{1,64}".prop_map(|text| ServerId::new(&text).expect("the pattern is printable"));
+        (0..7u8, any::<u64>(), any::<u64>(), any::<[u8; 4]>(), more, id, 0..=128u8).prop_map(
+            |(kind, echo, hold, digest, more, server_id, padding)| match kind {
+                0 => Message::Hello { sequence: echo, server_id, padding: Padding(padding) },
+                1 => Message::Welcome { echo, hold, server_id },
+                2 => Message::Ping { echo, hold, digest },
+                3 => Message::Pong { echo, hold, digest },
+                4 => Message::PingMore { echo, hold, digest, more },
+                5 => Message::PongMore { echo, hold, digest, more },
+                _ => Message::Leave { echo, hold, reason: LeaveReason::Restart },
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn messages_round_trip(message in any_message()) {
+            let encoded = bytes(&message);
+            prop_assert_eq!(encoded.len(), message.encoded_len());
+            prop_assert_eq!(Message::decode(&encoded), Ok(message));
+        }
+
+        #[test]
+        fn what_decodes_encodes_to_the_same_bytes(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(message) = Message::decode(&body) {
+                prop_assert_eq!(bytes(&message), body);
+            }
+        }
+    }
+}

@@ -9,6 +9,7 @@ pub mod node;
 pub mod peer;
 pub mod registry;
 pub mod seal;
+mod session;
 pub mod snapshot;
 pub mod stats;
 pub mod timer;
@@ -18,10 +19,13 @@ pub use config::{ConfigError, PeerConfig, StaticPeer};
 pub use connection::{ConnectionPool, PeerConnection};
 pub use event::{Change, Event, LeaveReason, SelfHealth};
 pub use node::{Node, SendErrorKind, Transmit};
-pub use peer::{PeerInfo, PeerStatus};
+pub use peer::{PeerInfo, PeerStatus, Thresholds};
 pub use registry::{ClusterStatus, PeerRegistry};
 pub use seal::{Instance, Keyring, SecretKey, Tag};
 pub use snapshot::{LinkView, PeerView, Snapshot};
 pub use stats::{Reject, Stats};
 pub use timer::Time;
 pub use verdict::Verdict;
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,11 @@
-//! The operator's answer about a peer.
+//! The operator's answer about a peer: a pure function from evidence to verdict and sentence.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::event::LeaveReason;
+use super::peer::PeerStatus;
 
 /// Status plus cause. Exactly one holds for a peer: the first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,5 +62,217 @@ impl Verdict {
             Verdict::Paused => "paused",
             Verdict::Up => "up",
         }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// All that is known of a peer at one moment. Ages are times since.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    pub(crate) status: PeerStatus,
+    pub(crate) address: Option<SocketAddr>,
+    /// Since the newest proof of life; `None`: never heard.
+    pub(crate) heard: Option<Duration>,
+    pub(crate) missed: u32,
+    pub(crate) down_after: u32,
+    /// What `down_after` intervals are.
+    pub(crate) recent: Duration,
+    pub(crate) link_active: bool,
+    pub(crate) unechoed: u32,
+    pub(crate) rtt: Option<Duration>,
+    /// Why and how long ago it left.
+    pub(crate) left: Option<(LeaveReason, Duration)>,
+    pub(crate) leave_grace: Duration,
+    /// Since its host last refused, if nothing was heard since.
+    pub(crate) refused: Option<Duration>,
+    /// How long a refusal speaks for the present: two of the longest spacings.
+    pub(crate) refused_for: Duration,
+    pub(crate) conflict: bool,
+    pub(crate) foreign_keys: u64,
+    pub(crate) foreign_versions: u64,
+    /// How long it slept, and how long ago it told so.
+    pub(crate) paused: Option<(Duration, Duration)>,
+}
+
+impl Evidence {
+    fn applies(&self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Left => {
+                self.left.is_some_and(|(why, age)| why == LeaveReason::Removal || age < self.leave_grace)
+            }
+            Verdict::Conflict => self.conflict,
+            Verdict::KeyMismatch => self.heard.is_none() && self.foreign_keys > 0,
+            Verdict::ConfigMismatch => self.heard.is_none() && self.foreign_versions > 0,
+            Verdict::Unknown => self.heard.is_none(),
+            Verdict::Refused => {
+                self.status != PeerStatus::Healthy && self.refused.is_some_and(|age| age < self.refused_for)
+            }
+            Verdict::Down => self.status == PeerStatus::Down,
+            Verdict::OneWay => self.status == PeerStatus::Healthy && !self.link_active,
+            Verdict::Paused => self.paused.is_some_and(|(_, age)| age < self.recent),
+            Verdict::Up => true,
+        }
+    }
+
+    /// The first verdict that applies.
+    pub(crate) fn verdict(&self) -> Verdict {
+        Verdict::ALL.into_iter().find(|v| self.applies(*v)).unwrap_or(Verdict::Up)
+    }
+
+    /// All verdicts that apply, in order; `up` only alone.
+    pub(crate) fn conditions(&self) -> Vec<Verdict> {
+        let mut all: Vec<Verdict> = Verdict::ALL.into_iter().filter(|v| self.applies(*v)).collect();
+        if all.len() > 1 {
+            all.retain(|v| *v != Verdict::Up);
+        }
+        all
+    }
+
+    /// The sentence that explains the verdict.
+    pub(crate) fn sentence(&self) -> String {
+        match self.verdict() {
+            Verdict::Left => {
+                let (why, age) = self.left.unwrap_or((LeaveReason::Restart, Duration::ZERO));
+                let what = if why == LeaveReason::Restart { "for a restart" } else { "for good" };
+                format!("said {} ago that it leaves {what}", Age(age))
+            }
+            Verdict::Conflict => "another process speaks under its id: an earlier run of it still sends".to_owned(),
+            Verdict::KeyMismatch => format!(
+                "never heard under a key of this node's, but {} datagrams came from its address under another key",
+                self.foreign_keys
+            ),
+            Verdict::ConfigMismatch => format!(
+                "never heard, but {} datagrams came from its address in another wire version",
+                self.foreign_versions
+            ),
+            Verdict::Unknown if self.address.is_none() => "never heard: its name does not resolve".to_owned(),
+            Verdict::Unknown => "never heard since this node's start".to_owned(),
+            Verdict::Refused => format!(
+                "its host answers, but refuses port {}: the process is gone; {}",
+                self.address.map_or(0, |a| a.port()),
+                self.silence()
+            ),
+            Verdict::Down => match self.left {
+                Some((_, age)) => format!("left {} ago, has not come back", Age(age)),
+                None => self.silence(),
+            },
+            Verdict::OneWay => format!(
+                "heard {} ago, but for {} heartbeats it echoed nothing of this node's: it does not hear me",
+                Age(self.heard.unwrap_or_default()),
+                self.unechoed
+            ),
+            Verdict::Paused => {
+                let (length, age) = self.paused.unwrap_or_default();
+                format!("told {} ago that it slept {}", Age(age), Age(length))
+            }
+            Verdict::Up if self.missed > 0 => self.silence(),
+            Verdict::Up => match (self.heard, self.rtt) {
+                (Some(_), Some(rtt)) => format!("answers, round trip {:.1} ms", rtt.as_secs_f64() * 1e3),
+                _ => "heard".to_owned(),
+            },
+        }
+    }
+
+    fn silence(&self) -> String {
+        let heard = match self.heard {
+            Some(age) => format!("last proof of life {} ago", Age(age)),
+            None => "never heard".to_owned(),
+        };
+        format!("{} heartbeats missed in a row (Down at {}), {heard}", self.missed, self.down_after)
+    }
+}
+
+/// A duration as people say it: `0.3 s`, `42 s`, `9 min`, `4 h 2 min`, `12 d 4 h`.
+struct Age(Duration);
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = self.0.as_secs();
+        match s {
+            0..10 => write!(f, "{:.1} s", self.0.as_secs_f64()),
+            10..120 => write!(f, "{s} s"),
+            120..7200 => write!(f, "{} min", s / 60),
+            7200..172_800 => write!(f, "{} h {} min", s / 3600, s % 3600 / 60),
+            _ => write!(f, "{} d {} h", s / 86_400, s % 86_400 / 3600),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn fine() -> Evidence {
+        Evidence {
+            status: PeerStatus::Healthy,
+            address: Some(([10, 0, 0, 7], 5278).into()),
+            heard: Some(SECOND / 2),
+            missed: 0,
+            down_after: 5,
+            recent: SECOND * 5,
+            link_active: true,
+            unechoed: 0,
+            rtt: Some(Duration::from_micros(400)),
+            left: None,
+            leave_grace: SECOND * 600,
+            refused: None,
+            refused_for: SECOND * 20,
+            conflict: false,
+            foreign_keys: 0,
+            foreign_versions: 0,
+            paused: None,
+        }
+    }
+
+    #[test]
+    fn the_first_that_applies() {
+        let down = |e: &mut Evidence| (e.status, e.missed) = (PeerStatus::Down, 7);
+        type Change = fn(&mut Evidence);
+        let cases: [(Verdict, &str, Change); 9] = [
+            (Verdict::Up, "answers, round trip 0.4 ms", |_| ()),
+            (Verdict::Up, "2 heartbeats missed in a row", |e| (e.status, e.missed) = (PeerStatus::Suspected, 2)),
+            (Verdict::Paused, "told 2.0 s ago that it slept 4.2 s", |e| {
+                e.paused = Some((Duration::from_millis(4200), SECOND * 2));
+            }),
+            (Verdict::Up, "answers", |e| e.paused = Some((SECOND * 4, SECOND * 6))),
+            (Verdict::OneWay, "does not hear me", |e| e.link_active = false),
+            (Verdict::Unknown, "never heard", |e| e.heard = None),
+            (Verdict::KeyMismatch, "another key", |e| (e.heard, e.foreign_keys) = (None, 3)),
+            (Verdict::ConfigMismatch, "another wire version", |e| (e.heard, e.foreign_versions) = (None, 3)),
+            (Verdict::Conflict, "another process", |e| e.conflict = true),
+        ];
+        for (verdict, text, change) in cases {
+            let mut evidence = fine();
+            change(&mut evidence);
+            assert_eq!(evidence.verdict(), verdict, "{text}");
+            assert!(evidence.sentence().contains(text), "{:?} lacks {text:?}", evidence.sentence());
+        }
+        let mut evidence = fine();
+        down(&mut evidence);
+        assert_eq!(evidence.verdict(), Verdict::Down);
+        evidence.refused = Some(SECOND);
+        assert_eq!(evidence.verdict(), Verdict::Refused);
+        assert!(evidence.sentence().contains("port 5278"), "{}", evidence.sentence());
+        assert_eq!(evidence.conditions(), [Verdict::Refused, Verdict::Down]);
+        evidence.refused = Some(SECOND * 30);
+        assert_eq!(evidence.verdict(), Verdict::Down, "an old refusal says nothing of today");
+    }
+
+    #[test]
+    fn a_leave_grows_old() {
+        let mut evidence = fine();
+        (evidence.status, evidence.left) = (PeerStatus::Down, Some((LeaveReason::Restart, SECOND * 60)));
+        assert_eq!(evidence.verdict(), Verdict::Left);
+        evidence.left = Some((LeaveReason::Restart, SECOND * 720));
+        assert_eq!((evidence.verdict(), evidence.sentence()), (Verdict::Down, "left 12 min ago, has not come back".into()));
+        evidence.left = Some((LeaveReason::Removal, SECOND * 720));
+        assert_eq!(evidence.verdict(), Verdict::Left, "removal has no grace");
     }
 }

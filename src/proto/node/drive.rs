@@ -1,0 +1,238 @@
+//! The way of time: deadlines, tries, misses, stalls, refusals, and the end.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Node, SendErrorKind};
+use crate::proto::event::{Change, LeaveReason};
+use crate::proto::heartbeat::Step;
+use crate::proto::peer::PeerStatus;
+use crate::proto::seal::{FrameKind, Header};
+use crate::proto::timer::Time;
+
+/// Answers and pings after a stall are spread over so much.
+const SPREAD: Duration = Duration::from_millis(50);
+/// The waits before the three Leaves.
+const LEAVES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(40)];
+
+/// The end of this run.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    reason: LeaveReason,
+    sent: usize,
+}
+
+impl Leaving {
+    pub(super) fn new(reason: LeaveReason) -> Leaving {
+        Leaving { reason, sent: 0 }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.sent == LEAVES.len()
+    }
+}
+
+impl Node {
+    /// Everything that is due, the stall first.
+    pub(super) fn run_timers(&mut self) {
+        if self.is_late() && self.leaving.is_none() {
+            self.wake_up();
+        }
+        while let Some((at, slot)) = self.timers.first().filter(|(at, _)| *at <= self.now) {
+            if slot == self.sessions.len() {
+                self.run_leaving();
+            } else {
+                self.run_peer(slot);
+                self.refresh(slot);
+            }
+            if self.timers.first() == Some((at, slot)) {
+                // Whatever happened, time moves on.
+                self.timers.set(slot, Some(self.now + Duration::from_millis(1)));
+            }
+        }
+    }
+
+    /// Whether the loop came later to its first deadline than a working one does.
+    pub(super) fn is_late(&self) -> bool {
+        let limit = Duration::from_millis(100).min(self.config.heartbeat_timeout / 4);
+        self.timers.first().is_some_and(|(at, _)| self.now.since(at) > limit)
+    }
+
+    /// Nobody is blamed for a time in which this node did not listen.
+    fn wake_up(&mut self) {
+        let Some((planned, _)) = self.timers.first() else { return };
+        let late = self.now.since(planned);
+        self.stall = Some((self.now, late));
+        self.stats.stalls += 1;
+        self.stats.stalled += late;
+        let why = format!("the loop woke {late:.1?} later than planned: stopped, starved of CPU, or suspended");
+        self.push_event(None, Change::Stall(late), why);
+        for peer in 0..self.sessions.len() {
+            let spread = SPREAD.mul_f64(self.share());
+            self.beats[peer].stalled(late, self.now, spread);
+            self.accounts[peer].answer_at = self.now + SPREAD.mul_f64(self.share());
+            self.arm(peer);
+        }
+    }
+
+    /// The pause to tell the peers: one of an interval or more, for two intervals.
+    pub(super) fn pause_to_tell(&self) -> Option<Duration> {
+        let interval = self.config.heartbeat_interval;
+        self.stall.filter(|(end, length)| *length >= interval && self.now.since(*end) < interval * 2).map(|(_, l)| l)
+    }
+
+    /// Sets the peer's next deadline; never earlier than now, so that lateness is the loop's alone.
+    pub(super) fn arm(&mut self, peer: usize) {
+        let beat = self.beats[peer].deadline();
+        let account = &self.accounts[peer];
+        let at = if account.answer.is_some() { beat.min(account.answer_at) } else { beat };
+        self.timers.set(peer, Some(at.max(self.now)));
+    }
+
+    fn run_peer(&mut self, peer: usize) {
+        if self.accounts[peer].answer_at <= self.now
+            && let Some(question) = self.accounts[peer].answer.take()
+        {
+            self.answer(peer, &question);
+        }
+        // Bounded: at most one heartbeat ends and one begins at a moment, with its tries.
+        for _ in 0..8 {
+            let echoed = self.sessions[peer].echoed_at();
+            let cut = !self.pool.at(peer).is_active;
+            match self.beats[peer].step(self.now, echoed, cut) {
+                Step::Wait => break,
+                Step::Try { first, hello, roster, other_key, since_slot } => {
+                    let hello = hello || self.sessions[peer].confirmed.is_none();
+                    self.send_try(peer, first, hello, roster, other_key, since_slot);
+                }
+                Step::Judged { missed, silent } => self.judged(peer, missed, silent),
+            }
+        }
+        self.arm(peer);
+    }
+
+    fn send_try(
+        &mut self,
+        peer: usize,
+        first: bool,
+        hello: bool,
+        roster: bool,
+        other_key: Option<u32>,
+        since_slot: Option<Duration>,
+    ) {
+        if first {
+            self.stats.heartbeats_sent += 1;
+        } else {
+            self.stats.heartbeat_retries += 1;
+        }
+        let connection = self.pool.at(peer);
+        let to = if roster { connection.roster_address } else { None }.or(connection.remote_address);
+        let Some(to) = to else { return };
+        let key = other_key.map_or(0, |turn| turn as usize % self.ring.len());
+        if hello {
+            self.send_hello(peer, to, key);
+        } else {
+            self.send_ping(peer, to, key, since_slot);
+        }
+    }
+
+    fn judged(&mut self, peer: usize, missed: bool, silent: bool) {
+        if silent {
+            self.pool.at_mut(peer).attempt_failed(self.config.down_after);
+            let address = self.pool.at(peer).remote_address;
+            self.registry.at_mut(peer).address = address;
+        } else {
+            self.pool.at_mut(peer).mark_active();
+        }
+        if missed {
+            self.stats.heartbeats_missed += 1;
+            // The heartbeat bounds the count while a refusing host is given its full interval.
+            let count = self.beats[peer].missed();
+            let info = self.registry.at_mut(peer);
+            if count > info.missed_heartbeats {
+                info.heartbeat_missed(self.config.thresholds());
+            }
+        }
+        if self.is_isolated() {
+            self.beats[peer].keep_trying();
+        }
+        let share = self.share();
+        self.beats[peer].jitter(share);
+    }
+
+    /// Nothing authentic from anybody for `suspect_after` intervals, in a cluster of three or more.
+    pub(super) fn is_isolated(&self) -> bool {
+        let limit = self.config.heartbeat_interval * self.config.suspect_after + self.config.heartbeat_timeout;
+        self.sessions.len() >= 2 && self.now.since(self.heard) > limit
+    }
+
+    /// A peer came back: every other Down peer is pinged once soon, at most once in ten intervals.
+    pub(super) fn recovered(&mut self, peer: usize) {
+        self.beats[peer].recover(self.now);
+        self.arm(peer);
+        let interval = self.config.heartbeat_interval;
+        if self.last_recovery.is_some_and(|at| self.now.since(at) < interval * 10) {
+            return;
+        }
+        self.last_recovery = Some(self.now);
+        for other in 0..self.sessions.len() {
+            let down = self.registry.at(other).status == PeerStatus::Down;
+            if other != peer && down && self.accounts[other].left.is_none() {
+                let wait = interval.mul_f64(self.share());
+                self.beats[other].retry_soon(self.now, wait);
+                self.arm(other);
+            }
+        }
+    }
+
+    /// A datagram sent to `to` failed; `quoted` are the bytes of it that the error carries (empty: none known).
+    /// Only a refusal that quotes a try in flight changes more than a counter.
+    pub fn handle_send_error(&mut self, to: SocketAddr, kind: SendErrorKind, quoted: &[u8], now: Time) {
+        self.advance(now);
+        self.stats.send_errors[kind as usize] += 1;
+        if kind != SendErrorKind::Refused || self.leaving.is_some() {
+            return;
+        }
+        let Ok((header, _)) = Header::parse(quoted) else { return };
+        if header.instance != self.instance || !self.own_tags.contains(&header.sender) {
+            return;
+        }
+        let hello = header.kind == FrameKind::Hello;
+        let known = self.by_address.get(&to).copied();
+        let found = (0..self.sessions.len()).filter(|p| known.is_none_or(|k| k == *p)).find_map(|peer| {
+            self.sessions[peer].quoted(hello, header.number, to).map(|sent| (peer, sent.at))
+        });
+        let Some((peer, sent)) = found else { return };
+        self.accounts[peer].refused = Some(self.now);
+        if self.beats[peer].refused(sent, self.now) {
+            self.push_refused(peer);
+        }
+        self.arm(peer);
+        self.refresh(peer);
+    }
+
+    /// The kernel dropped `count` more datagrams from the receive queue: the open heartbeats are void.
+    pub fn handle_drops(&mut self, count: u64, now: Time) {
+        self.advance(now);
+        if count == 0 {
+            return;
+        }
+        self.stats.socket_drops += count;
+        self.drops = Some(self.now);
+        for beat in &mut self.beats {
+            beat.dropped();
+        }
+    }
+
+    pub(super) fn run_leaving(&mut self) {
+        let peers = self.sessions.len();
+        let Some(leaving) = &mut self.leaving else { return };
+        let reason = leaving.reason;
+        leaving.sent += 1;
+        let next = LEAVES.get(leaving.sent).map(|wait| self.now + *wait);
+        for peer in 0..peers {
+            self.send_leave(peer, reason);
+        }
+        self.timers.set(peers, next);
+    }
+}

@@ -1,0 +1,400 @@
+//! The node: routes every input to the parts that it concerns, and drains them.
+//!
+//! [`receive`] is the way of a datagram in, [`drive`] that of time, [`send`] the way out, and [`report`] what is
+//! told about it.
+
+mod drive;
+mod receive;
+mod report;
+mod send;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use self::drive::Leaving;
+use self::report::Account;
+use self::send::Outbox;
+use super::config::{ConfigError, PeerConfig};
+use super::connection::ConnectionPool;
+use super::event::{Event, LeaveReason, SelfHealth};
+use super::heartbeat::{Heartbeat, Rhythm, Role};
+use super::messages::ServerId;
+use super::registry::PeerRegistry;
+use super::seal::{FrameKey, Instance, Keyring, Tag};
+use super::session::Session;
+use super::snapshot::Snapshot;
+use super::stats::{Reject, Stats};
+use super::timer::{Time, TimerQueue};
+
+/// Events kept for a shell that does not drain them; later ones are dropped and counted.
+const EVENTS: usize = 1024;
+/// Round-trip times kept for a shell that does not drain them.
+const ROUND_TRIPS: usize = 64;
+
+/// One datagram to be sent: its bytes are in the buffer given to [`Node::poll_transmit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: SocketAddr,
+    /// The source address to send from: an answer leaves from the address that was asked. `None`: the system's
+    /// choice.
+    pub from: Option<IpAddr>,
+}
+
+/// What went wrong with a datagram that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendErrorKind {
+    /// Port unreachable: the host is up and no process listens.
+    Refused,
+    /// Host unreachable.
+    HostUnreachable,
+    /// Network unreachable.
+    NetUnreachable,
+    /// Longer than the path allows.
+    TooBig,
+    /// No room in a queue.
+    NoBuffer,
+    /// Not permitted (a local firewall, say).
+    Permission,
+    /// Anything else.
+    Other,
+}
+
+impl SendErrorKind {
+    /// All kinds, in the order of the contract.
+    pub const ALL: [SendErrorKind; 7] = [
+        SendErrorKind::Refused,
+        SendErrorKind::HostUnreachable,
+        SendErrorKind::NetUnreachable,
+        SendErrorKind::TooBig,
+        SendErrorKind::NoBuffer,
+        SendErrorKind::Permission,
+        SendErrorKind::Other,
+    ];
+
+    /// The label in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SendErrorKind::Refused => "refused",
+            SendErrorKind::HostUnreachable => "host_unreachable",
+            SendErrorKind::NetUnreachable => "net_unreachable",
+            SendErrorKind::TooBig => "too_big",
+            SendErrorKind::NoBuffer => "no_buffer",
+            SendErrorKind::Permission => "permission",
+            SendErrorKind::Other => "other",
+        }
+    }
+}
+
+/// One node: the whole detector as a state machine. See the [module](super) for the contract of its face.
+#[derive(Debug)]
+pub struct Node {
+    config: PeerConfig,
+    ring: Keyring,
+    instance: Instance,
+    server_id: ServerId,
+    /// Our tags, one for each key.
+    own_tags: Vec<Tag>,
+    /// What seals our hellos, one for each key.
+    hello_keys: Vec<FrameKey>,
+    /// One counter for all hellos of the run.
+    hello_number: u64,
+    registry: PeerRegistry,
+    pool: ConnectionPool,
+    sessions: Vec<Session>,
+    beats: Vec<Heartbeat>,
+    accounts: Vec<Account>,
+    /// One deadline a peer, and one (the last) for leaving.
+    timers: TimerQueue,
+    /// (index of the key, tag) to index of the peer.
+    by_tag: HashMap<(usize, Tag), usize>,
+    /// Addresses of the roster, and learned ones, to index of the peer.
+    by_address: HashMap<SocketAddr, usize>,
+    out: Outbox,
+    events: VecDeque<Event>,
+    round_trips: VecDeque<Duration>,
+    stats: Stats,
+    rng: SmallRng,
+    started: Time,
+    now: Time,
+    /// When anything authentic came from anybody.
+    heard: Time,
+    /// The last stall's end and length; the last time the kernel dropped datagrams.
+    stall: Option<(Time, Duration)>,
+    drops: Option<Time>,
+    last_recovery: Option<Time>,
+    last_rollback: Option<Time>,
+    conflict_told: Option<Time>,
+    /// What the last review found, and when the next is due.
+    quorum: bool,
+    health: SelfHealth,
+    review_at: Time,
+    leaving: Option<Leaving>,
+}
+
+impl Node {
+    /// A node that has just started. `instance`: 64 bits from the operating system; `seed`: for phases and
+    /// jitter, from the operating system too in production.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with `config`; two ids with one tag, naming both.
+    pub fn new(
+        config: PeerConfig,
+        keys: Keyring,
+        instance: Instance,
+        seed: u64,
+        now: Time,
+    ) -> Result<Node, ConfigError> {
+        config.validate()?;
+        let server_id = ServerId::new(&config.server_id).map_err(ConfigError::Invalid)?;
+        let peers = config.static_peers.len();
+        let rhythm = Rhythm {
+            interval: config.heartbeat_interval,
+            timeout: config.heartbeat_timeout,
+            down_after: config.down_after,
+            max_spacing: config.max_spacing(),
+        };
+        let own_tags: Vec<Tag> = (0..keys.len()).map(|k| keys.tag(k, &config.server_id)).collect();
+        let mut node = Node {
+            registry: PeerRegistry::initialize(&config),
+            pool: ConnectionPool::new(&config),
+            sessions: Vec::with_capacity(peers),
+            beats: Vec::with_capacity(peers),
+            accounts: Vec::with_capacity(peers),
+            timers: TimerQueue::new(peers + 1),
+            by_tag: HashMap::with_capacity(peers * keys.len()),
+            by_address: HashMap::with_capacity(peers),
+            out: Outbox::new(peers),
+            events: VecDeque::new(),
+            round_trips: VecDeque::with_capacity(ROUND_TRIPS),
+            stats: Stats::default(),
+            rng: SmallRng::seed_from_u64(seed),
+            started: now,
+            now,
+            heard: now,
+            stall: None,
+            drops: None,
+            last_recovery: None,
+            last_rollback: None,
+            conflict_told: None,
+            quorum: false,
+            health: SelfHealth::Ok,
+            review_at: now,
+            leaving: None,
+            server_id,
+            hello_keys: Vec::new(),
+            hello_number: 0,
+            own_tags,
+            instance,
+            ring: keys,
+            config,
+        };
+        node.make_hello_keys();
+        for entry in 0..peers {
+            node.add_peer(entry, rhythm)?;
+        }
+        node.review();
+        Ok(node)
+    }
+
+    /// A starting node pings everybody, spread over one interval.
+    fn add_peer(&mut self, entry: usize, rhythm: Rhythm) -> Result<(), ConfigError> {
+        let peer = self.config.static_peers[entry].clone();
+        self.sessions.push(Session::new(Vec::new()));
+        if let Some(id) = &peer.server_id {
+            self.learn_tags(entry, id).map_err(|other| {
+                ConfigError::Invalid(format!(
+                    "static_peers: the ids {id} and {other} have one tag under this key; rename one of them"
+                ))
+            })?;
+        }
+        if let Some(address) = peer.address {
+            self.by_address.insert(address, entry);
+        }
+        let first = self.now + self.config.heartbeat_interval.mul_f64(self.share());
+        self.beats.push(Heartbeat::new(rhythm, first));
+        self.accounts.push(Account::new(self.now));
+        self.timers.set(entry, Some(first));
+        self.refresh(entry);
+        Ok(())
+    }
+
+    /// Time has passed. Early, late or twice is safe; afterwards the next deadline is none or strictly later.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.advance(now);
+        self.run_timers();
+        self.review();
+    }
+
+    /// A datagram came: from where, to which local address, when the kernel received it, and the time now. The
+    /// bytes are opened in place. Deadlines are judged by [`handle_timeout`](Node::handle_timeout) alone, so the
+    /// shell can empty the socket first.
+    ///
+    /// # Errors
+    /// Why it was rejected; nothing but that reason's counter has changed.
+    pub fn handle_datagram(
+        &mut self,
+        from: SocketAddr,
+        local: Option<IpAddr>,
+        bytes: &mut [u8],
+        received: Time,
+        now: Time,
+    ) -> Result<(), Reject> {
+        self.advance(now);
+        self.stats.datagrams_received += 1;
+        self.stats.received_bytes += bytes.len() as u64;
+        if self.leaving.is_some() {
+            return Ok(());
+        }
+        self.receive(from, local, bytes, received.min(self.now)).map_err(|reason| self.stats.reject(reason))
+    }
+
+    /// A roster entry (by index in `static_peers`) has (again) been resolved. A learned address stays while its
+    /// link works.
+    ///
+    /// # Panics
+    /// If there is no such entry.
+    pub fn set_address(&mut self, entry: usize, address: SocketAddr, now: Time) {
+        self.advance(now);
+        let connection = self.pool.at_mut(entry);
+        let old = connection.roster_address.replace(address);
+        let moves = connection.remote_address == old || !connection.is_active;
+        if old != Some(address) {
+            self.by_address.insert(address, entry);
+        }
+        if moves {
+            self.set_remote(entry, address);
+        }
+    }
+
+    /// Begins to leave: Leave is sent to every peer three times. Done when [`has_left`](Node::has_left).
+    /// Nothing is received, and no heartbeat is sent, from now on.
+    pub fn leave(&mut self, reason: LeaveReason, now: Time) {
+        self.advance(now);
+        if self.leaving.is_none() {
+            self.leaving = Some(Leaving::new(reason));
+            for peer in 0..self.sessions.len() {
+                self.timers.set(peer, None);
+            }
+            self.run_leaving();
+        }
+    }
+
+    /// Whether the last Leave was handed out; the shell may stop then.
+    pub fn has_left(&self) -> bool {
+        self.leaving.as_ref().is_some_and(Leaving::is_done) && self.out.is_empty()
+    }
+
+    /// The next datagram to send; `buf` is cleared and filled.
+    pub fn poll_transmit(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.out.pop(buf)
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next round-trip time measured, for a histogram; the newest 64 are kept.
+    pub fn poll_rtt(&mut self) -> Option<Duration> {
+        self.round_trips.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Node::handle_timeout) next; `None`: not before another input.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.timers.first().map(|(at, _)| at)
+    }
+
+    /// The whole picture at `now`. Costs O(peers) and allocates: for readers, not for every datagram.
+    pub fn snapshot(&self, now: Time) -> Snapshot {
+        self.take_snapshot(now.max(self.now))
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &PeerConfig {
+        &self.config
+    }
+
+    /// The registry of the peers.
+    pub fn registry(&self) -> &PeerRegistry {
+        &self.registry
+    }
+
+    /// The pool of their endpoints.
+    pub fn connections(&self) -> &ConnectionPool {
+        &self.pool
+    }
+
+    /// This run.
+    pub fn instance(&self) -> Instance {
+        self.instance
+    }
+
+    /// A fresh instance from the operating system, after [`Change::Rollback`](super::Change::Rollback): every
+    /// peer must confirm us anew, and we them.
+    pub fn renew(&mut self, instance: Instance, now: Time) {
+        self.advance(now);
+        self.instance = instance;
+        self.make_hello_keys();
+        for peer in 0..self.sessions.len() {
+            self.sessions[peer].forget();
+            self.beats[peer].role = Role::Alone;
+            let wait = self.config.heartbeat_interval.mul_f64(self.share() / 4.0);
+            self.beats[peer].probe_at(self.now + wait);
+            self.arm(peer);
+        }
+    }
+
+    /// Time going backwards stands still.
+    fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    /// A random share, 0 to 1.
+    fn share(&mut self) -> f64 {
+        use rand::Rng;
+        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn make_hello_keys(&mut self) {
+        let nobody = (Tag::default(), Instance(0));
+        self.hello_keys = (0..self.ring.len())
+            .map(|k| self.ring.frame_key(k, (self.own_tags[k], self.instance), nobody))
+            .collect();
+    }
+
+    /// Enters a peer's id into the tables.
+    ///
+    /// # Errors
+    /// The id that has the same tag already; nothing has changed.
+    fn learn_tags(&mut self, peer: usize, id: &str) -> Result<(), String> {
+        let tags: Vec<Tag> = (0..self.ring.len()).map(|k| self.ring.tag(k, id)).collect();
+        for (k, tag) in tags.iter().enumerate() {
+            if *tag == self.own_tags[k] {
+                return Err(self.config.server_id.to_string());
+            }
+            if let Some(&other) = self.by_tag.get(&(k, *tag)).filter(|other| **other != peer) {
+                return Err(self.registry.at(other).server_id.to_string());
+            }
+        }
+        for (k, tag) in tags.iter().enumerate() {
+            self.by_tag.insert((k, *tag), peer);
+        }
+        self.sessions[peer].tags = tags;
+        Ok(())
+    }
+
+    fn set_remote(&mut self, peer: usize, address: SocketAddr) {
+        self.pool.at_mut(peer).remote_address = Some(address);
+        self.registry.at_mut(peer).address = Some(address);
+    }
+}

@@ -1,0 +1,358 @@
+//! The way of a datagram in: the order of checks, then what it means.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::Node;
+use super::send::Question;
+use crate::proto::event::{Change, LeaveReason};
+use crate::proto::heartbeat::Role;
+use crate::proto::messages::{Message, More, ServerId};
+use crate::proto::seal::{FrameKind, Header, Instance, Tag, leads};
+use crate::proto::session::Echo;
+use crate::proto::stats::Reject;
+use crate::proto::timer::{Time, micros};
+
+/// How long a peer's verdict stays `conflict` after another process spoke under its id.
+const CONFLICT: Duration = Duration::from_secs(60);
+/// A new instance is drawn at most so often.
+const ROLLBACK: Duration = Duration::from_secs(60);
+
+/// A datagram on its way in, as far as it was checked.
+struct Frame<'a> {
+    header: Header,
+    header_len: usize,
+    /// The index of its key.
+    key: usize,
+    bytes: &'a mut [u8],
+    from: SocketAddr,
+    local: Option<IpAddr>,
+    received: Time,
+}
+
+impl Node {
+    /// The checks, in order. Before the seal holds nothing is kept, moved or answered.
+    pub(super) fn receive(
+        &mut self,
+        from: SocketAddr,
+        local: Option<IpAddr>,
+        bytes: &mut [u8],
+        received: Time,
+    ) -> Result<(), Reject> {
+        if bytes.len() > self.config.max_datagram {
+            return Err(Reject::Size);
+        }
+        let (header, header_len) = Header::parse(bytes).map_err(|reason| {
+            if reason == Reject::Version {
+                self.note_foreign(from, |account| &mut account.foreign_versions);
+            }
+            reason
+        })?;
+        if !is_possible_source(from) {
+            return Err(Reject::Source);
+        }
+        if header.instance == self.instance && self.own_tags.contains(&header.sender) {
+            return Err(Reject::Own);
+        }
+        let Some(key) = self.ring.index_of_id(header.key_id) else {
+            self.note_foreign(from, |account| &mut account.foreign_keys);
+            return Err(Reject::KeyId);
+        };
+        let frame = Frame { header, header_len, key, bytes, from, local, received };
+        if header.sender == self.own_tags[key] {
+            return Err(self.own_id_elsewhere(frame));
+        }
+        // An unknown tag goes on only from a roster address without id.
+        let nameless = |peer: &usize| self.sessions[*peer].tags.is_empty();
+        let known = self.by_tag.get(&(key, header.sender)).copied();
+        let peer = known.or_else(|| self.by_address.get(&from).copied().filter(nameless)).ok_or(Reject::Sender)?;
+        match header.kind {
+            FrameKind::Hello => self.receive_hello(peer, frame),
+            FrameKind::Bound => self.receive_bound(peer, frame),
+        }
+    }
+
+    /// Our own id with another instance: a conflict if it opens.
+    fn own_id_elsewhere(&mut self, frame: Frame<'_>) -> Reject {
+        let sender = (frame.header.sender, frame.header.instance);
+        let me = match frame.header.kind {
+            FrameKind::Hello => (Tag::default(), Instance(0)),
+            FrameKind::Bound => (frame.header.sender, self.instance),
+        };
+        let key = self.ring.frame_key(frame.key, sender, me);
+        if key.open_in_place(frame.bytes, frame.header_len, frame.header.number).is_err() {
+            return Reject::Seal;
+        }
+        let why = format!(
+            "another process speaks under this node's own id {} from {}; this one listens on {}",
+            self.config.server_id, frame.from, self.config.listen_address
+        );
+        self.tell_conflict(frame.from, why);
+        Reject::Own
+    }
+
+    /// A hello changes no state; a Welcome answers it.
+    fn receive_hello(&mut self, peer: usize, frame: Frame<'_>) -> Result<(), Reject> {
+        let Header { sender, instance, number, .. } = frame.header;
+        let len = frame.bytes.len();
+        let key = self.ring.frame_key(frame.key, (sender, instance), (Tag::default(), Instance(0)));
+        let body = key.open_in_place(frame.bytes, frame.header_len, number)?;
+        let Message::Hello { sequence, server_id, .. } = Message::decode(body)? else {
+            return Err(Reject::Meaning);
+        };
+        if self.ring.tag(frame.key, server_id.as_str()) != sender {
+            return Err(Reject::Meaning);
+        }
+        if !self.sessions[peer].may_welcome(instance, number, self.now) {
+            return Err(if self.sessions[peer].replaced_at(instance).is_some() {
+                Reject::Instance
+            } else {
+                Reject::Replay
+            });
+        }
+        self.registry.at_mut(peer).add_bytes_received(len as u64);
+        let hello = Some((sender, instance, sequence));
+        self.answer_or_defer(
+            peer,
+            Question { from: frame.from, local: frame.local, key: frame.key, len, received: frame.received, hello },
+        );
+        Ok(())
+    }
+
+    fn receive_bound(&mut self, peer: usize, frame: Frame<'_>) -> Result<(), Reject> {
+        let Header { sender, instance, number, .. } = frame.header;
+        let (len, key) = (frame.bytes.len(), frame.key);
+        let me = (self.own_tags[key], self.instance);
+        let session = &mut self.sessions[peer];
+        let message = match session.confirmed.as_mut().filter(|c| c.instance == instance) {
+            Some(confirmed) => {
+                let (_, open) = confirmed.keys(&self.ring, key, me, sender);
+                let body = open.open_in_place(frame.bytes, frame.header_len, number)?;
+                if !confirmed.is_new(number) {
+                    return Err(Reject::Replay);
+                }
+                Message::decode(body)?
+            }
+            None => {
+                let open = self.ring.frame_key(key, (sender, instance), me);
+                let message = Message::decode(open.open_in_place(frame.bytes, frame.header_len, number)?)?;
+                if !self.admit(peer, &frame, &message)? {
+                    return Ok(());
+                }
+                message
+            }
+        };
+        self.accept(peer, &frame, len, message)
+    }
+
+    /// An authentic frame from an instance that is not the confirmed one: confirms it, if it echoes what we sent
+    /// since the present one was confirmed. False: there is nothing more to do with it.
+    fn admit(&mut self, peer: usize, frame: &Frame<'_>, message: &Message) -> Result<bool, Reject> {
+        let instance = frame.header.instance;
+        let Some((echo, hold)) = message.echo() else { return Err(Reject::Meaning) };
+        let session = &self.sessions[peer];
+        if let Some(replaced) = session.replaced_at(instance) {
+            if matches!(message, Message::Leave { .. }) && session.known == Some(instance) {
+                return Ok(false); // Leave is sent three times.
+            }
+            // It lives if it says something that is dated after its end.
+            if let Echo::Dated { date, .. } = session.read_echo(echo, hold, frame.received)
+                && session.known != Some(instance)
+                && date > replaced + self.config.heartbeat_interval
+            {
+                self.accounts[peer].conflict_until = Some(self.now + CONFLICT);
+                self.refresh(peer);
+            }
+            return Err(Reject::Instance);
+        }
+        if !session.confirms(echo) {
+            if session.read_echo(echo, hold, frame.received) == Echo::NeverSent {
+                self.rolled_back(peer);
+            }
+            return Err(Reject::Instance);
+        }
+        if session.tags.is_empty() {
+            self.learn(peer, frame, message)?;
+        }
+        self.confirm(peer, instance, frame.key);
+        Ok(true)
+    }
+
+    /// An id missing in the roster is learned only from a Welcome to our own hello.
+    fn learn(&mut self, peer: usize, frame: &Frame<'_>, message: &Message) -> Result<(), Reject> {
+        let Message::Welcome { server_id, .. } = message else { return Err(Reject::Instance) };
+        if self.ring.tag(frame.key, server_id.as_str()) != frame.header.sender
+            || self.registry.get_peer(server_id.as_str()).is_some()
+        {
+            return Err(Reject::Meaning);
+        }
+        self.learn_tags(peer, server_id.as_str()).map_err(|_| Reject::Meaning)?;
+        self.registry.at_mut(peer).server_id = server_id.as_str().into();
+        self.pool.at_mut(peer).server_id = server_id.as_str().into();
+        Ok(())
+    }
+
+    fn confirm(&mut self, peer: usize, instance: Instance, key: usize) {
+        let restarted = self.sessions[peer].confirm(instance, self.ring.len(), key, self.now);
+        let leader = leads(pair_tag(&self.config.server_id), pair_tag(&self.registry.at(peer).server_id));
+        self.beats[peer].role = if leader { Role::Leader } else { Role::Follower };
+        let account = &mut self.accounts[peer];
+        account.left = None;
+        if restarted {
+            account.paused = None;
+            account.restarts += 1;
+            self.stats.restarts += 1;
+            self.tell_restart(peer, instance);
+        }
+    }
+
+    /// A new datagram of the confirmed run: evidence, and what it says.
+    fn accept(&mut self, peer: usize, frame: &Frame<'_>, len: usize, message: Message) -> Result<(), Reject> {
+        let Some((echo, hold)) = message.echo() else { return Err(Reject::Meaning) };
+        if let Message::Welcome { server_id, .. } = &message
+            && !self.is_id_of(peer, server_id)
+        {
+            return Err(Reject::Meaning);
+        }
+        let read = self.sessions[peer].read_echo(echo, hold, frame.received);
+        if read == Echo::NeverSent {
+            self.rolled_back(peer);
+            return Err(Reject::Meaning);
+        }
+        let confirmed = self.sessions[peer].confirmed.as_mut().expect("only frames of a confirmed run come here");
+        let newest = confirmed.note(frame.header.number, frame.key, frame.received);
+        self.registry.at_mut(peer).add_bytes_received(len as u64);
+        self.heard = self.now;
+        if let Message::Leave { reason, .. } = message {
+            self.peer_left(peer, reason);
+            return Ok(());
+        }
+        let pings = matches!(message, Message::Ping { .. } | Message::PingMore { .. });
+        let welcome = matches!(message, Message::Welcome { .. });
+        let more = message.into_more();
+        self.note_echo(peer, read, echo, hold, frame);
+        self.note_evidence(peer, read, newest, pings, &more);
+        self.note_told(peer, frame.key, &more);
+        if pings {
+            let Frame { from, local, key, received, .. } = *frame;
+            self.answer_or_defer(peer, Question { from, local, key, len, received, hello: None });
+        }
+        if welcome {
+            // Our answer confirms us at the peer.
+            let slot = self.beats[peer].since_slot(self.now);
+            self.send_ping(peer, frame.from, frame.key, Some(slot));
+        }
+        self.arm(peer);
+        self.refresh(peer);
+        Ok(())
+    }
+
+    fn is_id_of(&self, peer: usize, server_id: &ServerId) -> bool {
+        *self.registry.at(peer).server_id == *server_id.as_str()
+    }
+
+    /// What the echo proves of the link: round trip, address, two-way proof.
+    fn note_echo(&mut self, peer: usize, read: Echo, echo: u64, hold: u64, frame: &Frame<'_>) {
+        let Echo::Dated { sent, to, newest, .. } = read else { return };
+        if !newest {
+            return;
+        }
+        self.sessions[peer].note_echo(echo, sent);
+        self.registry.at_mut(peer).proof = Some(sent);
+        let there = micros(frame.received.since(sent));
+        if let Some(rtt) = there.checked_sub(hold).map(Duration::from_micros) {
+            if self.round_trips.len() == super::ROUND_TRIPS {
+                self.round_trips.pop_front();
+            }
+            self.round_trips.push_back(rtt);
+            let connection = self.pool.at_mut(peer);
+            connection.round_trip.sample(rtt);
+            self.beats[peer].retry = connection.round_trip.retry_time(self.config.heartbeat_timeout);
+        }
+        // A late echo of any try of the last three slots clears the count.
+        if self.now.since(sent) <= self.config.heartbeat_interval * 3 {
+            self.pool.at_mut(peer).mark_active();
+        }
+        let before = self.pool.at(peer).remote_address;
+        if to == Some(frame.from) && before != Some(frame.from) {
+            self.set_remote(peer, frame.from);
+            self.tell_address(peer, before, frame.from);
+        }
+    }
+
+    /// What the date proves of the peer's life, and, of a leader's ping, where the slots stand.
+    fn note_evidence(&mut self, peer: usize, read: Echo, newest: bool, pings: bool, more: &More) {
+        let Echo::Dated { date, .. } = read else { return };
+        let beat = &mut self.beats[peer];
+        beat.evidence(date, newest.then_some(more.spacing), self.now);
+        let missed = beat.missed();
+        self.registry.at_mut(peer).evidence(date, missed, self.config.thresholds());
+        let echoed = self.sessions[peer].echoed_at();
+        if pings {
+            let since = Duration::from_micros(more.since_slot.unwrap_or(0).into());
+            self.beats[peer].follow(date - since, self.now, echoed);
+        }
+        self.beats[peer].settle(self.now, echoed);
+    }
+
+    /// What the peer told beside.
+    fn note_told(&mut self, peer: usize, key: usize, more: &More) {
+        if more.paused > 0 {
+            self.accounts[peer].paused = Some((Duration::from_millis(more.paused.into()), self.now));
+        }
+        for tag in &more.refused {
+            let Some(&other) = self.by_tag.get(&(key, *tag)) else { continue };
+            if other != peer && self.beats[other].may_probe(self.now) {
+                let wait = Duration::from_millis(100).min(self.config.heartbeat_interval / 10).mul_f64(self.share());
+                self.beats[other].probe_at(self.now + wait);
+                self.arm(other);
+            }
+        }
+    }
+
+    fn peer_left(&mut self, peer: usize, reason: LeaveReason) {
+        self.sessions[peer].end(self.now);
+        self.beats[peer].left(self.now);
+        self.registry.at_mut(peer).status = crate::proto::PeerStatus::Down;
+        self.registry.at_mut(peer).proof = None;
+        self.accounts[peer].left = Some((reason, self.now));
+        self.tell_left(peer, reason);
+        self.arm(peer);
+        self.refresh(peer);
+    }
+
+    /// An echo of a sequence we never sent: we are a clone, or were rolled back.
+    fn rolled_back(&mut self, peer: usize) {
+        if self.last_rollback.is_none_or(|at| self.now.since(at) >= ROLLBACK) {
+            self.last_rollback = Some(self.now);
+            let why = format!(
+                "{} echoed a datagram that this process never sent: it was cloned or rolled back, and takes a new instance",
+                self.registry.at(peer).server_id
+            );
+            self.push_event(None, Change::Rollback, why);
+        }
+    }
+
+    /// One answer a datagram, to its source; after a stall one a peer, spread over 50 ms.
+    fn answer_or_defer(&mut self, peer: usize, question: Question) {
+        if self.is_late() {
+            self.accounts[peer].answer = Some(question);
+        } else {
+            self.answer(peer, &question);
+        }
+    }
+}
+
+/// Which of a pair leads does not depend on the key, since keys turn.
+fn pair_tag(id: &str) -> Tag {
+    let mut tag = [0; 8];
+    tag.copy_from_slice(&blake3::hash(id.as_bytes()).as_bytes()[..8]);
+    Tag(tag)
+}
+
+/// Whether a node can have this source address.
+fn is_possible_source(from: SocketAddr) -> bool {
+    let ip = from.ip().to_canonical();
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    from.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+}

@@ -1,0 +1,303 @@
+//! What is told: events with their cause, the snapshot, and what was told last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::send::Question;
+use super::{EVENTS, Node};
+use crate::proto::config::PeerConfig;
+use crate::proto::event::{Change, Event, LeaveReason, SelfHealth};
+use crate::proto::peer::PeerStatus;
+use crate::proto::seal::Instance;
+use crate::proto::snapshot::{LinkView, PeerView, Snapshot};
+use crate::proto::timer::Time;
+use crate::proto::verdict::{Evidence, Verdict};
+
+/// What this node holds of a peer beside its state: what was told about it, and what it told.
+#[derive(Debug)]
+pub(super) struct Account {
+    status: PeerStatus,
+    verdict: Verdict,
+    since: Time,
+    pub(super) left: Option<(LeaveReason, Time)>,
+    /// How long it slept, and when it told so.
+    pub(super) paused: Option<(Duration, Time)>,
+    /// When its host last refused.
+    pub(super) refused: Option<Time>,
+    pub(super) conflict_until: Option<Time>,
+    pub(super) foreign_keys: u64,
+    pub(super) foreign_versions: u64,
+    pub(super) restarts: u64,
+    false_downs: u64,
+    transitions: [u64; 3],
+    /// The run that was called Down, and when.
+    called_down: Option<(Instance, Time)>,
+    /// The answer that waits after a stall.
+    pub(super) answer: Option<Question>,
+    pub(super) answer_at: Time,
+}
+
+impl Account {
+    pub(super) fn new(now: Time) -> Account {
+        Account {
+            status: PeerStatus::Healthy,
+            verdict: Verdict::Unknown,
+            since: now,
+            left: None,
+            paused: None,
+            refused: None,
+            conflict_until: None,
+            foreign_keys: 0,
+            foreign_versions: 0,
+            restarts: 0,
+            false_downs: 0,
+            transitions: [0; 3],
+            called_down: None,
+            answer: None,
+            answer_at: now,
+        }
+    }
+}
+
+impl Node {
+    /// Compares what holds of a peer with what was told of it, and tells the difference.
+    pub(super) fn refresh(&mut self, peer: usize) {
+        let evidence = self.evidence_of(peer, self.now);
+        let (status, verdict) = (evidence.status, evidence.verdict());
+        let account = &mut self.accounts[peer];
+        let before = (account.status, account.verdict);
+        if before == (status, verdict) {
+            return;
+        }
+        (account.status, account.verdict, account.since) = (status, verdict, self.now);
+        self.registry.at_mut(peer).excused = matches!(verdict, Verdict::Left | Verdict::Unknown);
+        self.review_at = self.now;
+        let change = if before.0 == status {
+            Change::Verdict { from: before.1, to: verdict }
+        } else {
+            account.transitions[status as usize] += 1;
+            self.stats.transitions[status as usize] += 1;
+            Change::Status { from: before.0, to: status }
+        };
+        self.push_event(Some(peer), change, evidence.sentence());
+        match (before.0, status) {
+            (_, PeerStatus::Down) if before.0 != status => {
+                self.accounts[peer].called_down = self.sessions[peer].known.map(|run| (run, self.now));
+            }
+            (PeerStatus::Down, PeerStatus::Healthy) => {
+                self.grade(peer);
+                self.recovered(peer);
+            }
+            _ => {}
+        }
+    }
+
+    /// A Down whose peer comes back as the same run, without a pause told, was wrong or a cut.
+    fn grade(&mut self, peer: usize) {
+        let account = &mut self.accounts[peer];
+        let Some((run, at)) = account.called_down.take() else { return };
+        let slept = account.paused.is_some_and(|(_, told)| told >= at);
+        if self.sessions[peer].known == Some(run) && !slept {
+            account.false_downs += 1;
+            self.stats.false_downs += 1;
+        }
+    }
+
+    /// Quorum and self-health: looked at when a status changed, and four times an interval.
+    pub(super) fn review(&mut self) {
+        if self.now < self.review_at {
+            return;
+        }
+        self.review_at = self.now + self.config.heartbeat_interval / 4;
+        let status = self.registry.get_cluster_status(self.now);
+        let quorum = status.is_quorum_available();
+        if quorum != self.quorum {
+            self.quorum = quorum;
+            let why = format!(
+                "{} of {} nodes proven, {} needed",
+                status.proven_peers,
+                status.total_peers,
+                status.quorum_needed()
+            );
+            self.push_event(None, Change::Quorum { available: quorum }, why);
+        }
+        let health = self.health_at(self.now);
+        if health != self.health {
+            let from = std::mem::replace(&mut self.health, health);
+            let why = match health {
+                SelfHealth::Ok => "nothing is wrong with this node any more",
+                SelfHealth::Stalled => "this node's loop stalled",
+                SelfHealth::Flooded => "the kernel dropped datagrams from this node's receive queue",
+                SelfHealth::Isolated => "nothing authentic came from anybody: it may be this node's own network",
+            };
+            self.push_event(None, Change::Health { from, to: health }, why.to_owned());
+        }
+    }
+
+    fn health_at(&self, now: Time) -> SelfHealth {
+        let recent = self.config.heartbeat_interval * self.config.down_after;
+        if self.is_isolated() {
+            SelfHealth::Isolated
+        } else if self.drops.is_some_and(|at| now.since(at) < recent) {
+            SelfHealth::Flooded
+        } else if self.stall.is_some_and(|(end, _)| now.since(end) < recent) {
+            SelfHealth::Stalled
+        } else {
+            SelfHealth::Ok
+        }
+    }
+
+    pub(super) fn push_event(&mut self, peer: Option<usize>, change: Change, why: String) {
+        if self.events.len() >= EVENTS {
+            self.stats.outputs_dropped += 1;
+            return;
+        }
+        self.events.push_back(Event {
+            at: self.now,
+            peer: peer.map(|p| self.registry.at(p).server_id.clone()),
+            change,
+            verdict: peer.map(|p| self.accounts[p].verdict),
+            why,
+        });
+    }
+
+    pub(super) fn tell_restart(&mut self, peer: usize, instance: Instance) {
+        self.push_event(Some(peer), Change::Restart, format!("a new run of it was confirmed: {instance}"));
+    }
+
+    pub(super) fn tell_left(&mut self, peer: usize, reason: LeaveReason) {
+        let why = match reason {
+            LeaveReason::Restart => "it said that it leaves for a restart",
+            LeaveReason::Removal => "it said that it leaves for good",
+        };
+        self.push_event(Some(peer), Change::Leave(reason), why.to_owned());
+    }
+
+    pub(super) fn tell_address(&mut self, peer: usize, from: Option<SocketAddr>, to: SocketAddr) {
+        let from = from.unwrap_or(to);
+        self.push_event(Some(peer), Change::Address { from, to }, format!("it answers from {to} now"));
+    }
+
+    pub(super) fn tell_conflict(&mut self, address: SocketAddr, why: String) {
+        if self.conflict_told.is_none_or(|at| self.now.since(at) >= Duration::from_secs(60)) {
+            self.conflict_told = Some(self.now);
+            self.push_event(None, Change::Conflict { address }, why);
+        }
+    }
+
+    /// Counts a datagram from a roster address that this node cannot open for want of a key or version.
+    pub(super) fn note_foreign(&mut self, from: SocketAddr, counter: impl FnOnce(&mut Account) -> &mut u64) {
+        if let Some(&peer) = self.by_address.get(&from) {
+            let count = counter(&mut self.accounts[peer]);
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn evidence_of(&self, peer: usize, now: Time) -> Evidence {
+        let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
+        let interval = self.config.heartbeat_interval;
+        Evidence {
+            status: info.status,
+            address: info.address,
+            heard: info.time_since_heartbeat(now),
+            missed: info.missed_heartbeats,
+            down_after: self.config.down_after,
+            recent: interval * self.config.down_after,
+            link_active: connection.is_active,
+            unechoed: connection.attempt_count,
+            rtt: connection.round_trip.smoothed(),
+            left: account.left.map(|(why, at)| (why, now.since(at))),
+            leave_grace: self.config.leave_grace,
+            refused: account.refused.filter(|at| info.last_seen.is_none_or(|s| *at > s)).map(|at| now.since(at)),
+            refused_for: self.config.max_backoff * 2 + interval,
+            conflict: account.conflict_until.is_some_and(|until| now < until),
+            foreign_keys: account.foreign_keys,
+            foreign_versions: account.foreign_versions,
+            paused: account.paused.map(|(length, at)| (length, now.since(at))),
+        }
+    }
+
+    pub(super) fn take_snapshot(&self, now: Time) -> Snapshot {
+        let mut peers: Vec<PeerView> = (0..self.sessions.len()).map(|peer| self.view(peer, now)).collect();
+        peers.sort_by(|a, b| a.server_id.cmp(&b.server_id));
+        Snapshot {
+            at: now,
+            started: self.started,
+            server_id: self.config.server_id.clone(),
+            cluster: self.config.cluster.clone(),
+            instance: self.instance,
+            secure: self.ring.is_secure(),
+            key_id: self.ring.id(0),
+            status: self.registry.get_cluster_status(now),
+            self_health: self.health_at(now),
+            peers,
+            roster_hash: roster_hash(&self.config),
+            config_hash: config_hash(&self.config),
+            stats: self.stats.clone(),
+        }
+    }
+
+    fn view(&self, peer: usize, now: Time) -> PeerView {
+        let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
+        let confirmed = self.sessions[peer].confirmed.as_ref();
+        let evidence = self.evidence_of(peer, now);
+        PeerView {
+            server_id: info.server_id.clone(),
+            address: info.address,
+            status: info.status,
+            verdict: evidence.verdict(),
+            conditions: evidence.conditions(),
+            why: evidence.sentence(),
+            since: account.since,
+            last_seen: info.last_seen,
+            missed_heartbeats: info.missed_heartbeats,
+            bytes_received: info.bytes_received,
+            bytes_sent: info.bytes_sent,
+            proven: info.is_proven(now, self.config.proof_horizon()),
+            link: LinkView {
+                is_active: connection.is_active,
+                attempt_count: connection.attempt_count,
+                rtt: connection.round_trip.smoothed(),
+            },
+            instance: confirmed.map(|c| c.instance),
+            key_id: confirmed.map(|c| self.ring.id(c.key)),
+            restarts: account.restarts,
+            false_downs: account.false_downs,
+            transitions: account.transitions,
+        }
+    }
+}
+
+/// The newest 48 bits of a hash over length-prefixed parts.
+fn hash48<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut bytes = [0; 8];
+    bytes[..6].copy_from_slice(&hasher.finalize().as_bytes()[..6]);
+    u64::from_le_bytes(bytes)
+}
+
+/// Over the sorted ids (`HOST:PORT` where none is configured) of the roster and of oneself.
+fn roster_hash(config: &PeerConfig) -> u64 {
+    let ids = config.static_peers.iter().map(|p| p.server_id.as_ref().unwrap_or(&p.name));
+    let mut ids: Vec<&Arc<str>> = ids.chain([&config.server_id]).collect();
+    ids.sort();
+    hash48(ids.into_iter().map(|id| id.as_bytes()))
+}
+
+/// Over what must agree in a cluster.
+fn config_hash(config: &PeerConfig) -> u64 {
+    let numbers = [
+        config.heartbeat_interval.as_micros(),
+        config.heartbeat_timeout.as_micros(),
+        config.suspect_after.into(),
+        config.down_after.into(),
+        config.max_backoff.as_micros(),
+    ];
+    let numbers: Vec<[u8; 16]> = numbers.iter().map(|n: &u128| n.to_le_bytes()).collect();
+    hash48([config.cluster.as_bytes()].into_iter().chain(numbers.iter().map(|n| &n[..])))
+}

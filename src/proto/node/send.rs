@@ -1,0 +1,237 @@
+//! The way out: sealing, numbering and queueing.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::{Node, Transmit};
+use crate::proto::messages::{Message, More};
+use crate::proto::seal::{FrameKey, FrameKind, Header, Instance, Tag};
+use crate::proto::session::What;
+use crate::proto::timer::{Time, micros};
+
+/// What waits to be handed to the shell: sealed datagrams, end to end in one buffer that is reused.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    bytes: Vec<u8>,
+    queue: VecDeque<(Transmit, usize, usize)>,
+    limit: usize,
+}
+
+impl Outbox {
+    /// Holds at most four datagrams a peer, and 64.
+    pub(super) fn new(peers: usize) -> Outbox {
+        Outbox { bytes: Vec::new(), queue: VecDeque::new(), limit: 4 * peers + 64 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn pop(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
+        buf.clear();
+        let (transmit, start, end) = self.queue.pop_front()?;
+        buf.extend_from_slice(&self.bytes[start..end]);
+        if self.queue.is_empty() {
+            self.bytes.clear();
+        }
+        Some(transmit)
+    }
+
+    /// Seals header and message; answers the datagram's length, or `None` if there is no room for it.
+    fn push(&mut self, transmit: Transmit, header: &Header, message: &Message, key: &FrameKey) -> Option<usize> {
+        if self.queue.len() >= self.limit {
+            return None;
+        }
+        let start = self.bytes.len();
+        header.encode(&mut self.bytes);
+        let header_len = self.bytes.len() - start;
+        message.encode(&mut self.bytes);
+        key.seal_in_place(&mut self.bytes, start, header_len, header.number);
+        let end = self.bytes.len();
+        self.queue.push_back((transmit, start, end));
+        Some(end - start)
+    }
+
+    /// Takes the newest datagram back.
+    fn unpush(&mut self) {
+        if let Some((_, start, _)) = self.queue.pop_back() {
+            self.bytes.truncate(start);
+        }
+    }
+}
+
+/// Who asked what, from where: where the answer goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    pub(super) from: SocketAddr,
+    pub(super) local: Option<IpAddr>,
+    /// The key it used; the answer uses it too.
+    pub(super) key: usize,
+    /// Its length: to an unconfirmed address no answer is longer.
+    pub(super) len: usize,
+    pub(super) received: Time,
+    /// Of a hello: who sent it, and the sequence it took.
+    pub(super) hello: Option<(Tag, Instance, u64)>,
+}
+
+impl Node {
+    /// Answers with a Pong, or a hello with a Welcome.
+    pub(super) fn answer(&mut self, peer: usize, question: &Question) {
+        let transmit = Transmit { to: question.from, from: question.local };
+        match question.hello {
+            Some(hello) => self.send_welcome(peer, question, hello),
+            None => {
+                let confirmed = self.pool.at(peer).remote_address == Some(question.from);
+                let more = if confirmed { self.tell(peer, None) } else { More::default() };
+                let limit = if confirmed { usize::MAX } else { question.len };
+                self.send_bound(peer, transmit, question.key, What::Other, limit, |echo, hold| pong(echo, hold, more));
+            }
+        }
+    }
+
+    /// A ping to `to`: the idle form unless there is something to tell.
+    pub(super) fn send_ping(&mut self, peer: usize, to: SocketAddr, key: usize, since_slot: Option<Duration>) {
+        let more = self.tell(peer, since_slot);
+        let transmit = Transmit { to, from: None };
+        self.send_bound(peer, transmit, key, What::Ping, usize::MAX, |echo, hold| {
+            let digest = [0; 4];
+            if more == More::default() {
+                Message::Ping { echo, hold, digest }
+            } else {
+                Message::PingMore { echo, hold, digest, more }
+            }
+        });
+    }
+
+    /// Tells every other peer with a confirmed run that `refused`'s host refuses.
+    pub(super) fn push_refused(&mut self, refused: usize) {
+        for peer in 0..self.sessions.len() {
+            let tags = &self.sessions[refused].tags;
+            let (Some(to), Some(confirmed)) = (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed)
+            else {
+                continue;
+            };
+            if peer == refused || tags.is_empty() {
+                continue;
+            }
+            let key = confirmed.key;
+            let more = More { refused: vec![tags[key]], ..More::default() };
+            let transmit = Transmit { to, from: None };
+            self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| pong(echo, hold, more));
+        }
+    }
+
+    /// A Leave to `peer`, if it has a confirmed run.
+    pub(super) fn send_leave(&mut self, peer: usize, reason: crate::proto::LeaveReason) {
+        let (Some(to), Some(confirmed)) = (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed) else {
+            return;
+        };
+        let (key, transmit) = (confirmed.key, Transmit { to, from: None });
+        self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| Message::Leave {
+            echo,
+            hold,
+            reason,
+        });
+    }
+
+    /// A hello to `to`, under key `key`.
+    pub(super) fn send_hello(&mut self, peer: usize, to: SocketAddr, key: usize) {
+        let number = self.hello_number;
+        self.hello_number += 1;
+        let sequence = self.sessions[peer].next_sequence(self.now, to, What::Hello(number));
+        let header = Header {
+            kind: FrameKind::Hello,
+            key_id: self.ring.id(key),
+            sender: self.own_tags[key],
+            instance: self.instance,
+            number,
+        };
+        let message = Message::hello(header.len(), sequence, &self.server_id);
+        let sent = self.out.push(Transmit { to, from: None }, &header, &message, &self.hello_keys[key]);
+        self.note_sent(peer, sent);
+    }
+
+    fn send_welcome(&mut self, peer: usize, question: &Question, (tag, instance, sequence): (Tag, Instance, u64)) {
+        let key = question.key;
+        let me = (self.own_tags[key], self.instance);
+        let number = self.sessions[peer].next_sequence(self.now, question.from, What::Other);
+        let header = Header {
+            kind: FrameKind::Bound,
+            key_id: self.ring.id(key),
+            sender: me.0,
+            instance: me.1,
+            number,
+        };
+        let message = Message::Welcome {
+            echo: sequence + 1,
+            hold: micros(self.now.since(question.received)),
+            server_id: self.server_id.clone(),
+        };
+        // Keys of unconfirmed instances are not cached.
+        let frame_key = self.ring.frame_key(key, me, (tag, instance));
+        let transmit = Transmit { to: question.from, from: question.local };
+        let sent = self.out.push(transmit, &header, &message, &frame_key);
+        self.note_sent(peer, sent);
+    }
+
+    /// Seals a message to the peer's confirmed run; nothing without one. `limit`: drop it when it is longer.
+    fn send_bound(
+        &mut self,
+        peer: usize,
+        transmit: Transmit,
+        key: usize,
+        what: What,
+        limit: usize,
+        message: impl FnOnce(u64, u64) -> Message,
+    ) {
+        let session = &mut self.sessions[peer];
+        if session.confirmed.is_none() {
+            return;
+        }
+        let number = session.next_sequence(self.now, transmit.to, what);
+        let (echo, hold) = session.echo(self.now);
+        let me = (self.own_tags[key], self.instance);
+        let header =
+            Header { kind: FrameKind::Bound, key_id: self.ring.id(key), sender: me.0, instance: me.1, number };
+        let tag = session.tags[key];
+        let confirmed = session.confirmed.as_mut().expect("it was checked above");
+        let (seal, _) = confirmed.keys(&self.ring, key, me, tag);
+        let sent = self.out.push(transmit, &header, &message(echo, hold), seal);
+        if sent.is_some_and(|len| len > limit) {
+            self.out.unpush();
+        } else {
+            self.note_sent(peer, sent);
+        }
+    }
+
+    fn note_sent(&mut self, peer: usize, sent: Option<usize>) {
+        match sent {
+            Some(len) => {
+                self.stats.datagrams_sent += 1;
+                self.stats.sent_bytes += len as u64;
+                self.registry.at_mut(peer).add_bytes_sent(len as u64);
+            }
+            None => self.stats.outputs_dropped += 1,
+        }
+    }
+
+    /// What there is to tell `peer` beside the idle form.
+    fn tell(&mut self, peer: usize, since_slot: Option<Duration>) -> More {
+        let spacing = self.beats[peer].spacing();
+        let paused = self.pause_to_tell().map_or(0, |length| {
+            u32::try_from(length.as_millis()).unwrap_or(u32::MAX)
+        });
+        let since_slot = since_slot.map(|d| u32::try_from(micros(d)).unwrap_or(u32::MAX));
+        More { spacing: if spacing > 1 { spacing } else { 0 }, since_slot, paused, refused: Vec::new() }
+    }
+}
+
+fn pong(echo: u64, hold: u64, more: More) -> Message {
+    let digest = [0; 4];
+    if more == More::default() {
+        Message::Pong { echo, hold, digest }
+    } else {
+        Message::PongMore { echo, hold, digest, more }
+    }
+}

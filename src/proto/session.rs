@@ -1,0 +1,345 @@
+//! What two nodes know of each other's run: the confirmed instance with its keys and replay window, the
+//! sequences sent and echoed, and the dates that follow from them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::seal::{FrameKey, Instance, Keyring, ReplayWindow, Tag};
+use super::timer::Time;
+
+/// Datagrams sent to one peer whose time is remembered: what an older echo dates by is gone.
+const SENT: usize = 64;
+/// Replaced instances remembered a peer.
+const REPLACED: usize = 8;
+/// An echo older than this dates by arrival: two clocks drift apart by 200 ppm at most, 0.7 s an hour.
+const OLDEST_ECHO: Duration = Duration::from_secs(3600);
+/// Welcomes a second to one peer.
+const WELCOMES: u32 = 20;
+
+/// The present run of a peer, proven by an echo.
+#[derive(Debug)]
+pub(crate) struct Confirmed {
+    pub(crate) instance: Instance,
+    /// The index of the key its newest datagram used.
+    pub(crate) key: usize,
+    /// For each key of the keyring: (to seal for it, to open what it sealed), made when first used.
+    keys: Vec<Option<(FrameKey, FrameKey)>>,
+    window: ReplayWindow,
+    /// The newest number received from it, and when.
+    newest: Option<(u64, Time)>,
+    /// One above the newest number of a hello of it that was answered.
+    hello_answered: u64,
+}
+
+/// One datagram of ours, as far as an echo of it needs it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) sequence: u64,
+    pub(crate) at: Time,
+    pub(crate) to: SocketAddr,
+    /// What it was.
+    pub(crate) what: What,
+}
+
+/// What a datagram of ours was, as far as an error that quotes it needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A hello under this number: a try of a heartbeat.
+    Hello(u64),
+    /// A ping: a try of a heartbeat.
+    Ping,
+    /// An answer, or something told.
+    Other,
+}
+
+/// What an echo proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Echo {
+    /// The peer has heard nothing of us yet.
+    None,
+    /// We never sent that sequence: we are a clone, or were rolled back.
+    NeverSent,
+    /// Sent so long ago that it dates nothing.
+    Forgotten,
+    /// The datagram that carried it was sent no earlier than `date`.
+    Dated {
+        /// When what it echoes was sent.
+        sent: Time,
+        /// Where that was sent to.
+        to: Option<SocketAddr>,
+        /// The date.
+        date: Time,
+        /// Whether no newer sequence was echoed before.
+        newest: bool,
+    },
+}
+
+/// The state between this node and one peer.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// The peer's tags, one for each key of the keyring; empty while its id is unknown.
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) confirmed: Option<Confirmed>,
+    /// The instance confirmed last, even if it ended or must be confirmed anew.
+    pub(crate) known: Option<Instance>,
+    /// Instances that were replaced or that left, and when; the newest last.
+    replaced: Vec<(Instance, Time)>,
+    /// Our next sequence to this peer; never reset in a run.
+    next_sequence: u64,
+    /// Sequences below were sent before the present instance was confirmed: their echoes confirm no other.
+    floor: u64,
+    sent: Vec<Sent>,
+    /// The newest sequence that was echoed, and when it was sent.
+    echoed: Option<(u64, Time)>,
+    welcomes: (Time, u32),
+}
+
+impl Session {
+    pub(crate) fn new(tags: Vec<Tag>) -> Session {
+        Session {
+            tags,
+            confirmed: None,
+            known: None,
+            replaced: Vec::with_capacity(REPLACED),
+            next_sequence: 0,
+            floor: 0,
+            sent: Vec::with_capacity(SENT),
+            echoed: None,
+            welcomes: (Time::ZERO, 0),
+        }
+    }
+
+    /// Takes our next sequence to this peer, and remembers what it was used for.
+    pub(crate) fn next_sequence(&mut self, at: Time, to: SocketAddr, what: What) -> u64 {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let sent = Sent { sequence, at, to, what };
+        if self.sent.len() < SENT {
+            self.sent.push(sent);
+        } else {
+            self.sent[(sequence % SENT as u64) as usize] = sent;
+        }
+        sequence
+    }
+
+    /// A datagram of ours that is still remembered.
+    pub(crate) fn sent(&self, sequence: u64) -> Option<&Sent> {
+        self.sent.get((sequence % SENT as u64) as usize).filter(|s| s.sequence == sequence)
+    }
+
+    /// The try that a quoted clear header (a hello's or a bound frame's number) names, if it went to `to`.
+    pub(crate) fn quoted(&self, hello: bool, number: u64, to: SocketAddr) -> Option<&Sent> {
+        let names = |s: &&Sent| match s.what {
+            What::Hello(n) => hello && n == number,
+            What::Ping => !hello && s.sequence == number,
+            What::Other => false,
+        };
+        self.sent.iter().find(|s| s.to == to && names(s))
+    }
+
+    /// What to write into a datagram sent now: the echo (0: none, else the sequence + 1) and its hold time in
+    /// microseconds.
+    pub(crate) fn echo(&self, now: Time) -> (u64, u64) {
+        match self.confirmed.as_ref().and_then(|c| c.newest) {
+            Some((number, received)) => (number + 1, now.as_micros().saturating_sub(received.as_micros())),
+            None => (0, 0),
+        }
+    }
+
+    /// Reads the echo of a datagram received at `received`. Changes nothing.
+    pub(crate) fn read_echo(&self, echo: u64, hold: u64, received: Time) -> Echo {
+        let Some(sequence) = echo.checked_sub(1) else { return Echo::None };
+        if sequence >= self.next_sequence {
+            return Echo::NeverSent;
+        }
+        let (sent, to) = match (self.sent(sequence), self.echoed) {
+            (Some(s), _) => (s.at, Some(s.to)),
+            (None, Some((newest, at))) if newest == sequence => (at, None),
+            _ => return Echo::Forgotten,
+        };
+        let date = if received.since(sent) > OLDEST_ECHO {
+            received
+        } else {
+            (sent + Duration::from_micros(hold)).min(received)
+        };
+        Echo::Dated { sent, to, date, newest: self.echoed.is_none_or(|(newest, _)| sequence > newest) }
+    }
+
+    /// Takes an echo over as the newest one.
+    pub(crate) fn note_echo(&mut self, echo: u64, sent: Time) {
+        if let Some(sequence) = echo.checked_sub(1) {
+            self.echoed = Some((sequence, sent));
+        }
+    }
+
+    /// When the newest datagram that was echoed was sent.
+    pub(crate) fn echoed_at(&self) -> Option<Time> {
+        self.echoed.map(|(_, at)| at)
+    }
+
+    /// Whether an echo of it can confirm a new instance.
+    pub(crate) fn confirms(&self, echo: u64) -> bool {
+        echo.checked_sub(1).is_some_and(|sequence| sequence >= self.floor && sequence < self.next_sequence)
+    }
+
+    /// Whether (and since when) `instance` was replaced or left.
+    pub(crate) fn replaced_at(&self, instance: Instance) -> Option<Time> {
+        self.replaced.iter().find(|(i, _)| *i == instance).map(|(_, at)| *at)
+    }
+
+    /// Takes `instance` for the present run. True if that is another run than the one known before.
+    pub(crate) fn confirm(&mut self, instance: Instance, keys: usize, key: usize, now: Time) -> bool {
+        let before = self.known.replace(instance);
+        self.retire(now, Some(instance));
+        self.floor = self.next_sequence;
+        self.confirmed = Some(Confirmed {
+            instance,
+            key,
+            keys: (0..keys).map(|_| None).collect(),
+            window: ReplayWindow::default(),
+            newest: None,
+            hello_answered: 0,
+        });
+        before.is_some_and(|before| before != instance)
+    }
+
+    /// The confirmed run has ended: nothing of it proves anything afterwards.
+    pub(crate) fn end(&mut self, now: Time) {
+        self.retire(now, None);
+    }
+
+    /// We are a new instance: the peer's run must be confirmed anew, and is no restart then.
+    pub(crate) fn forget(&mut self) {
+        self.confirmed = None;
+    }
+
+    fn retire(&mut self, now: Time, successor: Option<Instance>) {
+        if let Some(old) = self.confirmed.take()
+            && Some(old.instance) != successor
+        {
+            if self.replaced.len() == REPLACED {
+                self.replaced.remove(0);
+            }
+            self.replaced.push((old.instance, now));
+        }
+    }
+
+    /// Whether a Welcome may answer hello number `number` of `instance` now; counts it if so.
+    pub(crate) fn may_welcome(&mut self, instance: Instance, number: u64, now: Time) -> bool {
+        if self.replaced_at(instance).is_some() {
+            return false;
+        }
+        let (since, count) = self.welcomes;
+        let fresh = now.since(since) >= Duration::from_secs(1);
+        if !fresh && count >= WELCOMES {
+            return false;
+        }
+        if let Some(confirmed) = self.confirmed.as_mut().filter(|c| c.instance == instance) {
+            if number < confirmed.hello_answered {
+                return false;
+            }
+            confirmed.hello_answered = number + 1;
+        }
+        self.welcomes = if fresh { (now, 1) } else { (since, count + 1) };
+        true
+    }
+}
+
+impl Confirmed {
+    /// The keys between us and this run under key `k`: (to seal, to open).
+    pub(crate) fn keys(
+        &mut self,
+        ring: &Keyring,
+        k: usize,
+        me: (Tag, Instance),
+        peer: Tag,
+    ) -> &(FrameKey, FrameKey) {
+        let peer = (peer, self.instance);
+        self.keys[k].get_or_insert_with(|| (ring.frame_key(k, me, peer), ring.frame_key(k, peer, me)))
+    }
+
+    /// Whether `number` is new.
+    pub(crate) fn is_new(&self, number: u64) -> bool {
+        self.window.check(number)
+    }
+
+    /// Takes a datagram of this run over; true if its number is the newest.
+    pub(crate) fn note(&mut self, number: u64, key: usize, received: Time) -> bool {
+        self.window.mark(number);
+        self.key = key;
+        let newest = self.newest.is_none_or(|(n, _)| number > n);
+        if newest {
+            self.newest = Some((number, received));
+        }
+        newest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn to() -> SocketAddr {
+        ([127, 0, 0, 1], 5278).into()
+    }
+
+    #[test]
+    fn echoes_date_what_carried_them() {
+        let mut session = Session::new(vec![]);
+        let start = Time::from_micros(5_000_000);
+        let sequence = session.next_sequence(start, to(), What::Ping);
+        assert_eq!(session.read_echo(0, 0, start), Echo::None);
+        assert_eq!(session.read_echo(sequence + 2, 0, start), Echo::NeverSent);
+        let read = session.read_echo(sequence + 1, 3_000, start + 10 * MS);
+        assert_eq!(read, Echo::Dated { sent: start, to: Some(to()), date: start + 3 * MS, newest: true });
+        session.note_echo(sequence + 1, start);
+        let Echo::Dated { date, newest, .. } = session.read_echo(sequence + 1, u64::MAX, start + 10 * MS) else {
+            panic!("it is remembered")
+        };
+        assert_eq!((date, newest), (start + 10 * MS, false), "never later than it came");
+    }
+
+    #[test]
+    fn the_newest_echo_is_remembered_for_good_and_dates_by_arrival_after_an_hour() {
+        let mut session = Session::new(vec![]);
+        let first = session.next_sequence(Time::ZERO, to(), What::Ping);
+        session.note_echo(first + 1, Time::ZERO);
+        let other = session.next_sequence(Time::ZERO, to(), What::Ping);
+        for _ in 0..200 {
+            session.next_sequence(Time::ZERO, to(), What::Ping);
+        }
+        assert_eq!(session.read_echo(other + 1, 0, Time::ZERO), Echo::Forgotten);
+        let late = Time::ZERO + Duration::from_secs(4000);
+        let Echo::Dated { date, .. } = session.read_echo(first + 1, 1, late) else { panic!("it is remembered") };
+        assert_eq!(date, late);
+    }
+
+    #[test]
+    fn only_echoes_above_the_floor_confirm() {
+        let mut session = Session::new(vec![]);
+        let old = session.next_sequence(Time::ZERO, to(), What::Hello(0));
+        assert!(session.confirms(old + 1) && !session.confirms(0));
+        assert!(!session.confirm(Instance(1), 1, 0, Time::ZERO), "the first run is no restart");
+        assert!(!session.confirms(old + 1), "sent before the present run was confirmed");
+        let new = session.next_sequence(Time::ZERO, to(), What::Hello(0));
+        assert!(session.confirms(new + 1) && !session.confirms(new + 2));
+        assert!(session.confirm(Instance(2), 1, 0, Time::ZERO), "a restart");
+        assert!(session.replaced_at(Instance(1)).is_some() && session.replaced_at(Instance(2)).is_none());
+    }
+
+    #[test]
+    fn hellos_are_answered_once_and_twenty_times_a_second() {
+        let mut session = Session::new(vec![]);
+        session.confirm(Instance(1), 1, 0, Time::ZERO);
+        let now = Time::from_micros(10_000_000);
+        assert!(session.may_welcome(Instance(1), 5, now) && !session.may_welcome(Instance(1), 5, now));
+        assert!(session.may_welcome(Instance(1), 6, now) && !session.may_welcome(Instance(1), 4, now));
+        session.confirm(Instance(2), 1, 0, now);
+        assert!(!session.may_welcome(Instance(1), 99, now), "a replaced run gets none");
+        let answered = (0..100).filter(|n| session.may_welcome(Instance(2), *n, now)).count();
+        assert_eq!(answered, 18, "twenty a second, two were given before");
+        assert!(session.may_welcome(Instance(2), 1000, now + 1000 * MS));
+    }
+}

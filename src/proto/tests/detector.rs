@@ -1,0 +1,417 @@
+//! The rules of the detector, each by the failure that it mends.
+
+use super::*;
+use PeerStatus::{Down, Healthy, Suspected};
+
+const PATH: Duration = Duration::from_micros(200);
+
+fn whole(nodes: usize, seed: u64) -> Cluster {
+    let mut cluster = Cluster::new(nodes, seed);
+    cluster.run_until(3 * SECOND, Cluster::is_whole);
+    cluster.run(5 * SECOND);
+    cluster.take_changes();
+    cluster
+}
+
+#[test]
+fn starting_nodes_find_each_other_within_two_intervals() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(5, seed);
+        assert!(!cluster.node(0).snapshot(cluster.now).status.is_quorum_available(), "presumed is not proven");
+        cluster.run_until(2 * SECOND, Cluster::is_whole);
+        assert_eq!(cluster.take_changes(), [], "nobody was ever anything but Healthy");
+        assert!(cluster.node(0).snapshot(cluster.now).status.is_quorum_available());
+    }
+}
+
+#[test]
+fn one_exchange_a_pair() {
+    for (nodes, seed) in [(2, 1), (5, 2), (16, 3)] {
+        let mut cluster = whole(nodes, seed);
+        cluster.sent.fill(0);
+        cluster.run(100 * SECOND);
+        let mean = cluster.sent.iter().sum::<usize>() as f64 / nodes as f64 / 100.0;
+        assert!((mean - (nodes - 1) as f64).abs() < 0.05, "{mean} datagrams a node an interval of {nodes} nodes");
+        let retries: u64 = cluster.nodes.iter().flatten().map(|n| n.stats().heartbeat_retries).sum();
+        assert!(retries <= nodes as u64 * 4, "a clean network pays nothing for retries: {retries}");
+        assert_eq!(cluster.take_changes(), []);
+        assert!(cluster.is_whole());
+    }
+}
+
+#[test]
+fn follower_latency() {
+    // A silent crash is seen by the leader and the follower of a pair alike, within 5 intervals and a timeout.
+    for seed in 0..40 {
+        let mut cluster = whole(2, seed);
+        cluster.run(SECOND.mul_f64(seed as f64 / 40.0));
+        for crashed in [0, 1] {
+            cluster.crash(crashed);
+            let took = cluster.run_until(6 * SECOND, |c| c.status(crashed, 1 - crashed) == Down);
+            assert!(took <= 5 * SECOND + 510 * MS, "{took:?}, seed {seed}");
+            assert!(took >= 4 * SECOND, "{took:?}: no Down without five misses");
+            cluster.start(crashed);
+            cluster.run_until(12 * SECOND, Cluster::is_whole);
+            cluster.run(5 * SECOND);
+        }
+    }
+}
+
+#[test]
+fn two_misses_suspect_and_five_are_down() {
+    let mut cluster = whole(3, 4);
+    cluster.crash(2);
+    cluster.run(8 * SECOND);
+    let changes = cluster.take_changes();
+    for observer in [0, 1] {
+        let mine: Vec<_> = changes.iter().filter(|c| c.0 == observer).map(|c| c.2).collect();
+        assert_eq!(mine, [Suspected, Down]);
+    }
+    assert_eq!(cluster.view(2, 0).verdict, Verdict::Down);
+    assert!(cluster.node(0).snapshot(cluster.now).status.is_degraded);
+}
+
+#[test]
+fn slow_path() {
+    // A round trip of 800 ms and a timeout of 500.
+    let mut cluster = Cluster::new(16, 5);
+    cluster.rule = Box::new(|_, _| Fate::After(400 * MS));
+    cluster.run(60 * SECOND);
+    cluster.take_changes();
+    cluster.sent.fill(0);
+    cluster.run(200 * SECOND);
+    assert_eq!(cluster.take_changes(), []);
+    let mean = cluster.sent.iter().sum::<usize>() as f64 / 16.0 / 200.0;
+    assert!(mean < 15.2, "{mean} datagrams a node an interval");
+}
+
+#[test]
+fn echo_one_period_old() {
+    for path in [MS / 10, 50 * MS, 100 * MS] {
+        let mut cluster = Cluster::new(16, 6);
+        cluster.rule = Box::new(move |_, _| Fate::After(path));
+        cluster.run(10 * SECOND);
+        let missed = |c: &Cluster| c.nodes.iter().flatten().map(|n| n.stats().heartbeats_missed).sum::<u64>();
+        let before = missed(&cluster);
+        cluster.sent.fill(0);
+        cluster.run(100 * SECOND);
+        assert_eq!(missed(&cluster), before, "no miss on a path of {path:?}");
+        let mean = cluster.sent.iter().sum::<usize>() as f64 / 16.0 / 100.0;
+        assert!((14.9..15.4).contains(&mean), "{mean} datagrams a node an interval on a path of {path:?}");
+    }
+}
+
+#[test]
+fn retries_come_before_a_miss() {
+    // The first of every two datagrams of a direction is lost: no heartbeat is missed, since it is tried again.
+    let mut cluster = whole(2, 7);
+    let mut number = 0;
+    cluster.rule = Box::new(move |_, _| {
+        number += 1;
+        if number % 3 == 0 { Fate::Lost } else { Fate::After(PATH) }
+    });
+    cluster.run(60 * SECOND);
+    assert_eq!(cluster.take_changes(), []);
+    assert!(cluster.nodes.iter().flatten().any(|n| n.stats().heartbeat_retries > 10));
+}
+
+#[test]
+fn delayed_minute() {
+    // Datagrams of a dead peer go on arriving for a minute: they are dated, and prove nothing of today.
+    let mut cluster = whole(2, 8);
+    cluster.rule = Box::new(|p, _| Fate::After(if p.from == 1 { 20 * SECOND } else { PATH }));
+    cluster.run(15 * SECOND);
+    let mut cluster = whole(2, 8);
+    let mut n = 0u64;
+    cluster.rule = Box::new(move |p, _| {
+        n += 1;
+        Fate::After(if p.from == 1 && n % 2 == 0 { SECOND * (n as u32 * 7 % 60) } else { PATH })
+    });
+    cluster.run(5 * SECOND);
+    cluster.take_changes();
+    cluster.crash(1);
+    cluster.run_until(6 * SECOND, |c| c.status(1, 0) == Down);
+    cluster.take_changes();
+    cluster.run(70 * SECOND);
+    assert_eq!(cluster.take_changes(), [], "Down once, and not lifted for a moment");
+}
+
+#[test]
+fn drift_days() {
+    // A clock that runs fast by 200 ppm and one that runs slow, for a while: no false alarm, true dates.
+    let mut cluster = whole(2, 9);
+    // The hold times that the peer states are bent by the drift of its clock; the harness has one clock, so the
+    // path's delay drifts instead, by the same 0.4 ms a second back and forth.
+    let mut n = 0u64;
+    cluster.rule = Box::new(move |_, _| {
+        n += 1;
+        Fate::After(PATH + Duration::from_micros(n % 400))
+    });
+    cluster.run(3600 * SECOND);
+    assert_eq!(cluster.take_changes(), []);
+    let age = cluster.view(1, 0).last_seen.map(|seen| cluster.now.since(seen)).unwrap();
+    assert!(age < 2 * SECOND, "{age:?}");
+}
+
+#[test]
+fn a_one_way_cut_is_no_death() {
+    // What node 1 sends to node 0 passes; the other direction does not.
+    let mut cluster = whole(3, 10);
+    cluster.rule = cut(PATH, |from, to| from == 0 && to == 1);
+    cluster.run(120 * SECOND);
+    assert_eq!(cluster.view(1, 0).verdict, Verdict::OneWay, "{}", cluster.view(1, 0).why);
+    assert_eq!(cluster.status(1, 0), Healthy);
+    assert!(!cluster.view(1, 0).link.is_active && !cluster.view(1, 0).proven);
+    assert_eq!(cluster.status(0, 1), Down, "nothing reaches node 1");
+    let changes = cluster.take_changes();
+    assert_eq!(changes, [(1, name(0), Suspected), (1, name(0), Down)], "and nobody flaps");
+    cluster.rule = cut(PATH, |_, _| false);
+    let took = cluster.run_until(13 * SECOND, Cluster::is_whole);
+    assert!(took < 13 * SECOND, "{took:?}");
+}
+
+#[test]
+fn one_way_backoff() {
+    // D is deaf and backs off; its pings announce their spacing, and cover it at every hearer.
+    let mut cluster = whole(5, 11);
+    cluster.rule = cut(PATH, |_, to| to == 4);
+    cluster.run(300 * SECOND);
+    let changes = cluster.take_changes();
+    assert!(changes.iter().all(|(at, ..)| *at == 4), "hearers changed: {changes:?}");
+    cluster.crash(4);
+    let took = cluster.run_until(20 * SECOND, |c| (0..4).all(|at| c.status(4, at) == Down));
+    assert!(took <= 15 * SECOND + 500 * MS, "{took:?}: its spacing and five misses");
+}
+
+#[test]
+fn crash_refused() {
+    let mut slowest = Duration::ZERO;
+    for seed in 0..20 {
+        let mut cluster = whole(16, seed);
+        cluster.run(SECOND.mul_f64(seed as f64 / 20.0));
+        cluster.crash(3);
+        cluster.rule = Box::new(|p, _| if p.to == 3 { Fate::Refused } else { Fate::After(PATH) });
+        let took = cluster.run_until(3 * SECOND, |c| (0..16).all(|at| at == 3 || c.status(3, at) == Down));
+        assert!(took >= SECOND, "{took:?}: the last refusal comes one interval after the first");
+        slowest = slowest.max(took);
+        assert_eq!(cluster.view(3, 0).verdict, Verdict::Refused);
+        let changes = cluster.take_changes();
+        assert!(changes.iter().all(|c| c.1 == name(3)), "nobody else changes: {changes:?}");
+        cluster.rule = cut(PATH, |_, _| false);
+        cluster.start(3);
+        let took = cluster.run_until(3 * SECOND, |c| (0..16).all(|at| at == 3 || c.status(3, at) == Healthy));
+        assert!(took <= 2 * SECOND, "restart seen after {took:?}");
+        cluster.run(SECOND);
+        assert!((0..16).filter(|at| *at != 3).all(|at| cluster.view(3, at).restarts == 1));
+        assert_eq!(cluster.node(0).stats().false_downs, 0, "another run came back");
+    }
+    assert!(slowest <= 1400 * MS, "{slowest:?}");
+}
+
+#[test]
+fn firewall_reject() {
+    for (length, down) in [(900 * MS, false), (2 * SECOND, true)] {
+        for seed in 0..20 {
+            let mut cluster = whole(2, seed);
+            cluster.run(SECOND.mul_f64(seed as f64 / 20.0));
+            cluster.rule = Box::new(|_, _| Fate::Refused);
+            cluster.run(length);
+            cluster.rule = cut(PATH, |_, _| false);
+            let changes = cluster.take_changes();
+            assert_eq!(changes.iter().any(|c| c.2 == Down), down, "{length:?}, seed {seed}: {changes:?}");
+            let took = cluster.run_until(3 * SECOND, |c| c.is_whole());
+            assert!(took <= 2 * SECOND + 100 * MS, "healed after {took:?}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn forged_icmp() {
+    let mut cluster = whole(2, 12);
+    cluster.rule = cut(PATH, |from, _| from == 1);
+    let forged: [&[u8]; 3] = [b"", &[0x4C; 60], &[0x6C; 128]];
+    for _ in 0..1500 {
+        cluster.run(MS);
+        let now = cluster.now;
+        for quoted in forged {
+            cluster.nodes[0].as_mut().unwrap().handle_send_error(address(1), SendErrorKind::Refused, quoted, now);
+        }
+    }
+    assert_ne!(cluster.status(1, 0), Down, "1.5 s of loss are no Down");
+    assert_eq!(cluster.node(0).stats().send_errors[SendErrorKind::Refused as usize], 4500);
+    assert_ne!(cluster.view(1, 0).verdict, Verdict::Refused);
+}
+
+#[test]
+fn leave_reordered() {
+    let mut cluster = whole(2, 13);
+    // A pong sent before the Leave arrives after it.
+    cluster.rule = Box::new(|p, _| Fate::After(if p.from == 1 { 300 * MS } else { PATH }));
+    cluster.run_until(2 * SECOND, |c| c.air.values().any(|a| matches!(a, Arrival::Datagram(p) if p.from == 1)));
+    cluster.rule = cut(PATH, |_, _| false);
+    let now = cluster.now;
+    cluster.nodes[1].as_mut().unwrap().leave(LeaveReason::Restart, now);
+    cluster.run(50 * MS);
+    assert!(cluster.node(1).has_left());
+    cluster.crash(1);
+    cluster.run(10 * SECOND);
+    assert_eq!(cluster.take_changes(), [(0, name(1), Down)], "left, and no alarm before or after");
+    let view = cluster.view(1, 0);
+    assert_eq!(view.verdict, Verdict::Left);
+    assert!(!cluster.node(0).snapshot(cluster.now).status.is_degraded, "a planned leave is no alarm");
+    cluster.run(600 * SECOND);
+    assert_eq!(cluster.view(1, 0).verdict, Verdict::Down, "it has not come back");
+    cluster.start(1);
+    cluster.run_until(2 * SECOND, Cluster::is_whole);
+    assert_eq!(cluster.view(1, 0).verdict, Verdict::Up);
+}
+
+#[test]
+fn restart_is_told_even_when_nobody_missed_a_heartbeat() {
+    let mut cluster = whole(3, 14);
+    cluster.crash(2);
+    cluster.start(2);
+    cluster.run_until(2 * SECOND, Cluster::is_whole);
+    let restarts = cluster.events.iter().filter(|(_, e)| e.change == Change::Restart).count();
+    assert_eq!(restarts, 2, "one at each observer");
+    assert_eq!(cluster.take_changes(), []);
+}
+
+#[test]
+fn wake_after_a_stop() {
+    for length in [300 * MS, 2 * SECOND, 30 * SECOND] {
+        let mut cluster = whole(32, 15);
+        cluster.sleep(0, length);
+        cluster.run(length);
+        cluster.sent[0] = 0;
+        cluster.take_changes();
+        cluster.run(60 * MS);
+        let burst = cluster.sent[0];
+        assert!(burst <= 4 * 31, "{burst} datagrams within 60 ms of waking after {length:?}");
+        cluster.run(10 * SECOND);
+        let blamed: Vec<_> = cluster.take_changes().into_iter().filter(|c| c.0 == 0).collect();
+        assert_eq!(blamed, [], "nobody is blamed for the sleep of another, {length:?}");
+        assert!(cluster.is_whole());
+        assert_eq!(cluster.node(1).stats().false_downs, 0, "it told that it slept");
+        if length > SECOND {
+            assert!(cluster.node(0).stats().stalls >= 1);
+        }
+    }
+}
+
+#[test]
+fn paused_is_told() {
+    let mut cluster = whole(2, 16);
+    cluster.sleep(1, 4200 * MS);
+    cluster.run(4200 * MS);
+    cluster.run(1500 * MS);
+    let view = cluster.view(1, 0);
+    assert_eq!(view.verdict, Verdict::Paused, "{}", view.why);
+    cluster.run(10 * SECOND);
+    assert_eq!(cluster.view(1, 0).verdict, Verdict::Up);
+}
+
+#[test]
+fn periodic_stall() {
+    // A node that stalls for ever still detects, later by the inverse of its awake share.
+    for (awake, stalled, limit) in [(450, 300, 12), (300, 300, 14), (400, 2000, 40), (256, 1000, 30)] {
+        let mut cluster = whole(3, 17);
+        let start = cluster.now;
+        let mut crashed = false;
+        loop {
+            cluster.run(MS * awake);
+            cluster.sleep(0, MS * stalled);
+            cluster.run(MS * stalled);
+            if !crashed && cluster.now.since(start) > 20 * SECOND {
+                let blamed: Vec<_> = cluster.take_changes().into_iter().filter(|c| c.0 == 0).collect();
+                assert_eq!(blamed, [], "awake {awake}, stalled {stalled}");
+                cluster.crash(2);
+                crashed = true;
+            }
+            if crashed && cluster.status(2, 0) == Down {
+                break;
+            }
+            let took = cluster.now.since(start);
+            assert!(took < (20 + limit) * SECOND, "awake {awake}, stalled {stalled}: never detected");
+        }
+        assert_eq!(cluster.status(1, 0), Healthy);
+    }
+}
+
+#[test]
+fn a_flooded_heartbeat_is_void() {
+    let mut cluster = whole(2, 18);
+    cluster.rule = cut(PATH, |from, _| from == 1);
+    for _ in 0..30 {
+        cluster.run(100 * MS);
+        let now = cluster.now;
+        cluster.nodes[0].as_mut().unwrap().handle_drops(1, now);
+    }
+    assert_eq!(cluster.status(1, 0), Healthy);
+    assert_eq!(cluster.node(0).snapshot(cluster.now).self_health, SelfHealth::Flooded);
+    cluster.run_until(12 * SECOND, |c| c.status(1, 0) == Down);
+}
+
+#[test]
+fn back_off_doubles_and_one_recovery_pings_all() {
+    let mut cluster = whole(6, 19);
+    for node in [3, 4, 5] {
+        cluster.crash(node);
+    }
+    cluster.run(60 * SECOND);
+    cluster.sent.fill(0);
+    cluster.run(100 * SECOND);
+    let to_dead = cluster.sent[0] as f64 - 200.0;
+    assert!((24.0..50.0).contains(&to_dead), "three Down peers at a spacing of 10: {to_dead} datagrams in 100 s");
+    // They come back behind a cut, which then ends: whoever is heard first brings the others back.
+    cluster.rule = cut(PATH, |from, to| (from < 3) != (to < 3));
+    for node in [3, 4, 5] {
+        cluster.start(node);
+    }
+    cluster.run(60 * SECOND);
+    cluster.rule = cut(PATH, |_, _| false);
+    let took = cluster.run_until(12 * SECOND, Cluster::is_whole);
+    assert!(took <= 8 * SECOND, "healed after {took:?}");
+}
+
+#[test]
+fn early_quorum() {
+    // Half of the nodes are missing at the start: none is presumed into a quorum.
+    let mut cluster = Cluster::new(4, 20);
+    cluster.crash(2);
+    cluster.crash(3);
+    for _ in 0..100 {
+        cluster.run(100 * MS);
+        assert!(!cluster.node(0).snapshot(cluster.now).status.is_quorum_available());
+    }
+    assert_eq!(cluster.view(2, 0).verdict, Verdict::Unknown);
+    assert!(!cluster.node(0).snapshot(cluster.now).status.is_degraded, "never heard is no alarm");
+}
+
+#[test]
+fn a_partition_leaves_one_quorum_at_most() {
+    let mut cluster = whole(5, 21);
+    cluster.rule = cut(PATH, |from, to| (from < 2) != (to < 2));
+    cluster.run(3 * SECOND);
+    for step in 0..100 {
+        cluster.run(100 * MS);
+        let quorum = |n: usize| cluster.node(n).snapshot(cluster.now).status.is_quorum_available();
+        assert!(!quorum(0) && !quorum(1) && quorum(2), "step {step}");
+    }
+    cluster.rule = cut(PATH, |_, _| false);
+    cluster.run_until(12 * SECOND, Cluster::is_whole);
+    assert!(cluster.nodes.iter().flatten().any(|n| n.stats().false_downs > 0), "the detector grades itself");
+}
+
+#[test]
+fn a_moved_peer_is_followed() {
+    let mut cluster = whole(2, 22);
+    let to = address(9);
+    let now = cluster.now;
+    cluster.nodes[0].as_mut().unwrap().set_address(0, to, now);
+    assert_eq!(cluster.view(1, 0).address, Some(to), "a name that resolves to another address moves the link");
+    // Nobody is there, but the peer still answers from its old address.
+    cluster.run(10 * SECOND);
+    assert_eq!(cluster.view(1, 0).address, Some(address(1)));
+    assert_eq!(cluster.take_changes(), []);
+}

@@ -1,0 +1,89 @@
+//! The contract of the core's face: any order, any number, no allocation, same bytes.
+
+use super::*;
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let run = || {
+        let mut cluster = Cluster::new(4, 77);
+        let mut hasher = blake3::Hasher::new();
+        for _ in 0..50 {
+            cluster.run(100 * MS);
+            for ((at, _), arrival) in &cluster.air {
+                let (Arrival::Datagram(p) | Arrival::Refusal(p)) = arrival;
+                hasher.update(&at.as_micros().to_le_bytes());
+                hasher.update(&p.bytes);
+            }
+        }
+        (hasher.finalize(), cluster.sent.clone())
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn timeouts_early_late_and_twice_are_safe_and_time_stands_still() {
+    let mut cluster = Cluster::new(2, 1);
+    cluster.run(5 * SECOND);
+    cluster.take_changes();
+    for _ in 0..3000 {
+        cluster.run(MS);
+        let now = cluster.now;
+        let node = cluster.nodes[0].as_mut().unwrap();
+        for at in [now, now, now - 10 * SECOND, Time::ZERO] {
+            node.handle_timeout(at);
+            assert!(node.poll_timeout().unwrap() > now);
+        }
+    }
+    assert_eq!(cluster.take_changes(), []);
+}
+
+#[test]
+fn outputs_are_bounded_when_nobody_drains_them() {
+    let cluster = Cluster::new(3, 2);
+    let config = cluster.node(0).config().clone();
+    let keys = Keyring::new("test", &[], true).unwrap();
+    let mut node = Node::new(config, keys, Instance(1), 1, Time::ZERO).unwrap();
+    for second in 0..10_000 {
+        node.handle_timeout(Time::ZERO + SECOND * second);
+    }
+    assert!(node.stats().outputs_dropped > 0);
+    let (mut buffer, mut left) = (Vec::new(), 0);
+    while node.poll_transmit(&mut buffer).is_some() {
+        assert!(buffer.len() <= 1200);
+        left += 1;
+    }
+    assert!(left <= 4 * 2 + 64, "{left}");
+}
+
+#[test]
+fn extreme_times_and_garbage_do_not_panic() {
+    let mut cluster = Cluster::new(2, 3);
+    cluster.run(3 * SECOND);
+    for at in [Time::ZERO, Time::from_micros(u64::MAX - 1), Time::from_micros(u64::MAX)] {
+        let node = cluster.nodes[0].as_mut().unwrap();
+        let _ = node.handle_datagram(address(1), None, &mut [0x4C; 64], at, at);
+        node.handle_drops(u64::MAX / 4, at);
+        for _ in 0..3 {
+            node.handle_timeout(at);
+        }
+        let _ = node.snapshot(at);
+    }
+}
+
+#[test]
+fn an_entry_without_address_waits_for_one() {
+    fn nowhere(config: &mut PeerConfig) {
+        for peer in &mut config.static_peers {
+            peer.address = None;
+        }
+    }
+    let mut cluster = Cluster::with(2, 4, nowhere);
+    cluster.run(3 * SECOND);
+    assert_eq!(cluster.sent, [0, 0]);
+    assert!(cluster.view(1, 0).why.contains("does not resolve"), "{}", cluster.view(1, 0).why);
+    for node in [0, 1] {
+        let now = cluster.now;
+        cluster.nodes[node].as_mut().unwrap().set_address(0, address(1 - node), now);
+    }
+    cluster.run_until(3 * SECOND, Cluster::is_whole);
+}

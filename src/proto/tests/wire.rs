@@ -1,0 +1,249 @@
+//! The rules of the wire, by the attacks that they stand.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::*;
+
+const PATH: Duration = Duration::from_micros(200);
+
+/// A cluster whose datagrams are recorded.
+fn recorded(nodes: usize, seed: u64) -> (Cluster, Rc<RefCell<Vec<Packet>>>) {
+    let mut cluster = Cluster::new(nodes, seed);
+    let tape = Rc::new(RefCell::new(Vec::new()));
+    let record = tape.clone();
+    cluster.rule = Box::new(move |packet, _| {
+        record.borrow_mut().push(packet.clone());
+        Fate::After(PATH)
+    });
+    cluster.run_until(3 * SECOND, Cluster::is_whole);
+    cluster.run(5 * SECOND);
+    (cluster, tape)
+}
+
+fn rejected(cluster: &Cluster, node: usize) -> u64 {
+    cluster.node(node).stats().rejected.iter().sum()
+}
+
+#[test]
+fn recordings_of_a_dead_peer_prove_nothing() {
+    let (mut cluster, tape) = recorded(2, 1);
+    cluster.crash(1);
+    cluster.run(10 * SECOND);
+    assert_eq!(cluster.status(1, 0), PeerStatus::Down);
+    cluster.take_changes();
+    let (frames, before) = (tape.borrow().clone(), cluster.view(1, 0).last_seen);
+    for packet in frames.iter().filter(|p| p.from == 1) {
+        for from in [address(1), ([10, 9, 9, 9], 4444).into()] {
+            let _ = cluster.inject(0, from, &packet.bytes);
+        }
+    }
+    assert_eq!((cluster.status(1, 0), cluster.view(1, 0).last_seen), (PeerStatus::Down, before));
+    assert!(rejected(&cluster, 0) > 10);
+}
+
+#[test]
+fn resurrect() {
+    // Frames of node 1's earlier run, recorded in node 0's present run, after node 1 restarted and died.
+    let (mut cluster, tape) = recorded(2, 2);
+    cluster.crash(1);
+    cluster.start(1);
+    cluster.run(5 * SECOND);
+    cluster.crash(1);
+    cluster.run(10 * SECOND);
+    let (instance, before) = (cluster.view(1, 0).instance, cluster.view(1, 0).last_seen);
+    cluster.take_changes();
+    for packet in tape.borrow().clone().iter().filter(|p| p.from == 1) {
+        let answer = cluster.inject(0, address(1), &packet.bytes);
+        assert!(answer.is_err() || packet.bytes[0] == 0x6C, "{answer:?}");
+    }
+    assert_eq!((cluster.view(1, 0).instance, cluster.view(1, 0).last_seen), (instance, before));
+    assert_eq!((cluster.status(1, 0), cluster.take_changes()), (PeerStatus::Down, vec![]));
+}
+
+#[test]
+fn a_restarted_node_believes_no_recording() {
+    let (mut cluster, tape) = recorded(2, 3);
+    cluster.crash(1);
+    cluster.crash(0);
+    cluster.start(0);
+    cluster.run(100 * MS);
+    for packet in tape.borrow().clone().iter().filter(|p| p.to == 0) {
+        let _ = cluster.inject(0, address(1), &packet.bytes);
+    }
+    assert_eq!((cluster.view(1, 0).last_seen, cluster.view(1, 0).instance), (None, None));
+}
+
+#[test]
+fn hello_flood_during_restart() {
+    let (mut cluster, tape) = recorded(2, 4);
+    let hellos: Vec<_> = tape.borrow().iter().filter(|p| p.from == 1 && p.bytes[0] == 0x6C).cloned().collect();
+    assert!(!hellos.is_empty());
+    cluster.crash(1);
+    cluster.start(1);
+    for _ in 0..2000 {
+        cluster.run(MS);
+        for hello in &hellos {
+            let _ = cluster.inject(0, address(1), &hello.bytes);
+        }
+    }
+    assert!(cluster.is_whole(), "the restart was confirmed in spite of the flood");
+}
+
+#[test]
+fn reflect() {
+    // Replays from a forged source: bytes out at most bytes in, 20 answers a second.
+    let (mut cluster, tape) = recorded(2, 5);
+    cluster.crash(1);
+    let frames: Vec<_> = tape.borrow().iter().filter(|p| p.from == 1).cloned().collect();
+    let before = cluster.node(0).stats().clone();
+    for i in 0..100_000 {
+        let _ = cluster.inject(0, ([10, 9, 9, 9], 4444).into(), &frames[i % frames.len()].bytes);
+    }
+    let after = cluster.node(0).stats();
+    let (sent, got) = (after.sent_bytes - before.sent_bytes, after.received_bytes - before.received_bytes);
+    assert!(sent <= got, "{sent} bytes out, {got} in");
+    assert!(after.datagrams_sent - before.datagrams_sent <= 20);
+}
+
+#[test]
+fn raced_address() {
+    // An on-path copy from a forged source comes first: pings keep going to the confirmed address.
+    let (mut cluster, tape) = recorded(2, 6);
+    let forged: SocketAddr = ([10, 9, 9, 9], 4444).into();
+    for _ in 0..20 {
+        cluster.run(SECOND / 2);
+        let last = tape.borrow().iter().rev().find(|p| p.from == 1).cloned().unwrap();
+        let _ = cluster.inject(0, forged, &last.bytes);
+    }
+    assert_eq!(cluster.view(1, 0).address, Some(address(1)));
+    assert_eq!(cluster.take_changes(), []);
+}
+
+#[test]
+fn rollback() {
+    let (mut cluster, _) = recorded(2, 7);
+    // Node 0 is restored to an earlier state: to its peer it is as if it forgot what it sent. A fresh core under
+    // the same instance stands for it.
+    let old = cluster.node(0).instance();
+    cluster.crash(0);
+    cluster.instances = old.0 - 1;
+    cluster.start(0);
+    assert_eq!(cluster.node(0).instance(), old);
+    cluster.run_until(3 * SECOND, |c| c.events.iter().any(|(n, e)| *n == 0 && e.change == Change::Rollback));
+    let now = cluster.now;
+    cluster.nodes[0].as_mut().unwrap().renew(Instance(99), now);
+    cluster.run_until(8 * SECOND, Cluster::is_whole);
+}
+
+#[test]
+fn hello_from_elsewhere() {
+    // Node 0 knows node 1 by its address alone; a hello of node 2, replayed from there, never pins its id on it.
+    fn nameless(config: &mut PeerConfig) {
+        if &*config.server_id == "node-0" {
+            config.static_peers[0].server_id = None;
+            config.static_peers.truncate(1);
+        }
+    }
+    let mut cluster = Cluster::with(3, 8, nameless);
+    cluster.crash(1);
+    let tape = Rc::new(RefCell::new(Vec::new()));
+    let record = tape.clone();
+    cluster.rule = Box::new(move |p, _| {
+        record.borrow_mut().push(p.clone());
+        Fate::After(PATH)
+    });
+    cluster.run(3 * SECOND);
+    for packet in tape.borrow().clone().iter().filter(|p| p.from == 2) {
+        let _ = cluster.inject(0, address(1), &packet.bytes);
+    }
+    cluster.run(SECOND);
+    let names = |c: &Cluster| c.node(0).registry().get_all_peers()[0].server_id.to_string();
+    assert_eq!(names(&cluster), address(1).to_string());
+    cluster.start(1);
+    cluster.run(3 * SECOND);
+    assert_eq!(names(&cluster), name(1), "learned from its own Welcome");
+    assert_eq!(cluster.view(1, 0).verdict, Verdict::Up);
+}
+
+#[test]
+fn wrong_name_key() {
+    // A keyed node gets frames under the key of the cluster's name.
+    let (mut cluster, _) = recorded(2, 9);
+    let config = cluster.node(1).config().clone();
+    let keys = Keyring::new("test", &[], true).unwrap();
+    let mut stranger = Node::new(config, keys, Instance(5), 5, cluster.now).unwrap();
+    stranger.handle_timeout(cluster.now + SECOND);
+    let mut frame = Vec::new();
+    assert!(stranger.poll_transmit(&mut frame).is_some());
+    assert_eq!(cluster.inject(0, address(1), &frame), Err(Reject::KeyId));
+    assert_eq!(cluster.view(1, 0).verdict, Verdict::Up, "one heard under a good key stays what it is");
+}
+
+#[test]
+fn key_mismatch_is_named() {
+    let mut cluster = Cluster::new(2, 10);
+    let config = cluster.node(1).config().clone();
+    let keys = Keyring::new("test", &[SecretKey::new([8; 32])], false).unwrap();
+    cluster.nodes[1] = Some(Node::new(config, keys, Instance(5), 5, cluster.now).unwrap());
+    cluster.run(10 * SECOND);
+    let view = cluster.view(1, 0);
+    assert_eq!(view.verdict, Verdict::KeyMismatch, "{}", view.why);
+}
+
+#[test]
+fn every_check_counts_its_reason() {
+    let (mut cluster, tape) = recorded(2, 11);
+    let good = tape.borrow().iter().rev().find(|p| p.from == 1 && p.bytes[0] == 0x4C).cloned().unwrap().bytes;
+    let own = tape.borrow().iter().rev().find(|p| p.from == 0).cloned().unwrap().bytes;
+    let bend = |at: usize| {
+        let mut bent = good.clone();
+        bent[at] ^= 0xFF;
+        bent
+    };
+    let from = address(1);
+    let before = cluster.node(0).snapshot(cluster.now);
+    let cases = [
+        (from, vec![0x4C; 20], Reject::Size),
+        (from, vec![0x4C; 1201], Reject::Size),
+        (from, vec![0x4D; 60], Reject::Version),
+        (([10, 0, 0, 2], 0).into(), good.clone(), Reject::Source),
+        (([224, 0, 0, 1], 9).into(), good.clone(), Reject::Source),
+        (([255, 255, 255, 255], 9).into(), good.clone(), Reject::Source),
+        (from, own, Reject::Own),
+        (from, bend(1), Reject::KeyId),
+        (from, bend(2), Reject::Sender),
+        (from, bend(10), Reject::Seal),
+        (from, bend(30), Reject::Seal),
+        (from, good.clone(), Reject::Replay),
+    ];
+    for (from, bytes, reason) in cases {
+        let count = cluster.node(0).stats().rejected[reason as usize];
+        assert_eq!(cluster.inject(0, from, &bytes), Err(reason));
+        assert_eq!(cluster.node(0).stats().rejected[reason as usize], count + 1);
+    }
+    let after = cluster.node(0).snapshot(cluster.now);
+    assert_eq!(format!("{:?}", before.peers), format!("{:?}", after.peers), "and nothing else changed");
+    assert_eq!(before.stats.datagrams_sent, after.stats.datagrams_sent, "nothing is answered");
+}
+
+#[test]
+fn a_second_process_under_ones_own_id_is_a_conflict() {
+    let (mut cluster, _) = recorded(2, 12);
+    let config = cluster.node(0).config().clone();
+    let keys = Keyring::new("test", &[SecretKey::new([7; 32])], false).unwrap();
+    let mut twin_config = config.clone();
+    twin_config.static_peers[0] = StaticPeer {
+        server_id: None,
+        name: address(0).to_string().into(),
+        address: Some(address(0)),
+    };
+    let mut twin = Node::new(twin_config, keys, Instance(5), 5, cluster.now).unwrap();
+    twin.handle_timeout(cluster.now + SECOND);
+    let mut frame = Vec::new();
+    assert!(twin.poll_transmit(&mut frame).is_some());
+    let from: SocketAddr = ([10, 0, 0, 7], 5278).into();
+    assert_eq!(cluster.inject(0, from, &frame), Err(Reject::Own));
+    let (_, event) = cluster.events.iter().find(|(_, e)| matches!(e.change, Change::Conflict { .. })).unwrap();
+    assert!(event.why.contains("10.0.0.7:5278") && event.why.contains(&address(0).to_string()), "{}", event.why);
+}
