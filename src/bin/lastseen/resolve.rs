@@ -2,6 +2,7 @@
 //! A name that stops resolving keeps its last good address.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lastseen::net::Handle;
@@ -19,6 +20,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// A name that resolved is looked up again so often.
 const REFRESH: Duration = Duration::from_secs(30);
+
+/// The address of each peer, by its index in the core's configuration.
+pub(crate) type Addresses = Arc<Mutex<Vec<Option<SocketAddr>>>>;
 
 /// Looks up all names at once. `None`: not resolved within [`AT_START`].
 pub(crate) async fn at_start(entries: &[Entry], listen: SocketAddr) -> Vec<Option<SocketAddr>> {
@@ -39,7 +43,23 @@ pub(crate) async fn at_start(entries: &[Entry], listen: SocketAddr) -> Vec<Optio
     };
     // Late answers are not lost: `keep` asks again at once.
     let _ = tokio::time::timeout(AT_START, all).await;
+    drop_shared(entries, &mut addresses);
     addresses
+}
+
+/// No two peers have one address: what stands in the roster as an address keeps it, then the first name. The other
+/// name counts as not resolved, so that a wrong record does not keep the detector from starting.
+fn drop_shared(entries: &[Entry], addresses: &mut [Option<SocketAddr>]) {
+    for index in 0..addresses.len() {
+        let is_taken = |(other, address): (usize, &Option<SocketAddr>)| {
+            other != index
+                && *address == addresses[index]
+                && (other < index || entries[other].literal().is_some())
+        };
+        if entries[index].literal().is_none() && addresses.iter().enumerate().any(is_taken) {
+            addresses[index] = None;
+        }
+    }
 }
 
 /// Keeps the address of one peer right for as long as the daemon runs.
@@ -48,15 +68,17 @@ pub(crate) async fn keep(
     index: usize,
     entry: Entry,
     listen: SocketAddr,
-    mut known: Option<SocketAddr>,
+    addresses: Addresses,
 ) {
     let Host::Name(name) = &entry.host else { return };
+    let mut known = addresses.lock().expect("no holder panics")[index];
     let mut retry = FIRST_RETRY;
     let mut is_failing = false;
     let mut pause = if known.is_some() { REFRESH } else { Duration::ZERO };
     loop {
         tokio::time::sleep(jittered(pause)).await;
-        match lookup(name, entry.port, listen, known).await {
+        let found = lookup(name, entry.port, listen, known).await.and_then(|a| claim(&addresses, index, a));
+        match found {
             Ok(address) => {
                 if known != Some(address) || is_failing {
                     info!(peer = %entry, %address, "name resolves");
@@ -77,6 +99,16 @@ pub(crate) async fn keep(
             }
         }
     }
+}
+
+/// Notes the address of a peer, unless it is another's.
+fn claim(addresses: &Addresses, index: usize, address: SocketAddr) -> Result<SocketAddr, String> {
+    let mut addresses = addresses.lock().expect("no holder panics");
+    if addresses.iter().enumerate().any(|(other, a)| other != index && *a == Some(address)) {
+        return Err(format!("it is {address}, and so is another peer; every node has its own address"));
+    }
+    addresses[index] = Some(address);
+    Ok(address)
 }
 
 /// Asks the system's resolver. Of many answers the one in use stays, so that rotating answers move nothing.
@@ -112,6 +144,19 @@ fn jittered(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_peers_have_one_address() {
+        let entries = ["a@x", "b@y", "c@10.0.0.1:1", "d@z"].map(|t| Entry::parse(t).unwrap());
+        let (one, two) = ("10.0.0.1:1".parse().ok(), "10.0.0.2:1".parse().ok());
+        let mut addresses = [one, two, one, two];
+        drop_shared(&entries, &mut addresses);
+        assert_eq!(addresses, [None, two, one, None]);
+        let addresses = Addresses::new(Mutex::new(addresses.to_vec()));
+        assert!(claim(&addresses, 0, two.unwrap()).is_err());
+        assert!(claim(&addresses, 1, two.unwrap()).is_ok());
+        assert!(claim(&addresses, 0, "10.0.0.3:1".parse().unwrap()).is_ok());
+    }
 
     #[test]
     fn the_address_in_use_stays_while_it_is_among_the_answers() {

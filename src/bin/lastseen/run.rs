@@ -70,7 +70,7 @@ async fn serve(settings: &Settings) -> Result<(), String> {
     let address = handle.local_addr();
     info!(%address, %server_id, %cluster, peers = peers.len(), "listening on {address}");
     tokio::spawn(log::write_events(handle.subscribe(), settings.values.log_transitions));
-    keep_resolving(&handle, &peers, &known, listen);
+    keep_resolving(&handle, &peers, known, listen);
     let server = http_server(settings, &handle)?;
     let serving = async {
         match server {
@@ -94,10 +94,11 @@ fn keyring(settings: &Settings, config: &PeerConfig) -> Result<Keyring, String> 
 }
 
 /// One task for each entry that is a name. Entries are numbered as in the core's configuration.
-fn keep_resolving(handle: &Handle, peers: &[Entry], known: &[Option<SocketAddr>], listen: SocketAddr) {
-    for (index, (peer, known)) in peers.iter().zip(known).enumerate() {
+fn keep_resolving(handle: &Handle, peers: &[Entry], known: Vec<Option<SocketAddr>>, listen: SocketAddr) {
+    let addresses = resolve::Addresses::new(std::sync::Mutex::new(known));
+    for (index, peer) in peers.iter().enumerate() {
         if peer.literal().is_none() {
-            tokio::spawn(resolve::keep(handle.clone(), index, peer.clone(), listen, *known));
+            tokio::spawn(resolve::keep(handle.clone(), index, peer.clone(), listen, addresses.clone()));
         }
     }
 }

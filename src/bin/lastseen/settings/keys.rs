@@ -46,13 +46,9 @@ fn read_one(path: &Path) -> Result<SecretKey, String> {
     // A fixed buffer, so that no copy of the key stays behind in freed memory.
     let mut buffer = [0u8; 256];
     let mut length = 0;
-    let key = loop {
+    let read = loop {
         match file.read(&mut buffer[length..]) {
-            Ok(0) => {
-                break std::str::from_utf8(&buffer[..length])
-                    .ok()
-                    .and_then(|t| SecretKey::from_text(t.trim_end()).ok());
-            }
+            Ok(0) => break parse(&buffer[..length]).filter(|_| length < buffer.len()),
             Ok(n) => length += n,
             Err(e) => {
                 buffer.zeroize();
@@ -61,10 +57,15 @@ fn read_one(path: &Path) -> Result<SecretKey, String> {
         }
     };
     buffer.zeroize();
-    key.filter(|_| length < buffer.len()).ok_or_else(|| {
-        "is no lastseen key; right is one line, `lastseen-key-1:` and 44 characters of base64, as `lastseen keygen` prints"
+    read.ok_or_else(|| {
+        "is no lastseen key; right is one line, `lastseen-key-1:` and 44 characters of base64, as \
+         `lastseen keygen` prints"
             .to_owned()
     })
+}
+
+fn parse(bytes: &[u8]) -> Option<SecretKey> {
+    SecretKey::from_text(std::str::from_utf8(bytes).ok()?).ok()
 }
 
 /// A node may run without a key only if nobody off the machine can reach it, or if the operator said so.
