@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lastseen::net::EventStream;
-use lastseen::proto::{Change, Event, LeaveReason, PeerStatus, SelfHealth};
+use lastseen::proto::{Change, Event, LeaveReason, PeerStatus, SelfHealth, Verdict};
 use tracing::{debug, error, info, warn};
 
 use crate::settings::{Level, LogFormat, Transitions};
@@ -122,6 +122,10 @@ fn write_peer(peer: &str, event: &Event) {
     match &event.change {
         Change::Status { from, to } => match to {
             PeerStatus::Suspected => info!(peer, %from, %to, verdict, "{peer} suspected: {why}"),
+            // It was said before it happened, and raises no alarm.
+            PeerStatus::Down if event.verdict == Some(Verdict::Left) => {
+                info!(peer, %from, %to, verdict, "{peer} left: {why}")
+            }
             PeerStatus::Down => warn!(peer, %from, %to, verdict, "{peer} down: {why}"),
             PeerStatus::Healthy => info!(peer, %from, %to, verdict, "{peer} heard again: {why}"),
         },
@@ -129,8 +133,10 @@ fn write_peer(peer: &str, event: &Event) {
             info!(peer, from = from.as_str(), to = to.as_str(), "{peer} is {}: {why}", to.as_str());
         }
         Change::Restart => info!(peer, verdict, "{peer} restarted: {why}"),
-        Change::Leave(LeaveReason::Restart) => info!(peer, verdict, "{peer} leaves for a restart: {why}"),
-        Change::Leave(LeaveReason::Removal) => info!(peer, verdict, "{peer} leaves for good: {why}"),
+        Change::Leave(reason) => {
+            let reason = if *reason == LeaveReason::Removal { "removal" } else { "restart" };
+            info!(peer, reason, verdict, "{peer} leaves: {why}");
+        }
         Change::Address { from, to } => info!(peer, %from, %to, "{peer} moved: {why}"),
         other => debug!(peer, kind = other.kind(), "{why}"),
     }
