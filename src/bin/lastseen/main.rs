@@ -9,7 +9,6 @@ mod log;
 mod resolve;
 mod run;
 mod settings;
-mod telemetry;
 mod views;
 
 use std::process::ExitCode;
