@@ -20,23 +20,47 @@ pub const RTT_BUCKETS: [f64; 15] =
 /// The exporter keeps samples until somebody looks: looked at after so many.
 const UPKEEP: u32 = 4096;
 
+/// Reads one of the core's counters.
+type Read = fn(&Stats) -> u64;
 /// A process-wide counter: name, label with a value (if any), unit, help, and where it is read.
-type Count = (&'static str, &'static str, Unit, &'static str, fn(&Stats) -> u64);
+type Count = (&'static str, &'static str, Unit, &'static str, Read);
 
 const COUNTS: [Count; 14] = [
-    ("heartbeats_sent_total", "", Unit::Count, "Heartbeats begun by a ping or hello of this node.", |s| s.heartbeats_sent),
+    ("heartbeats_sent_total", "", Unit::Count, "Heartbeats begun by a ping or hello of this node.", |s| {
+        s.heartbeats_sent
+    }),
     ("heartbeats_missed_total", "", Unit::Count, "Heartbeats that timed out.", |s| s.heartbeats_missed),
-    ("heartbeat_retries_total", "", Unit::Count, "Tries of a heartbeat after the first.", |s| s.heartbeat_retries),
-    ("transitions_total", "healthy", Unit::Count, "Changes of a peer's status as seen here.", |s| s.transitions[0]),
-    ("transitions_total", "suspected", Unit::Count, "Changes of a peer's status as seen here.", |s| s.transitions[1]),
-    ("transitions_total", "down", Unit::Count, "Changes of a peer's status as seen here.", |s| s.transitions[2]),
+    ("heartbeat_retries_total", "", Unit::Count, "Tries of a heartbeat after the first.", |s| {
+        s.heartbeat_retries
+    }),
+    ("transitions_total", "healthy", Unit::Count, "Changes of a peer's status as seen here.", |s| {
+        s.transitions[0]
+    }),
+    ("transitions_total", "suspected", Unit::Count, "Changes of a peer's status as seen here.", |s| {
+        s.transitions[1]
+    }),
+    ("transitions_total", "down", Unit::Count, "Changes of a peer's status as seen here.", |s| {
+        s.transitions[2]
+    }),
     ("restarts_total", "", Unit::Count, "New runs of peers.", |s| s.restarts),
-    ("false_downs_total", "", Unit::Count, "Downs whose peer came back as the same run: wrong, or a cut.", |s| s.false_downs),
+    (
+        "false_downs_total",
+        "",
+        Unit::Count,
+        "Downs whose peer came back as the same run: wrong, or a cut.",
+        |s| s.false_downs,
+    ),
     ("datagrams_received_total", "", Unit::Count, "Datagrams received.", |s| s.datagrams_received),
     ("datagrams_sent_total", "", Unit::Count, "Datagrams sent.", |s| s.datagrams_sent),
     ("received_bytes_total", "", Unit::Bytes, "UDP payload received, in bytes.", |s| s.received_bytes),
     ("sent_bytes_total", "", Unit::Bytes, "UDP payload sent, in bytes.", |s| s.sent_bytes),
-    ("socket_drops_total", "", Unit::Count, "Datagrams that the kernel dropped from the receive queue.", |s| s.socket_drops),
+    (
+        "socket_drops_total",
+        "",
+        Unit::Count,
+        "Datagrams that the kernel dropped from the receive queue.",
+        |s| s.socket_drops,
+    ),
     ("stalls_total", "", Unit::Count, "Times the detector's loop woke later than planned.", |s| s.stalls),
 ];
 
@@ -56,7 +80,7 @@ pub struct Extra {
 /// The exporter of one node.
 pub struct Exporter {
     handle: PrometheusHandle,
-    counts: Vec<(Counter, fn(&Stats) -> u64)>,
+    counts: Vec<(Counter, Read)>,
     rejected: Vec<Counter>,
     send_errors: Vec<Counter>,
     suppressed: Counter,
@@ -76,7 +100,13 @@ impl Default for Exporter {
     }
 }
 
-fn counter(name: &'static str, label: &'static str, value: &'static str, unit: Unit, help: &'static str) -> Counter {
+fn counter(
+    name: &'static str,
+    label: &'static str,
+    value: &'static str,
+    unit: Unit,
+    help: &'static str,
+) -> Counter {
     let name = format!("lastseen_{name}");
     metrics::describe_counter!(name.clone(), unit, help);
     if value.is_empty() { metrics::counter!(name) } else { metrics::counter!(name, label => value) }
@@ -91,20 +121,55 @@ impl Exporter {
             .expect("there are buckets")
             .build_recorder();
         with_local_recorder(&recorder, || {
-            metrics::describe_histogram!(rtt, Unit::Seconds, "Round-trip times to all observed peers, in seconds.");
+            metrics::describe_histogram!(
+                rtt,
+                Unit::Seconds,
+                "Round-trip times to all observed peers, in seconds."
+            );
             Exporter {
                 handle: recorder.handle(),
-                counts: COUNTS.iter().map(|(n, to, unit, help, read)| (counter(n, "to", to, *unit, help), *read)).collect(),
+                counts: COUNTS
+                    .iter()
+                    .map(|(n, to, unit, help, read)| (counter(n, "to", to, *unit, help), *read))
+                    .collect(),
                 rejected: Reject::ALL
                     .iter()
-                    .map(|r| counter("datagrams_rejected_total", "reason", r.as_str(), Unit::Count, "Datagrams rejected, by the check that failed."))
+                    .map(|r| {
+                        counter(
+                            "datagrams_rejected_total",
+                            "reason",
+                            r.as_str(),
+                            Unit::Count,
+                            "Datagrams rejected, by the check that failed.",
+                        )
+                    })
                     .collect(),
                 send_errors: SendErrorKind::ALL
                     .iter()
-                    .map(|k| counter("send_errors_total", "kind", k.as_str(), Unit::Count, "Errors of datagrams sent, by kind."))
+                    .map(|k| {
+                        counter(
+                            "send_errors_total",
+                            "kind",
+                            k.as_str(),
+                            Unit::Count,
+                            "Errors of datagrams sent, by kind.",
+                        )
+                    })
                     .collect(),
-                suppressed: counter("log_lines_suppressed_total", "", "", Unit::Count, "Log lines folded into others."),
-                events_dropped: counter("events_dropped_total", "", "", Unit::Count, "Events that slow readers lost."),
+                suppressed: counter(
+                    "log_lines_suppressed_total",
+                    "",
+                    "",
+                    Unit::Count,
+                    "Log lines folded into others.",
+                ),
+                events_dropped: counter(
+                    "events_dropped_total",
+                    "",
+                    "",
+                    Unit::Count,
+                    "Events that slow readers lost.",
+                ),
                 rtt: metrics::histogram!(rtt),
             }
         })
@@ -173,10 +238,21 @@ impl Text {
 
     fn cluster(&mut self, s: &Snapshot, extra: &Extra) {
         self.family("build_info", "gauge", "Always 1.");
-        self.sample("build_info", &[("version", env!("CARGO_PKG_VERSION")), ("revision", option_env!("LASTSEEN_REVISION").unwrap_or("unknown"))], 1.0);
+        self.sample(
+            "build_info",
+            &[
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("revision", option_env!("LASTSEEN_REVISION").unwrap_or("unknown")),
+            ],
+            1.0,
+        );
         self.family("node_info", "gauge", "Always 1; joins the scrape target to the peer label of others.");
         self.sample("node_info", &[("server_id", &s.server_id), ("cluster_name", &s.cluster)], 1.0);
-        self.family("cluster_nodes", "gauge", "Nodes of the roster, this one included, by status as seen here.");
+        self.family(
+            "cluster_nodes",
+            "gauge",
+            "Nodes of the roster, this one included, by status as seen here.",
+        );
         let counts = [s.status.healthy_peers, s.status.suspected_peers, s.status.down_peers];
         for (status, count) in PeerStatus::ALL.iter().zip(counts) {
             self.sample("cluster_nodes", &[("status", status.as_str())], count as f64);
@@ -187,8 +263,16 @@ impl Text {
             self.sample("cluster_verdicts", &[("verdict", verdict.as_str())], count as f64);
         }
         let flag = |b: bool| f64::from(u8::from(b));
-        self.gauge("cluster_degraded", "1 if some node is suspected or down and that is an alarm.", flag(s.status.is_degraded));
-        self.gauge("cluster_quorum_available", "1 if more than half of all nodes are proven.", flag(s.status.is_quorum_available()));
+        self.gauge(
+            "cluster_degraded",
+            "1 if some node is suspected or down and that is an alarm.",
+            flag(s.status.is_degraded),
+        );
+        self.gauge(
+            "cluster_quorum_available",
+            "1 if more than half of all nodes are proven.",
+            flag(s.status.is_quorum_available()),
+        );
         self.family("self_health", "gauge", "1 for the state of this node.");
         for state in SelfHealth::ALL {
             self.sample("self_health", &[("state", state.as_str())], flag(state == s.self_health));
@@ -206,9 +290,21 @@ impl Text {
         let unresolved = s.peers.iter().filter(|p| p.address.is_none()).count();
         self.gauge("unresolved_peers", "Peers whose name does not resolve.", unresolved as f64);
         self.gauge("roster_hash", "48 bits of hash of the roster; equal on all nodes.", s.roster_hash as f64);
-        self.gauge("config_hash", "48 bits of hash of the settings that must agree; equal on all nodes.", s.config_hash as f64);
-        self.gauge("config_last_reload_successful", "1 if the last reading of the configuration succeeded.", 1.0);
-        self.gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last read, in seconds since 1970.", extra.config_loaded);
+        self.gauge(
+            "config_hash",
+            "48 bits of hash of the settings that must agree; equal on all nodes.",
+            s.config_hash as f64,
+        );
+        self.gauge(
+            "config_last_reload_successful",
+            "1 if the last reading of the configuration succeeded.",
+            1.0,
+        );
+        self.gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "When the configuration was last read, in seconds since 1970.",
+            extra.config_loaded,
+        );
         self.family("stall_seconds_total", "counter", "Time by which the loop woke late, in seconds.");
         self.sample("stall_seconds_total", &[], s.stats.stalled.as_secs_f64());
     }
@@ -233,16 +329,36 @@ impl Text {
                 self.sample("peer_verdict", &[("peer", &p.server_id), ("verdict", verdict.as_str())], value);
             }
         }
-        type Read<'a> = &'a dyn Fn(&crate::proto::PeerView) -> Option<f64>;
-        let families: [(&str, &str, &str, Read<'_>); 8] = [
-            ("peer_link_up", "gauge", "1 unless the link is known to be cut.", &|p| Some(f64::from(u8::from(p.link.is_active)))),
-            ("peer_last_seen_timestamp_seconds", "gauge", "The newest proof of life, in seconds since 1970.", &|p| p.last_seen.map(wall)),
-            ("peer_missed_heartbeats", "gauge", "Heartbeats missed in a row.", &|p| Some(p.missed_heartbeats.into())),
-            ("peer_rtt_seconds", "gauge", "Smoothed round-trip time, in seconds.", &|p| p.link.rtt.map(|d| d.as_secs_f64())),
-            ("peer_received_bytes_total", "counter", "Authentic UDP payload from the peer, in bytes.", &|p| Some(p.bytes_received as f64)),
-            ("peer_sent_bytes_total", "counter", "UDP payload sent to the peer, in bytes.", &|p| Some(p.bytes_sent as f64)),
+        type Value<'a> = &'a dyn Fn(&crate::proto::PeerView) -> Option<f64>;
+        let families: [(&str, &str, &str, Value<'_>); 8] = [
+            ("peer_link_up", "gauge", "1 unless the link is known to be cut.", &|p| {
+                Some(f64::from(u8::from(p.link.is_active)))
+            }),
+            (
+                "peer_last_seen_timestamp_seconds",
+                "gauge",
+                "The newest proof of life, in seconds since 1970.",
+                &|p| p.last_seen.map(wall),
+            ),
+            ("peer_missed_heartbeats", "gauge", "Heartbeats missed in a row.", &|p| {
+                Some(p.missed_heartbeats.into())
+            }),
+            ("peer_rtt_seconds", "gauge", "Smoothed round-trip time, in seconds.", &|p| {
+                p.link.rtt.map(|d| d.as_secs_f64())
+            }),
+            (
+                "peer_received_bytes_total",
+                "counter",
+                "Authentic UDP payload from the peer, in bytes.",
+                &|p| Some(p.bytes_received as f64),
+            ),
+            ("peer_sent_bytes_total", "counter", "UDP payload sent to the peer, in bytes.", &|p| {
+                Some(p.bytes_sent as f64)
+            }),
             ("peer_restarts_total", "counter", "New runs of the peer.", &|p| Some(p.restarts as f64)),
-            ("peer_false_downs_total", "counter", "Downs of the peer that were wrong, or a cut.", &|p| Some(p.false_downs as f64)),
+            ("peer_false_downs_total", "counter", "Downs of the peer that were wrong, or a cut.", &|p| {
+                Some(p.false_downs as f64)
+            }),
         ];
         for (name, kind, help, read) in families {
             self.family(name, kind, help);
@@ -254,7 +370,11 @@ impl Text {
         self.family("peer_transitions_total", "counter", "Changes of the peer's status as seen here.");
         for p in &s.peers {
             for (status, count) in PeerStatus::ALL.iter().zip(p.transitions) {
-                self.sample("peer_transitions_total", &[("peer", &p.server_id), ("to", status.as_str())], count as f64);
+                self.sample(
+                    "peer_transitions_total",
+                    &[("peer", &p.server_id), ("to", status.as_str())],
+                    count as f64,
+                );
             }
         }
     }

@@ -10,7 +10,10 @@ const TICKS: f64 = 100.0;
 pub(super) fn write(out: &mut String) {
     let Some(families) = read() else { return };
     for (name, kind, help, value) in families {
-        let _ = writeln!(out, "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}");
+        let _ = writeln!(
+            out,
+            "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}"
+        );
     }
 }
 
@@ -31,11 +34,26 @@ fn read() -> Option<[Family; 6]> {
     let boot = fs::read_to_string("/proc/stat").ok()?;
     let boot = boot.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse::<f64>().ok()?;
     Some([
-        ("cpu_seconds_total", "counter", "User and system CPU time, in seconds.", (field(14)? + field(15)?) / TICKS),
+        (
+            "cpu_seconds_total",
+            "counter",
+            "User and system CPU time, in seconds.",
+            (field(14)? + field(15)?) / TICKS,
+        ),
         ("open_fds", "gauge", "Open file descriptors.", fs::read_dir("/proc/self/fd").ok()?.count() as f64),
-        ("max_fds", "gauge", "Most file descriptors.", files.split_whitespace().next()?.parse().unwrap_or(f64::INFINITY)),
+        (
+            "max_fds",
+            "gauge",
+            "Most file descriptors.",
+            files.split_whitespace().next()?.parse().unwrap_or(f64::INFINITY),
+        ),
         ("virtual_memory_bytes", "gauge", "Virtual memory, in bytes.", kilobytes("VmSize:")? * 1024.0),
         ("resident_memory_bytes", "gauge", "Resident memory, in bytes.", kilobytes("VmRSS:")? * 1024.0),
-        ("start_time_seconds", "gauge", "Start of the process, in seconds since 1970.", boot + field(22)? / TICKS),
+        (
+            "start_time_seconds",
+            "gauge",
+            "Start of the process, in seconds since 1970.",
+            boot + field(22)? / TICKS,
+        ),
     ])
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod client;
 mod demo;
 mod exit;
 mod http;

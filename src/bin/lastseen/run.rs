@@ -12,8 +12,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::settings::{Entry, LogFormat, Settings};
 use crate::http::events::Recorder;
+use crate::settings::{Entry, LogFormat, Settings};
 use crate::{args, exit, http, log, resolve, settings};
 
 /// Leaving is three datagrams a peer; whoever asked for the end does not wait longer than this.
@@ -121,7 +121,8 @@ async fn http_server(
     let events = Arc::new(recorder);
     tokio::spawn(Arc::clone(&events).record(handle.subscribe()));
     let loaded = Clock.wall_now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-    let state = http::Shared { handle: handle.clone(), clock: Clock, exporter, events, loaded, detail: http.detail };
+    let state =
+        http::Shared { handle: handle.clone(), clock: Clock, exporter, events, loaded, detail: http.detail };
     let server = http::bind(&http, state).map_err(|e| {
         format!("{e}; choose another address with --http ADDR (--http 127.0.0.1:0: any free port), or none with --http off")
     })?;

@@ -109,7 +109,8 @@ pub(super) async fn peers(State(shared): State<Arc<Shared>>, Query(query): Param
     let Some(s) = shared.snapshot().await else { return stuck() };
     let (page, total, next) = filter.page(&s);
     let peers: Vec<Value> = page.iter().map(|p| shape::peer(p, &s, &shared.clock)).collect();
-    let body = json!({ "generated_at": shape::now(&shared.clock), "peers": peers, "total": total, "next": next });
+    let body =
+        json!({ "generated_at": shape::now(&shared.clock), "peers": peers, "total": total, "next": next });
     answer(StatusCode::OK, &body)
 }
 
@@ -122,7 +123,8 @@ pub(super) async fn peer(State(shared): State<Arc<Shared>>, Path(id): Path<Strin
             answer(StatusCode::OK, &body)
         }
         None => {
-            let mut near: Vec<_> = s.peers.iter().map(|p| (strsim::jaro_winkler(&p.server_id, &id), &p.server_id)).collect();
+            let mut near: Vec<_> =
+                s.peers.iter().map(|p| (strsim::jaro_winkler(&p.server_id, &id), &p.server_id)).collect();
             near.sort_by(|a, b| b.0.total_cmp(&a.0));
             let near: Vec<String> = near.iter().take(3).map(|(_, id)| id.to_string()).collect();
             let message = if *s.server_id == *id {
@@ -151,14 +153,22 @@ impl Filter {
         let names = |all: Vec<&str>| all.join(", ");
         let status = match query.get("status") {
             None => None,
-            Some(text) => Some(PeerStatus::ALL.into_iter().find(|s| s.as_str() == text).ok_or_else(|| {
-                Box::new(wrong(&format!("status must be one of {}", names(PeerStatus::ALL.iter().map(|s| s.as_str()).collect()))))
-            })?),
+            Some(text) => {
+                Some(PeerStatus::ALL.into_iter().find(|s| s.as_str() == text).ok_or_else(|| {
+                    Box::new(wrong(&format!(
+                        "status must be one of {}",
+                        names(PeerStatus::ALL.iter().map(|s| s.as_str()).collect())
+                    )))
+                })?)
+            }
         };
         let verdict = match query.get("verdict") {
             None => None,
             Some(text) => Some(Verdict::ALL.into_iter().find(|v| v.as_str() == text).ok_or_else(|| {
-                Box::new(wrong(&format!("verdict must be one of {}", names(Verdict::ALL.iter().map(|v| v.as_str()).collect()))))
+                Box::new(wrong(&format!(
+                    "verdict must be one of {}",
+                    names(Verdict::ALL.iter().map(|v| v.as_str()).collect())
+                )))
             })?),
         };
         let limit = match query.get("limit").map(|n| n.parse()) {

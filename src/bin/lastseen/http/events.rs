@@ -89,7 +89,7 @@ impl Recorder {
         let (newest, events) = (&ring.0, &ring.1);
         let first = newest + 1 - events.len() as u64;
         let mut text = String::new();
-        if seen + 1 < first || seen > *newest {
+        if seen.saturating_add(1) < first || seen > *newest {
             let lost = first.saturating_sub(seen.saturating_add(1));
             self.lost.fetch_add(lost, Ordering::Relaxed);
             let _ = write!(text, "event: reset\ndata: {}\n\n", json!({ "lost": lost }));
@@ -104,7 +104,8 @@ impl Recorder {
 
     /// The number in an id of this run; another run's is a gap.
     fn resume(&self, id: &str) -> u64 {
-        let number = id.rsplit_once('-').filter(|(run, _)| *run == self.instance).and_then(|(_, n)| n.parse().ok());
+        let number =
+            id.rsplit_once('-').filter(|(run, _)| *run == self.instance).and_then(|(_, n)| n.parse().ok());
         number.unwrap_or(u64::MAX)
     }
 }
@@ -142,24 +143,29 @@ pub(super) async fn stream(
         None if follow => *newest.borrow_and_update(),
         None => recorder.oldest(),
     };
-    let head = futures_util::stream::once(async { Ok::<_, std::convert::Infallible>(Bytes::from("retry: 2000\n\n")) });
-    let rest = stream::unfold((recorder, newest, seen, false), move |(recorder, mut newest, seen, ended)| async move {
-        if ended {
-            return None;
-        }
-        loop {
-            newest.borrow_and_update();
-            let (text, now) = recorder.after(seen);
-            if !text.is_empty() || !follow {
-                return Some((Ok(Bytes::from(text)), (recorder, newest, now, !follow)));
-            }
-            match tokio::time::timeout(COMMENT, newest.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return None,
-                Err(_) => return Some((Ok(Bytes::from(":\n\n")), (recorder, newest, seen, false))),
-            }
-        }
+    let head = futures_util::stream::once(async {
+        Ok::<_, std::convert::Infallible>(Bytes::from("retry: 2000\n\n"))
     });
+    let rest = stream::unfold(
+        (recorder, newest, seen, false),
+        move |(recorder, mut newest, seen, ended)| async move {
+            if ended {
+                return None;
+            }
+            loop {
+                newest.borrow_and_update();
+                let (text, now) = recorder.after(seen);
+                if !text.is_empty() || !follow {
+                    return Some((Ok(Bytes::from(text)), (recorder, newest, now, !follow)));
+                }
+                match tokio::time::timeout(COMMENT, newest.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return None,
+                    Err(_) => return Some((Ok(Bytes::from(":\n\n")), (recorder, newest, seen, false))),
+                }
+            }
+        },
+    );
     let body = Body::from_stream(futures_util::StreamExt::chain(head, rest));
     ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
 }

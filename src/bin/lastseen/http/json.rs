@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use lastseen::net::Clock;
-use lastseen::proto::{PeerView, Snapshot, Time, Verdict};
+use lastseen::proto::{PeerStatus, PeerView, Snapshot, Time, Verdict};
 use serde_json::{Map, Value, json};
 
 /// A time as RFC 3339 in UTC with milliseconds.
@@ -42,6 +42,7 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
         "suspected_peers": s.status.suspected_peers,
         "down_peers": s.status.down_peers,
         "is_degraded": s.status.is_degraded,
+        "degraded_peers": s.peers.iter().filter(|p| is_alarm(p)).count(),
         "is_quorum_available": s.status.is_quorum_available(),
         "quorum_needed": s.status.quorum_needed(),
         "verdicts": verdicts,
@@ -49,6 +50,11 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
         "roster_hash": format!("{:012x}", s.roster_hash),
         "config_hash": format!("{:012x}", s.config_hash),
     })
+}
+
+/// The rule of `is_degraded`, for one peer.
+fn is_alarm(p: &PeerView) -> bool {
+    p.status != PeerStatus::Healthy && !matches!(p.verdict, Verdict::Left | Verdict::Unknown)
 }
 
 pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {

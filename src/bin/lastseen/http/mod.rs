@@ -8,12 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
-use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use lastseen::metrics::Exporter;
@@ -90,7 +90,12 @@ fn routes(shared: &Arc<Shared>, address: SocketAddr, full: bool) -> Router {
     router
         .fallback(|| async { api::error(StatusCode::NOT_FOUND, "not_found", "there is no such page", &[]) })
         .method_not_allowed_fallback(|| async {
-            api::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "only GET and HEAD are served", &[])
+            api::error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "only GET and HEAD are served",
+                &[],
+            )
         })
         .layer(middleware::from_fn_with_state(address, guard))
         .with_state(Arc::clone(shared))
@@ -112,7 +117,9 @@ async fn guard(State(address): State<SocketAddr>, request: Request, next: Next) 
 /// An IP address; or `localhost`, where the listener can be reached by it.
 fn is_own_host(host: &str, listener: IpAddr) -> bool {
     let name = match host.rsplit_once(':') {
-        Some((name, port)) if !name.ends_with(':') && !port.contains(']') && port.parse::<u16>().is_ok() => name,
+        Some((name, port)) if !name.ends_with(':') && !port.contains(']') && port.parse::<u16>().is_ok() => {
+            name
+        }
         _ => host,
     };
     let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
@@ -124,7 +131,9 @@ impl HttpServer {
     /// Serves until it is dropped.
     pub(crate) async fn serve(self) {
         let HttpServer { listeners, connections, timeout } = self;
-        let serving = listeners.into_iter().map(|(listener, router)| accept(listener, router, connections.clone(), timeout));
+        let serving = listeners
+            .into_iter()
+            .map(|(listener, router)| accept(listener, router, connections.clone(), timeout));
         futures_util::future::join_all(serving).await;
     }
 }
