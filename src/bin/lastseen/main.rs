@@ -1,1 +1,72 @@
-fn main() {}
+//! The daemon and its command line.
+
+mod args;
+mod check;
+mod demo;
+mod exit;
+mod http;
+mod log;
+mod resolve;
+mod run;
+mod settings;
+mod telemetry;
+mod views;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use lastseen::proto::SecretKey;
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+use args::{Cli, Command, Config};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    match cli.command {
+        Command::Run(a) => run::run(&a),
+        Command::Demo(a) => demo::run(&a),
+        Command::Status(a) => views::run_status(&a),
+        Command::Peers(a) => views::run_peers(&a),
+        Command::Events(a) => views::run_events(&a),
+        Command::Check(a) => check::run(&a),
+        Command::Keygen => keygen(),
+        Command::Config(Config::Default) => exit::print(&settings::default_file()),
+        Command::Config(Config::Check(a)) => config_check(&a),
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+/// Prints a new cluster key, from the operating system's randomness.
+fn keygen() -> ExitCode {
+    let mut bytes = [0; 32];
+    match SysRng.try_fill_bytes(&mut bytes) {
+        Ok(()) => exit::print(&format!("{}\n", AsRef::<str>::as_ref(&SecretKey::new(bytes).to_text()))),
+        Err(e) => exit::fail(&format!("the operating system gave no random bits: {e}")),
+    }
+}
+
+/// Checks a file as `run` would, without asking the resolver.
+fn config_check(a: &args::ConfigCheck) -> ExitCode {
+    let checked = settings::load(Some(&a.file), &args::Run::default()).and_then(|settings| {
+        let addresses: Vec<_> = settings.values.static_peers.iter().map(settings::Entry::literal).collect();
+        let (config, peers) = settings.peer_config(&addresses).map_err(|fault| vec![fault])?;
+        Ok(settings::report(&settings, &config.server_id, peers.len(), a.json))
+    });
+    match checked {
+        Ok(report) => exit::print(&report),
+        Err(faults) => {
+            faults.iter().for_each(|fault| exit::complain(&fault.to_string()));
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "lastseen", &mut script);
+    exit::print(&String::from_utf8_lossy(&script))
+}

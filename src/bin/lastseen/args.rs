@@ -1,0 +1,180 @@
+//! The command line, as clap reads it. What it accepts is checked further in `settings`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::duration;
+
+/// Tells you which of your machines are alive, and whether the fault is the machine, the link, or you.
+#[derive(Debug, Parser)]
+#[command(name = "lastseen", version, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon
+    Run(Run),
+    /// Start a few nodes on loopback and watch them
+    Demo(Demo),
+    /// Show how this node sees the cluster
+    Status(Status),
+    /// List the peers that are not up
+    Peers(Peers),
+    /// Show the newest events
+    Events(Events),
+    /// Answer as a monitoring plugin: one line and an exit code
+    Check(Check),
+    /// Print a new cluster key
+    Keygen,
+    /// Print the default configuration, or check a file
+    #[command(subcommand)]
+    Config(Config),
+    /// Print the completion script of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `run`.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Run {
+    /// Configuration file [default: /etc/lastseen/lastseen.toml, which may be absent]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// This node's own id
+    #[arg(long, value_name = "ID")]
+    pub(crate) server_id: Option<String>,
+    /// UDP address to listen on
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// A peer; may be repeated
+    #[arg(long, value_name = "[ID@]HOST:PORT")]
+    pub(crate) peer: Vec<String>,
+    /// Address of the HTTP listener, or "off"
+    #[arg(long, value_name = "ADDR|off")]
+    pub(crate) http: Option<String>,
+    /// Heartbeat interval
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) interval: Option<String>,
+    /// Heartbeat timeout
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+}
+
+/// `demo`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Demo {
+    /// How many nodes
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=64))]
+    pub(crate) nodes: u16,
+    /// Play the story once and exit
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// What all commands share that ask a running daemon.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Client {
+    /// The daemon's HTTP address
+    #[arg(long, value_name = "URL", env = "LASTSEEN_HTTP", default_value = "http://127.0.0.1:5279")]
+    pub(crate) http: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `status`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Status {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// Repeat until interrupted
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// `peers`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Peers {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// Repeat until interrupted
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// All peers, also those that are up
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only peers of this status
+    #[arg(long, value_name = "STATUS", value_parser = ["healthy", "suspected", "down"])]
+    pub(crate) status: Option<String>,
+    /// Only peers of this verdict
+    #[arg(long, value_name = "VERDICT")]
+    pub(crate) verdict: Option<String>,
+    /// Only peers that this node observes itself
+    #[arg(long)]
+    pub(crate) observed: bool,
+}
+
+/// `events`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Events {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// Go on with new events until interrupted
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// `check`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Check {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// Only whether the detector's loop turns (container health)
+    #[arg(long = "self", conflicts_with_all = ["peer", "warning", "critical"])]
+    pub(crate) own: bool,
+    /// Only this peer
+    #[arg(long, value_name = "ID", conflicts_with_all = ["warning", "critical"])]
+    pub(crate) peer: Option<String>,
+    /// Warn from so many nodes suspected or down on [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) warning: Option<u64>,
+    /// Critical from so many nodes suspected or down on [default: only loss of quorum]
+    #[arg(long, value_name = "N")]
+    pub(crate) critical: Option<u64>,
+    /// Give up after so long
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
+    pub(crate) timeout: Duration,
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Print the default configuration, with comments
+    Default,
+    /// Check a file; print the effective values with their source and what they cost
+    Check(ConfigCheck),
+}
+
+/// `config check`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ConfigCheck {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

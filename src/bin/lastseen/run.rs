@@ -1,0 +1,177 @@
+//! `run`: settings to a running daemon, and its end.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lastseen::net::{self, Clock, Handle, NetError, Options};
+use lastseen::proto::{Keyring, LeaveReason, PeerConfig};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::settings::{Entry, LogFormat, Settings};
+use crate::{args, exit, http, log, resolve, settings, telemetry};
+
+/// Leaving is three datagrams a peer; whoever asked for the end does not wait longer than this.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Runs the daemon until a signal.
+pub(crate) fn run(args: &args::Run) -> ExitCode {
+    let settings = match settings::load(args.config.as_deref(), args) {
+        Ok(settings) => settings,
+        Err(faults) => {
+            faults.iter().for_each(|fault| exit::complain(&fault.to_string()));
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    log::init(settings.values.log_format, settings.values.log_level);
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return exit::fail(&format!("cannot start: {e}")),
+    };
+    let outcome = runtime.block_on(serve(&settings));
+    // A look-up may hang in the system's resolver: nobody waits for it.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) if settings.values.log_format == LogFormat::Json => {
+            error!("{why}");
+            ExitCode::from(exit::FAILED)
+        }
+        Err(why) => exit::fail(&why),
+    }
+}
+
+/// Starts everything, waits for the end, and leaves.
+async fn serve(settings: &Settings) -> Result<(), String> {
+    let mut signals = Signals::new()?;
+    let listen = settings.values.listen_address;
+    let addresses = tokio::select! {
+        addresses = resolve::at_start(&settings.values.static_peers, listen) => addresses,
+        () = signals.next() => return Ok(()),
+    };
+    let (config, peers) = settings.peer_config(&addresses).map_err(|fault| fault.to_string())?;
+    let is_in_roster = peers.len() < settings.values.static_peers.len();
+    if settings.values.server_id.is_none() && !is_in_roster && addresses.contains(&None) {
+        let id = &config.server_id;
+        warn!(
+            "no entry of static_peers that resolves is this node: its id is the host name, {id}, unless server_id is set"
+        );
+    }
+    let keys = keyring(settings, &config)?;
+    let known: Vec<Option<SocketAddr>> = config.static_peers.iter().map(|p| p.address).collect();
+    let (server_id, cluster) = (config.server_id.clone(), config.cluster.clone());
+    let options = Options { on_rtt: Some(telemetry::rtt_recorder()) };
+    let (handle, detector) = net::spawn(config, keys, options).await.map_err(|e| not_started(&e))?;
+    let address = handle.local_addr();
+    info!(%address, %server_id, %cluster, peers = peers.len(), "listening on {address}");
+    tokio::spawn(log::write_events(handle.subscribe(), settings.values.log_transitions));
+    keep_resolving(&handle, &peers, known, listen);
+    let server = http_server(settings, &handle)?;
+    let serving = async {
+        match server {
+            Some(server) => server.serve().await,
+            None => std::future::pending().await,
+        }
+    };
+    until_end(&handle, detector, serving, &mut signals).await
+}
+
+/// The keys of the wire. Without any, and with `insecure`, the key that the cluster's name gives is used.
+fn keyring(settings: &Settings, config: &PeerConfig) -> Result<Keyring, String> {
+    let keys =
+        Keyring::new(&config.cluster, &settings.keys, settings.values.insecure).map_err(|e| e.to_string())?;
+    if settings.values.insecure {
+        warn!(
+            "insecure = true: datagrams without a cluster key are accepted, anybody who reaches the port can forge them"
+        );
+    }
+    Ok(keys)
+}
+
+/// One task for each entry that is a name. Entries are numbered as in the core's configuration.
+fn keep_resolving(handle: &Handle, peers: &[Entry], known: Vec<Option<SocketAddr>>, listen: SocketAddr) {
+    let addresses = resolve::Addresses::new(std::sync::Mutex::new(known));
+    for (index, peer) in peers.iter().enumerate() {
+        if peer.literal().is_none() {
+            tokio::spawn(resolve::keep(handle.clone(), index, peer.clone(), listen, addresses.clone()));
+        }
+    }
+}
+
+fn http_server(settings: &Settings, handle: &Handle) -> Result<Option<http::HttpServer>, String> {
+    let http = settings.http();
+    if http.listen.is_empty() && http.metrics_listen.is_empty() {
+        return Ok(None);
+    }
+    let state = http::Shared { handle: handle.clone(), clock: Clock };
+    let server = http::bind(&http, state).map_err(|e| {
+        format!("{e}; choose another address with --http ADDR (--http 127.0.0.1:0: any free port), or none with --http off")
+    })?;
+    Ok(Some(server))
+}
+
+/// Waits for a signal, leaves, and gives up waiting at the next signal or after [`LEAVE_WITHIN`].
+async fn until_end(
+    handle: &Handle,
+    detector: JoinHandle<()>,
+    serving: impl Future<Output = ()>,
+    signals: &mut Signals,
+) -> Result<(), String> {
+    tokio::pin!(serving, detector);
+    tokio::select! {
+        () = signals.next() => {}
+        ended = &mut detector => return Err(match ended {
+            Ok(()) => "the detector's loop has ended".to_owned(),
+            Err(e) => format!("the detector's loop has ended: {e}"),
+        }),
+        () = &mut serving => return Err("the HTTP listener has ended".to_owned()),
+    }
+    info!("leaving, announced as a restart");
+    tokio::select! {
+        () = handle.leave(LeaveReason::Restart) => {}
+        () = tokio::time::sleep(LEAVE_WITHIN) => warn!("left without telling every peer"),
+        () = signals.next() => warn!("left without telling every peer"),
+    }
+    Ok(())
+}
+
+/// What the shell says when it does not start, with the way out.
+fn not_started(error: &NetError) -> String {
+    match error {
+        NetError::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => format!(
+            "{error}; is lastseen running already? A second node on this machine needs --listen with another port, \
+             and --http off or --http 127.0.0.1:0 (any free port)"
+        ),
+        NetError::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "{error}; --listen (or listen_address) must be an address of this machine, or [::] for all"
+            )
+        }
+        other => other.to_string(),
+    }
+}
+
+/// SIGTERM and SIGINT: both ask for the end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, String> {
+        let take = |kind| signal(kind).map_err(|e| format!("cannot handle signals: {e}"));
+        Ok(Signals { terminate: take(SignalKind::terminate())?, interrupt: take(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

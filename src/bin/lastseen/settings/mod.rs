@@ -1,0 +1,321 @@
+//! Settings: defaults, then the file, then the environment, then flags; read as their types and checked.
+
+pub(crate) mod duration;
+mod file;
+mod keys;
+mod raw;
+mod report;
+mod roster;
+mod sources;
+mod table;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use lastseen::proto::{PeerConfig, SecretKey, StaticPeer};
+
+use crate::args::Run;
+
+pub(crate) use raw::{Detail, Fault, Level, LogFormat, Source, Transitions};
+pub(crate) use report::report;
+pub(crate) use roster::{Entry, Host, Myself, check_id};
+pub(crate) use table::{Sourced, Values, default_file};
+
+/// What the HTTP listener is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Http {
+    /// Addresses that serve everything.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Addresses that serve only `/metrics`, `/livez`, `/readyz`, `/quorumz`.
+    pub(crate) metrics_listen: Vec<SocketAddr>,
+    /// Connections at once.
+    pub(crate) max_connections: usize,
+    /// For a request to be complete.
+    pub(crate) timeout: Duration,
+    /// What `/metrics` tells when the request does not say.
+    pub(crate) detail: Detail,
+}
+
+/// Settings that were read and hold together.
+pub(crate) struct Settings {
+    /// Every value.
+    pub(crate) values: Values,
+    /// Where each came from.
+    pub(crate) sources: Sourced,
+    /// The cluster's keys.
+    pub(crate) keys: Vec<SecretKey>,
+    /// What is odd, but no error.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads all sources: the file, the environment, and the flags of `run`.
+///
+/// # Errors
+/// All that is wrong.
+pub(crate) fn load(config: Option<&Path>, run: &Run) -> Result<Settings, Vec<Fault>> {
+    let mut sources = defaults();
+    let mut faults = file::read(config, &mut sources);
+    let warnings = sources::environment(std::env::vars_os(), &mut sources);
+    sources::flags(run, &mut sources);
+    let values = match Values::read(&sources) {
+        Ok(values) => values,
+        Err(wrong) => {
+            faults.extend(wrong);
+            return Err(faults);
+        }
+    };
+    let of = |path: &str| &sources[path].1;
+    faults.extend(ranges(&values, &sources));
+    faults.extend(roster::check_duplicates(&values.static_peers, of("static_peers")));
+    if faults.is_empty() {
+        // Only then: a misspelt key_files would look like none.
+        faults.extend(keys::check_needed(&values));
+    }
+    match keys::read(&values, of("security.key_files")) {
+        Ok(keys) if faults.is_empty() => Ok(Settings { values, sources, keys, warnings }),
+        Ok(_) => Err(faults),
+        Err(wrong) => {
+            faults.extend(wrong);
+            Err(faults)
+        }
+    }
+}
+
+/// The defaults: the default file is read like any other.
+fn defaults() -> Sourced {
+    let mut sources = Sourced::new();
+    let faults = file::parse(&default_file(), |_| Source::Default, &mut sources);
+    debug_assert_eq!(faults, Vec::new());
+    sources
+}
+
+/// Rules about single values and between them. The core checks again; here the source is known.
+fn ranges(v: &Values, sources: &Sourced) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut need = |fine: bool, path: &str, text: String| {
+        if !fine {
+            faults.push(Fault::at(&sources[path].1, format!("{path}: {text}")));
+        }
+    };
+    let (interval, timeout) = (v.heartbeat_interval, v.heartbeat_timeout);
+    let show = duration::show;
+    if let Some(id) = &v.server_id {
+        let checked = check_id(id);
+        need(checked.is_ok(), "server_id", checked.err().unwrap_or_default());
+    }
+    let cluster =
+        check_id(&v.cluster).map_err(|e| e.replace("an id", "a name").replace("the id", "the name"));
+    need(cluster.is_ok(), "cluster", cluster.err().unwrap_or_default());
+    need(
+        (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&interval),
+        "heartbeat_interval",
+        format!("{} is out of range; right is from 10ms to 1h", show(interval)),
+    );
+    need(
+        !timeout.is_zero() && timeout <= interval,
+        "heartbeat_timeout",
+        format!(
+            "{} does not fit; right is more than 0 and at most heartbeat_interval, {}",
+            show(timeout),
+            show(interval)
+        ),
+    );
+    need(
+        (2..=32).contains(&v.down_after),
+        "down_after",
+        format!("{} is out of range; right is 2 to 32", v.down_after),
+    );
+    need(
+        (1..v.down_after.max(2)).contains(&v.suspect_after),
+        "suspect_after",
+        format!(
+            "{} does not fit; right is at least 1 and less than down_after, {}",
+            v.suspect_after, v.down_after
+        ),
+    );
+    if let Some(longest) = v.max_backoff {
+        let (from, to) = (interval * 2, interval * 255);
+        let text = format!(
+            "{} does not fit; right is 2 to 255 intervals, {} to {}",
+            show(longest),
+            show(from),
+            show(to)
+        );
+        need((from..=to).contains(&longest), "max_backoff", text);
+    }
+    need(
+        !v.leave_grace.is_zero(),
+        "leave_grace",
+        "0s is too short; a restart takes a while, the default is 10m".to_owned(),
+    );
+    need(
+        v.http_max_connections >= 1,
+        "http.max_connections",
+        "0 serves nobody; right is at least 1".to_owned(),
+    );
+    need(!v.http_timeout.is_zero(), "http.timeout", "0s is too short; the default is 10s".to_owned());
+    faults
+}
+
+impl Settings {
+    /// What the HTTP listener is told.
+    pub(crate) fn http(&self) -> Http {
+        let v = &self.values;
+        Http {
+            listen: v.http_listen.clone(),
+            metrics_listen: v.http_metrics_listen.clone(),
+            max_connections: v.http_max_connections as usize,
+            timeout: v.http_timeout,
+            detail: v.metrics_detail,
+        }
+    }
+
+    /// The core's configuration, given what the names of `static_peers` resolved to; and the entries that are
+    /// its peers, in the order of `PeerConfig::static_peers`.
+    ///
+    /// # Errors
+    /// The id contradicts the roster, or a value is out of the core's range.
+    pub(crate) fn peer_config(
+        &self,
+        resolved: &[Option<SocketAddr>],
+    ) -> Result<(PeerConfig, Vec<Entry>), Fault> {
+        let v = &self.values;
+        let roster: Vec<_> = v.static_peers.iter().cloned().zip(resolved.iter().copied()).collect();
+        let (interfaces, host_name) = (interfaces(), host_name());
+        let myself = Myself {
+            server_id: v.server_id.as_deref(),
+            listen: v.listen_address,
+            advertise: v.advertise_address,
+            interfaces: &interfaces,
+            host_name: &host_name,
+        };
+        let source = &self.sources["server_id"].1;
+        let (server_id, is_own) = myself.find(&roster).map_err(|text| Fault::at(source, text))?;
+        check_id(&server_id).map_err(|e| {
+            Fault::at(
+                source,
+                format!("the host name \"{server_id}\" cannot be this node's id: {e}; set server_id"),
+            )
+        })?;
+        let peers: Vec<_> =
+            roster.into_iter().zip(is_own).filter(|(_, own)| !own).map(|(peer, _)| peer).collect();
+        let static_peers = peers.iter().map(|(entry, address)| StaticPeer {
+            server_id: entry.server_id.as_deref().map(Into::into),
+            name: entry.name().into(),
+            address: *address,
+        });
+        let mut config = PeerConfig::new(&server_id, &v.cluster, v.listen_address, static_peers.collect());
+        config.heartbeat_interval = v.heartbeat_interval;
+        config.heartbeat_timeout = v.heartbeat_timeout;
+        config.suspect_after = v.suspect_after;
+        config.down_after = v.down_after;
+        config.max_backoff = v.max_backoff.unwrap_or(v.heartbeat_interval * 10);
+        config.leave_grace = v.leave_grace;
+        config.validate().map_err(|e| Fault::general(e.to_string()))?;
+        Ok((config, peers.into_iter().map(|(entry, _)| entry).collect()))
+    }
+}
+
+/// The addresses of this machine's interfaces.
+fn interfaces() -> Vec<IpAddr> {
+    let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let ip = |a: nix::sys::socket::SockaddrStorage| {
+        let v4 = a.as_sockaddr_in().map(|s| IpAddr::V4(s.ip()));
+        v4.or_else(|| a.as_sockaddr_in6().map(|s| IpAddr::V6(s.ip())))
+    };
+    all.filter_map(|i| i.address).filter_map(ip).collect()
+}
+
+fn host_name() -> String {
+    let full = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default();
+    full.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// The one of `words` that `text` most likely meant: at most a third of it differs, or one is short for the other.
+pub(crate) fn nearest<'a>(text: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let text = text.to_lowercase();
+    let distance = |word: &str| strsim::damerau_levenshtein(&text, &word.to_lowercase());
+    let (word, differs) = words.into_iter().map(|w| (w, distance(w))).min_by_key(|(_, d)| *d)?;
+    let is_short = text.len() >= 3 && (word.starts_with(&text) || text.starts_with(word));
+    (differs <= 1 + word.len() / 3 || is_short).then_some(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `text` as a file and reads every value.
+    fn read(text: &str) -> Result<Values, String> {
+        let mut sources = defaults();
+        let mut faults = file::parse(text, |line| Source::File { path: "f".into(), line }, &mut sources);
+        let values = Values::read(&sources).map_err(|wrong| faults.extend(wrong)).ok();
+        faults.extend(values.iter().flat_map(|v| ranges(v, &sources)));
+        let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        values.filter(|_| told.is_empty()).ok_or(told.join("\n"))
+    }
+
+    #[test]
+    fn the_default_file_holds_the_defaults_of_the_core() {
+        let v = read("").unwrap();
+        let core = PeerConfig::new("a", &v.cluster, v.listen_address, Vec::new());
+        assert_eq!(
+            (v.heartbeat_interval, v.heartbeat_timeout),
+            (core.heartbeat_interval, core.heartbeat_timeout)
+        );
+        assert_eq!(
+            (v.suspect_after, v.down_after, v.leave_grace),
+            (core.suspect_after, core.down_after, core.leave_grace)
+        );
+        assert_eq!(core.max_backoff, v.heartbeat_interval * 10);
+        assert_eq!(read(&default_file()).unwrap().show(), v.show());
+        assert!(default_file().lines().all(|l| l.len() <= 120));
+    }
+
+    #[test]
+    fn faults_name_line_culprit_and_what_is_right() {
+        for (text, told) in [
+            (
+                "\nheartbeat_intervall = \"1s\"",
+                "f:2: unknown key \"heartbeat_intervall\"; did you mean \"heartbeat_interval\"?",
+            ),
+            ("listen = []", "f:1: unknown key \"listen\"; did you mean \"listen\" in the section [http]?"),
+            (
+                "[log]\ncluster = \"x\"",
+                "f:2: unknown key \"log.cluster\"; did you mean \"cluster\" at the top, before any section?",
+            ),
+            ("[http]\nlisten_adress = 1", "f:2: unknown key \"http.listen_adress\""),
+            ("[htp]", "f:1: unknown section [htp]; did you mean [http]?"),
+            ("http = 1", "f:1: http is a section; write [http] and its keys below"),
+            ("qqqq = 1", "f:1: unknown key \"qqqq\"; `lastseen config default` prints all there are"),
+            (
+                "heartbeat_interval = \"1 sec\"",
+                "f:1: heartbeat_interval: \"1 sec\" is not a duration; write \"1s\"",
+            ),
+            (
+                "heartbeat_interval = 1",
+                "f:1: heartbeat_interval: 1 is not a duration; write it as a string with a unit, like \"1s\"",
+            ),
+            ("static_peers = \"a:1\"", "f:1: static_peers: \"a:1\" is not a list; write [\"a:1\"]"),
+            ("suspect_after = \"2\"", "f:1: suspect_after: \"2\" is not a whole number, like 5"),
+            (
+                "suspect_after = 5",
+                "f:1: suspect_after: 5 does not fit; right is at least 1 and less than down_after, 5",
+            ),
+            ("heartbeat_timeout = \"2s\"", "f:1: heartbeat_timeout: 2s does not fit"),
+            (
+                "listen_address = \"0.0.0.0\"",
+                "f:1: listen_address: \"0.0.0.0\" is not an IP address with a port; write \"0.0.0.0:5278\"",
+            ),
+            (
+                "[log]\nlevel = \"warning\"",
+                "f:2: log.level: \"warning\" is none of error, warn, info, debug, trace; did you mean \"warn\"?",
+            ),
+            ("[security]\ninsecure = \"yes\"", "f:2: security.insecure: \"yes\" is neither true nor false"),
+            ("a = ", "f:1: "),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(told), "{text}\n{error}");
+        }
+    }
+}

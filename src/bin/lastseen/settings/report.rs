@@ -1,0 +1,102 @@
+//! What `config check` prints: the effective values, their sources, and what they cost.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use lastseen::proto::{SendErrorKind, Verdict};
+use serde_json::{Value, json};
+
+use super::{Detail, Settings};
+
+/// An idle heartbeat on an IPv4 network: 22 bytes header, 12 body, 16 tag, 28 IPv4 and UDP.
+const DATAGRAM_BYTES: usize = 78;
+/// Series of one node without its peers, beside those that have a label of a closed set.
+const NODE_SERIES: usize = 65;
+/// Series of one peer beside one for each verdict.
+const PEER_SERIES: usize = 15;
+
+/// What a node costs.
+struct Cost {
+    nodes: usize,
+    datagrams: f64,
+    bytes: f64,
+    series: usize,
+}
+
+impl Cost {
+    /// In the quiet state of a full mesh each node sends, and receives, one datagram per peer and interval.
+    fn of(peers: usize, interval: Duration, detail: Detail) -> Cost {
+        let datagrams = peers as f64 / interval.as_secs_f64();
+        let verdicts = Verdict::ALL.len();
+        let per_peer = if detail == Detail::Peers { PEER_SERIES + verdicts } else { 0 };
+        Cost {
+            nodes: peers + 1,
+            datagrams,
+            bytes: datagrams * DATAGRAM_BYTES as f64,
+            series: NODE_SERIES + verdicts + SendErrorKind::ALL.len() + peers * per_peer,
+        }
+    }
+}
+
+/// The report about `settings`, for a node `server_id` with so many peers.
+pub(crate) fn report(settings: &Settings, server_id: &str, peers: usize, json: bool) -> String {
+    let cost = Cost::of(peers, settings.values.heartbeat_interval, settings.values.metrics_detail);
+    let rows: Vec<(&str, String, String)> = settings
+        .values
+        .show()
+        .into_iter()
+        .map(|(path, value)| (path, value, settings.sources[path].1.to_string()))
+        .collect();
+    if json { as_json(&rows, settings, server_id, &cost) } else { as_text(&rows, settings, server_id, &cost) }
+}
+
+fn as_text(rows: &[(&str, String, String)], settings: &Settings, server_id: &str, cost: &Cost) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    for (path, value, source) in rows {
+        let _ = writeln!(out, "{path:<22} {source:<28} {value}");
+    }
+    let v = &settings.values;
+    let _ = writeln!(
+        out,
+        "\nthis node is {server_id}, with {} peers; {}",
+        cost.nodes - 1,
+        if settings.keys.is_empty() { "no key" } else { "sealed with a cluster key" }
+    );
+    let _ = writeln!(
+        out,
+        "suspected after {}, down after {} without an answer",
+        super::duration::show(v.heartbeat_interval * v.suspect_after),
+        super::duration::show(v.heartbeat_interval * v.down_after)
+    );
+    let _ = writeln!(
+        out,
+        "sends and receives {:.1} datagrams, {:.0} bytes a second each; {} series in /metrics",
+        cost.datagrams, cost.bytes, cost.series
+    );
+    for warning in &settings.warnings {
+        let _ = writeln!(out, "warning: {warning}");
+    }
+    out
+}
+
+fn as_json(rows: &[(&str, String, String)], settings: &Settings, server_id: &str, cost: &Cost) -> String {
+    let values: serde_json::Map<String, Value> =
+        rows.iter().map(|(p, v, s)| ((*p).to_owned(), json!({"value": value(v), "source": s}))).collect();
+    let report = json!({
+        "server_id": server_id,
+        "peers": cost.nodes - 1,
+        "secure": !settings.keys.is_empty(),
+        "values": values,
+        "datagrams_per_second": cost.datagrams,
+        "bytes_per_second": cost.bytes,
+        "series": cost.series,
+        "warnings": settings.warnings,
+    });
+    format!("{report:#}\n")
+}
+
+/// The values of settings are words of TOML that are JSON too: strings, numbers, booleans and lists of them.
+fn value(toml: &str) -> Value {
+    serde_json::from_str(toml).unwrap_or_else(|_| Value::String(toml.to_owned()))
+}

@@ -1,0 +1,129 @@
+//! The table of settings: name, type, default and text of each, once. From it come the struct that the daemon
+//! reads, the keys that a file and the environment may hold, and the default file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::raw::{Detail, Fault, Level, LogFormat, Raw, Setting, Source, Transitions};
+use super::roster::Entry;
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Section and name: `http.listen`.
+    pub(crate) path: &'static str,
+    /// The default as TOML.
+    pub(crate) default: &'static str,
+    /// What it is, one sentence or two a line.
+    pub(crate) help: &'static [&'static str],
+}
+
+/// Every value with its source, by key.
+pub(crate) type Sourced = BTreeMap<&'static str, (Raw, Source)>;
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty, $path:literal = $default:literal;)+) => {
+        /// All settings, read as their types.
+        #[derive(Clone, Debug)]
+        pub(crate) struct Values { $($(#[doc = $doc])+ pub(crate) $field: $type,)+ }
+
+        /// The settings in the order of the default file.
+        pub(crate) const KEYS: &[Key] = &[$(Key { path: $path, default: $default, help: &[$($doc),+] },)+];
+
+        impl Values {
+            /// Reads every value; all that are wrong are told.
+            pub(crate) fn read(sourced: &Sourced) -> Result<Values, Vec<Fault>> {
+                let mut faults = Vec::new();
+                $(let $field: Option<$type> = read_one(sourced, $path, &mut faults);)+
+                match ($($field,)+) {
+                    ($(Some($field),)+) => Ok(Values { $($field,)+ }),
+                    _ => Err(faults),
+                }
+            }
+
+            /// The values as TOML, by key.
+            pub(crate) fn show(&self) -> Vec<(&'static str, String)> {
+                vec![$(($path, self.$field.show()),)+]
+            }
+        }
+    };
+}
+
+fn read_one<T: Setting>(sourced: &Sourced, path: &'static str, faults: &mut Vec<Fault>) -> Option<T> {
+    let (raw, source) = sourced.get(path).expect("the default file holds every key");
+    T::read(raw).map_err(|text| faults.push(Fault::at(source, format!("{path}: {text}")))).ok()
+}
+
+// Sections stand together and top-level keys first: the default file is printed in this order.
+settings! {
+    /// This node's own id, 1 to 64 bytes. Empty: the id of the entry of static_peers that has one of this
+    /// machine's addresses, else the host name up to the first dot.
+    server_id: Option<String>, "server_id" = r#""""#;
+    /// The cluster's name, equal on all nodes. Nodes of another cluster do not understand each other.
+    cluster: String, "cluster" = r#""default""#;
+    /// UDP address to listen on; [::] serves IPv6 and IPv4.
+    listen_address: SocketAddr, "listen_address" = r#""[::]:5278""#;
+    /// The address under which the others reach this node. Only to find itself in static_peers behind NAT.
+    advertise_address: Option<SocketAddr>, "advertise_address" = r#""""#;
+    /// All nodes: "ID@HOST:PORT" or "HOST:PORT"; IPv6 in brackets, the port is 5278 if absent. The entry that
+    /// is this node itself is left out, so one file serves the whole fleet.
+    static_peers: Vec<Entry>, "static_peers" = "[]";
+    /// Each pair of nodes exchanges one heartbeat so often. Shorter detects faster and costs more. 10ms to 1h.
+    heartbeat_interval: Duration, "heartbeat_interval" = r#""1s""#;
+    /// A heartbeat that is not answered for so long is a miss. At most heartbeat_interval.
+    heartbeat_timeout: Duration, "heartbeat_timeout" = r#""500ms""#;
+    /// So many misses in a row make a peer suspected. At least 1, less than down_after.
+    suspect_after: u32, "suspect_after" = "2";
+    /// So many misses in a row make a peer down. 2 to 32.
+    down_after: u32, "down_after" = "5";
+    /// The longest spacing between pings to a peer that is down, 2 to 255 intervals. Empty: 10 intervals.
+    max_backoff: Option<Duration>, "max_backoff" = r#""""#;
+    /// A node that was stopped on purpose raises no alarm for so long.
+    leave_grace: Duration, "leave_grace" = r#""10m""#;
+    /// Files with the cluster's keys, at most four, not readable by others; made by `lastseen keygen`. The
+    /// first one seals, all are accepted.
+    key_files: Vec<PathBuf>, "security.key_files" = "[]";
+    /// Run without a key although not only on loopback: who reaches the port can then forge heartbeats.
+    insecure: bool, "security.insecure" = "false";
+    /// text or json.
+    log_format: LogFormat, "log.format" = r#""text""#;
+    /// error, warn, info, debug or trace.
+    log_level: Level, "log.level" = r#""info""#;
+    /// Whose changes of status are logged: observed, all or none.
+    log_transitions: Transitions, "log.transitions" = r#""observed""#;
+    /// Addresses of the HTTP listener (status, events, metrics); [] switches it off.
+    http_listen: Vec<SocketAddr>, "http.listen" = r#"["127.0.0.1:5279"]"#;
+    /// Addresses that serve only /metrics, /livez, /readyz and /quorumz, for scraping from elsewhere.
+    http_metrics_listen: Vec<SocketAddr>, "http.metrics_listen" = "[]";
+    /// So many connections at once, at least 1.
+    http_max_connections: u32, "http.max_connections" = "64";
+    /// A request that is not complete for so long is given up.
+    http_timeout: Duration, "http.timeout" = r#""10s""#;
+    /// summary (the node's own families) or peers (and some 25 series per peer).
+    metrics_detail: Detail, "metrics.detail" = r#""peers""#;
+}
+
+/// The default file, with comments.
+pub(crate) fn default_file() -> String {
+    let mut out = String::from(
+        "# lastseen: /etc/lastseen/lastseen.toml. Every value below is the default; keep only what you change.\n\
+         # The environment overrides the file (LASTSEEN_HEARTBEAT_INTERVAL, LASTSEEN_HTTP__LISTEN), flags both.\n\
+         # Durations are a number and a unit: \"500ms\", \"1s\", \"10m\", \"1h\".\n",
+    );
+    let mut section = "";
+    for key in KEYS {
+        let (head, name) = key.path.split_once('.').unwrap_or(("", key.path));
+        out.push('\n');
+        if head != section {
+            section = head;
+            out.push_str(&format!("[{head}]\n"));
+        }
+        for line in key.help {
+            out.push_str(&format!("#{line}\n"));
+        }
+        out.push_str(&format!("{name} = {}\n", key.default));
+    }
+    out
+}

@@ -1,0 +1,4 @@
+//! Tests of the real binary and of the parts together.
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+mod bad_input;
