@@ -142,8 +142,12 @@ impl Story {
         self.say(&format!("SIGSTOP to {id}: silent, as if its machine or its network were gone"));
         let since = Clock.now();
         self.fleet.signal(node, Signal::SIGSTOP);
-        self.wait(DOWN_WITHIN, |picture| picture.all_say(node, PeerStatus::Down))?;
+        let others = self.fleet.len() - 1;
+        let suspected = |p: &Picture| p.reached(node, PeerStatus::Suspected, since).len() == others;
+        self.wait(SUSPECTED_WITHIN, suspected)?;
         self.tell_times(node, PeerStatus::Suspected, since, SUSPECTED_WITHIN);
+        let left = DOWN_WITHIN.saturating_sub(Clock.now().since(since));
+        self.wait(left, |picture| picture.all_say(node, PeerStatus::Down))?;
         self.tell_times(node, PeerStatus::Down, since, DOWN_WITHIN);
         self.tell_why(node);
         self.pause()?;
