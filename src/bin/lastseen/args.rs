@@ -67,6 +67,9 @@ pub(crate) struct Run {
     /// Heartbeat timeout
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<String>,
+    /// End as at SIGTERM when standard input is closed: whoever started it is gone
+    #[arg(long, hide = true)]
+    pub(crate) until_stdin_closes: bool,
 }
 
 /// `demo`.

@@ -9,6 +9,7 @@ use lastseen::metrics::Exporter;
 use lastseen::net::{self, Clock, Handle, NetError, Options};
 use lastseen::proto::{Keyring, LeaveReason, PeerConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &args::Run) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return exit::fail(&format!("cannot start: {e}")),
     };
-    let outcome = runtime.block_on(serve(&settings));
+    let outcome = runtime.block_on(serve(&settings, args.until_stdin_closes));
     // A look-up may hang in the system's resolver: nobody waits for it.
     runtime.shutdown_background();
     match outcome {
@@ -50,8 +51,8 @@ pub(crate) fn run(args: &args::Run) -> ExitCode {
 }
 
 /// Starts everything, waits for the end, and leaves.
-async fn serve(settings: &Settings) -> Result<(), String> {
-    let mut signals = Signals::new()?;
+async fn serve(settings: &Settings, until_stdin_closes: bool) -> Result<(), String> {
+    let mut signals = Signals::new(until_stdin_closes)?;
     let listen = settings.values.listen_address;
     let addresses = tokio::select! {
         addresses = resolve::at_start(&settings.values.static_peers, listen) => addresses,
@@ -170,22 +171,48 @@ fn not_started(error: &NetError) -> String {
     }
 }
 
-/// SIGTERM and SIGINT: both ask for the end.
+/// SIGTERM and SIGINT: both ask for the end. So does, if that is wanted, the end of standard input.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    stdin: Option<oneshot::Receiver<()>>,
 }
 
 impl Signals {
-    fn new() -> Result<Signals, String> {
+    fn new(until_stdin_closes: bool) -> Result<Signals, String> {
         let take = |kind| signal(kind).map_err(|e| format!("cannot handle signals: {e}"));
-        Ok(Signals { terminate: take(SignalKind::terminate())?, interrupt: take(SignalKind::interrupt())? })
+        let stdin = until_stdin_closes.then(|| {
+            let (closed, receiver) = oneshot::channel();
+            std::thread::spawn(move || {
+                // What comes is of no interest, and an error is an end too.
+                let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+                let _ = closed.send(());
+            });
+            receiver
+        });
+        Ok(Signals {
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+            stdin,
+        })
     }
 
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = closed(&mut self.stdin) => {}
         }
+    }
+}
+
+/// Returns once when standard input is closed, if that is watched.
+async fn closed(stdin: &mut Option<oneshot::Receiver<()>>) {
+    match stdin {
+        Some(receiver) => {
+            let _ = receiver.await;
+            *stdin = None;
+        }
+        None => std::future::pending().await,
     }
 }
