@@ -1,25 +1,20 @@
 //! The usual six families about the process, from `/proc` (on other systems there are none).
 
-use std::fmt::Write;
 use std::fs;
+
+use super::text::Text;
 
 /// The kernel's unit of CPU time in `/proc` (USER_HZ): 100 on every architecture that Rust's std runs on.
 const TICKS: f64 = 100.0;
 
 /// Appends the families; what cannot be read is left out.
-pub(super) fn write(out: &mut String) {
-    let Some(families) = read() else { return };
-    for (name, kind, help, value) in families {
-        let _ = writeln!(
-            out,
-            "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}"
-        );
+pub(super) fn write(text: &mut Text) {
+    for (name, value) in read().into_iter().flatten() {
+        text.value(name, value);
     }
 }
 
-type Family = (&'static str, &'static str, &'static str, f64);
-
-fn read() -> Option<[Family; 6]> {
+fn read() -> Option<[(&'static str, f64); 6]> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The name in parentheses may hold anything; what follows it is plain.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -34,26 +29,11 @@ fn read() -> Option<[Family; 6]> {
     let boot = fs::read_to_string("/proc/stat").ok()?;
     let boot = boot.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse::<f64>().ok()?;
     Some([
-        (
-            "cpu_seconds_total",
-            "counter",
-            "User and system CPU time, in seconds.",
-            (field(14)? + field(15)?) / TICKS,
-        ),
-        ("open_fds", "gauge", "Open file descriptors.", fs::read_dir("/proc/self/fd").ok()?.count() as f64),
-        (
-            "max_fds",
-            "gauge",
-            "Most file descriptors.",
-            files.split_whitespace().next()?.parse().unwrap_or(f64::INFINITY),
-        ),
-        ("virtual_memory_bytes", "gauge", "Virtual memory, in bytes.", kilobytes("VmSize:")? * 1024.0),
-        ("resident_memory_bytes", "gauge", "Resident memory, in bytes.", kilobytes("VmRSS:")? * 1024.0),
-        (
-            "start_time_seconds",
-            "gauge",
-            "Start of the process, in seconds since 1970.",
-            boot + field(22)? / TICKS,
-        ),
+        ("process_cpu_seconds_total", (field(14)? + field(15)?) / TICKS),
+        ("process_open_fds", fs::read_dir("/proc/self/fd").ok()?.count() as f64),
+        ("process_max_fds", files.split_whitespace().next()?.parse().unwrap_or(f64::INFINITY)),
+        ("process_virtual_memory_bytes", kilobytes("VmSize:")? * 1024.0),
+        ("process_resident_memory_bytes", kilobytes("VmRSS:")? * 1024.0),
+        ("process_start_time_seconds", boot + field(22)? / TICKS),
     ])
 }

@@ -1,0 +1,162 @@
+//! What the exporter cannot carry, because it cannot remove a series: states and the families of each peer, as text.
+
+use std::fmt::Write;
+
+use super::Extra;
+use super::families::{Family, family};
+use crate::proto::{PeerStatus, PeerView, SelfHealth, Snapshot, Time, Verdict};
+
+/// Exposition text that grows.
+pub(super) struct Text(pub(super) String);
+
+impl Text {
+    /// Begins a family; its samples follow.
+    pub(super) fn family(&mut self, name: &str) -> Samples<'_> {
+        let family = family(name);
+        let Family { name, kind, help, .. } = family;
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
+        Samples { text: &mut self.0, family }
+    }
+
+    /// A family of one sample without labels.
+    pub(super) fn value(&mut self, name: &str, value: f64) {
+        self.family(name).add(&[], value);
+    }
+
+    /// What holds of the node and the cluster.
+    pub(super) fn cluster(&mut self, s: &Snapshot, extra: &Extra) {
+        let revision = option_env!("LASTSEEN_REVISION").unwrap_or("unknown");
+        self.family("build_info").add(&[env!("CARGO_PKG_VERSION"), revision], 1.0);
+        self.family("node_info").add(&[&s.server_id, &s.cluster], 1.0);
+        let mut nodes = self.family("cluster_nodes");
+        let counts = [s.status.healthy_peers, s.status.suspected_peers, s.status.down_peers];
+        for (status, count) in PeerStatus::ALL.iter().zip(counts) {
+            nodes.add(&[status.as_str()], count as f64);
+        }
+        let mut verdicts = self.family("cluster_verdicts");
+        for verdict in Verdict::ALL {
+            let count = s.peers.iter().filter(|p| p.verdict == verdict).count();
+            verdicts.add(&[verdict.as_str()], count as f64);
+        }
+        self.value("cluster_degraded", flag(s.status.is_degraded));
+        self.value("cluster_quorum_available", flag(s.status.is_quorum_available()));
+        let mut health = self.family("self_health");
+        for state in SelfHealth::ALL {
+            health.add(&[state.as_str()], flag(state == s.self_health));
+        }
+        self.value("secure", flag(s.secure));
+        self.keys(s);
+        self.value("observed_peers", s.peers.len() as f64);
+        self.value("unresolved_peers", s.peers.iter().filter(|p| p.address.is_none()).count() as f64);
+        self.value("roster_hash", s.roster_hash as f64);
+        self.value("config_hash", s.config_hash as f64);
+        self.value("config_last_reload_successful", 1.0);
+        self.value("config_last_reload_success_timestamp_seconds", extra.config_loaded);
+        // The facade counts in whole numbers, so this one counter is written here.
+        self.value("stall_seconds_total", s.stats.stalled.as_secs_f64());
+    }
+
+    /// The key that this node sends with is there even if no peer uses it yet.
+    fn keys(&mut self, s: &Snapshot) {
+        let mut keys: Vec<u8> = s.peers.iter().filter_map(|p| p.key_id).chain([s.key_id]).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let mut family = self.family("key_peers");
+        for key in keys {
+            let count = s.peers.iter().filter(|p| p.key_id == Some(key)).count();
+            family.add(&[&format!("{key:02x}")], count as f64);
+        }
+    }
+
+    /// The families of each peer.
+    pub(super) fn peers(&mut self, s: &Snapshot, wall: &dyn Fn(Time) -> f64) {
+        let mut info = self.family("peer_info");
+        for p in &s.peers {
+            let address = p.address.map(|a| a.to_string()).unwrap_or_default();
+            info.add(&[&p.server_id, &address], 1.0);
+        }
+        let mut statuses = self.family("peer_status");
+        for p in &s.peers {
+            for status in PeerStatus::ALL {
+                statuses.add(&[&p.server_id, status.as_str()], flag(p.status == status));
+            }
+        }
+        let mut verdicts = self.family("peer_verdict");
+        for p in &s.peers {
+            for verdict in Verdict::ALL {
+                verdicts.add(&[&p.server_id, verdict.as_str()], flag(p.verdict == verdict));
+            }
+        }
+        self.each("peer_link_up", s, |p| flag(p.link.is_active));
+        // What was never measured is NaN: the series is there from the start, and no threshold holds of it.
+        self.each("peer_last_seen_timestamp_seconds", s, |p| p.last_seen.map_or(f64::NAN, wall));
+        self.each("peer_missed_heartbeats", s, |p| p.missed_heartbeats.into());
+        self.each("peer_rtt_seconds", s, |p| p.link.rtt.map_or(f64::NAN, |d| d.as_secs_f64()));
+        self.each("peer_received_bytes_total", s, |p| p.bytes_received as f64);
+        self.each("peer_sent_bytes_total", s, |p| p.bytes_sent as f64);
+        self.each("peer_restarts_total", s, |p| p.restarts as f64);
+        self.each("peer_false_downs_total", s, |p| p.false_downs as f64);
+        let mut transitions = self.family("peer_transitions_total");
+        for p in &s.peers {
+            for (status, count) in PeerStatus::ALL.iter().zip(p.transitions) {
+                transitions.add(&[&p.server_id, status.as_str()], count as f64);
+            }
+        }
+    }
+
+    /// A family of one sample a peer.
+    fn each(&mut self, name: &str, s: &Snapshot, read: impl Fn(&PeerView) -> f64) {
+        let mut family = self.family(name);
+        for p in &s.peers {
+            family.add(&[&p.server_id], read(p));
+        }
+    }
+}
+
+/// The samples of one family.
+pub(super) struct Samples<'a> {
+    text: &'a mut String,
+    family: &'static Family,
+}
+
+impl Samples<'_> {
+    /// A sample; `values` are those of the family's labels, in order.
+    pub(super) fn add(&mut self, values: &[&str], value: f64) {
+        debug_assert_eq!(values.len(), self.family.labels.len(), "{}", self.family.name);
+        self.text.push_str(self.family.name);
+        for (i, (label, text)) in self.family.labels.iter().zip(values).enumerate() {
+            let open = if i == 0 { '{' } else { ',' };
+            let _ = write!(self.text, "{open}{label}=\"{}\"", escape(text));
+        }
+        let close = if values.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.text, "{close} {value}");
+    }
+}
+
+fn flag(holds: bool) -> f64 {
+    f64::from(u8::from(holds))
+}
+
+/// A label's value as the exposition format wants it.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    }
+
+    #[test]
+    fn samples_as_prometheus_reads_them() {
+        let mut text = Text(String::new());
+        text.family("peer_rtt_seconds").add(&["a\"b"], f64::NAN);
+        text.value("secure", 1.0);
+        assert!(text.0.contains("\nlastseen_peer_rtt_seconds{peer=\"a\\\"b\"} NaN\n"), "{}", text.0);
+        assert!(text.0.ends_with("# TYPE lastseen_secure gauge\nlastseen_secure 1\n"), "{}", text.0);
+    }
+}
