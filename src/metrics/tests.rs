@@ -8,13 +8,14 @@ use crate::proto::{Instance, Keyring, Node, PeerConfig, StaticPeer};
 
 fn text(peers: bool, samples: u64) -> String {
     let peer = StaticPeer { server_id: Some("b".into()), name: "127.0.0.1:2".into(), address: None };
-    let config = PeerConfig::new("a", "te\"st", ([127, 0, 0, 1], 1).into(), vec![peer]);
-    let keys = Keyring::new("te\"st", &[], true).unwrap();
+    let config = PeerConfig::new("a", "test", ([127, 0, 0, 1], 1).into(), vec![peer]);
+    let keys = Keyring::new("test", &[], true).unwrap();
     let node = Node::new(config, keys, Instance(1), 1, Time::ZERO).unwrap();
     let exporter = Exporter::new();
     let mut record = exporter.rtt_recorder();
     (0..samples).for_each(|_| record(Duration::from_micros(300)));
     let mut snapshot = node.snapshot(Time::ZERO);
+    snapshot.cluster = "te\"st".into();
     snapshot.stats.rejected[Reject::Replay as usize] = 3;
     snapshot.stats.stalled = Duration::from_millis(1500);
     let extra = Extra { peers, events_dropped: 7, config_loaded: 1.5, ..Extra::default() };

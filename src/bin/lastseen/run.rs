@@ -9,7 +9,7 @@ use lastseen::metrics::Exporter;
 use lastseen::net::{self, Clock, Handle, NetError, Options};
 use lastseen::proto::{Keyring, LeaveReason, PeerConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -122,8 +122,16 @@ async fn http_server(
     let events = Arc::new(recorder);
     tokio::spawn(Arc::clone(&events).record(handle.subscribe()));
     let loaded = Clock.wall_now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-    let state =
-        http::Shared { handle: handle.clone(), clock: Clock, exporter, events, loaded, detail: http.detail };
+    let state = http::Shared {
+        handle: handle.clone(),
+        clock: Clock,
+        exporter,
+        events,
+        loaded,
+        detail: http.detail,
+        // Half of the places: the others are for those who come and go.
+        streams: Arc::new(Semaphore::new((http.max_connections / 2).max(1))),
+    };
     let server = http::bind(&http, state).map_err(|e| {
         format!("{e}; choose another address with --http ADDR (--http 127.0.0.1:0: any free port), or none with --http off")
     })?;

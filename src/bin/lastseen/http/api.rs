@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastseen::metrics::Extra;
-use lastseen::proto::{PeerStatus, PeerView, Snapshot, Verdict};
+use lastseen::net::Clock;
+use lastseen::proto::{PeerStatus, PeerView, Verdict};
 use serde_json::{Value, json};
 
 use super::{Shared, json as shape};
@@ -22,11 +24,8 @@ type Parameters = Query<BTreeMap<String, String>>;
 
 /// An error as JSON.
 pub(super) fn error(status: StatusCode, code: &str, message: &str, nearest: &[String]) -> Response {
-    let mut body = json!({ "error": code, "message": message });
-    if !nearest.is_empty() {
-        body["nearest"] = json!(nearest);
-    }
-    answer(status, &body)
+    let now = shape::now(&Clock);
+    answer(status, &json!({ "error": code, "message": message, "nearest": nearest, "generated_at": now }))
 }
 
 fn answer(status: StatusCode, body: &Value) -> Response {
@@ -37,12 +36,12 @@ fn stuck() -> Response {
     error(StatusCode::SERVICE_UNAVAILABLE, "stuck", "the detector's loop does not answer", &[])
 }
 
-fn wrong(message: &str) -> Response {
+pub(super) fn wrong(message: &str) -> Response {
     error(StatusCode::BAD_REQUEST, "bad_query", message, &[])
 }
 
 /// Names the first parameter that is none of `known`.
-fn unknown(query: &BTreeMap<String, String>, known: &[&str]) -> Option<Response> {
+pub(super) fn unknown(query: &BTreeMap<String, String>, known: &[&str]) -> Option<Response> {
     let name = query.keys().find(|name| !known.contains(&name.as_str()))?;
     Some(wrong(&format!("unknown parameter {name:?}; known: {}", known.join(", "))))
 }
@@ -66,14 +65,14 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Par
     };
     let wall = |t| shared.clock.wall(t).duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     let text = shared.exporter.render(&snapshot, &extra, &wall);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 /// 200 only while the loop turns.
 pub(super) async fn livez(State(shared): State<Arc<Shared>>) -> Response {
     match shared.snapshot().await {
         Some(_) => "ok\n".into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the detector's loop does not turn\n").into_response(),
+        None => stuck(),
     }
 }
 
@@ -102,19 +101,26 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 pub(super) async fn peers(State(shared): State<Arc<Shared>>, Query(query): Parameters) -> Response {
+    if let Some(response) = unknown(&query, &["status", "verdict", "limit", "after"]) {
+        return response;
+    }
     let filter = match Filter::read(&query) {
         Ok(filter) => filter,
-        Err(response) => return *response,
+        Err(why) => return wrong(&why),
     };
     let Some(s) = shared.snapshot().await else { return stuck() };
-    let (page, total, next) = filter.page(&s);
+    let (page, total, next) = filter.page(&s.peers);
     let peers: Vec<Value> = page.iter().map(|p| shape::peer(p, &s, &shared.clock)).collect();
     let body =
         json!({ "generated_at": shape::now(&shared.clock), "peers": peers, "total": total, "next": next });
     answer(StatusCode::OK, &body)
 }
 
-pub(super) async fn peer(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Response {
+pub(super) async fn peer(
+    State(shared): State<Arc<Shared>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
+    let Ok(Path(id)) = id else { return wrong("the peer's id is no UTF-8 text") };
     let Some(s) = shared.snapshot().await else { return stuck() };
     match s.peers.iter().find(|p| *p.server_id == *id) {
         Some(p) => {
@@ -145,51 +151,112 @@ struct Filter {
     after: Option<String>,
 }
 
+/// The one of `all` that is called as the parameter says.
+fn choice<T: Copy>(
+    query: &BTreeMap<String, String>,
+    parameter: &str,
+    all: &[T],
+    name: fn(T) -> &'static str,
+) -> Result<Option<T>, String> {
+    let Some(text) = query.get(parameter) else { return Ok(None) };
+    all.iter().find(|one| name(**one) == text).map(|one| Some(*one)).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|one| name(*one)).collect();
+        format!("{parameter} must be one of {}", names.join(", "))
+    })
+}
+
 impl Filter {
-    fn read(query: &BTreeMap<String, String>) -> Result<Filter, Box<Response>> {
-        if let Some(response) = unknown(query, &["status", "verdict", "limit", "after"]) {
-            return Err(Box::new(response));
-        }
-        let names = |all: Vec<&str>| all.join(", ");
-        let status = match query.get("status") {
-            None => None,
-            Some(text) => {
-                Some(PeerStatus::ALL.into_iter().find(|s| s.as_str() == text).ok_or_else(|| {
-                    Box::new(wrong(&format!(
-                        "status must be one of {}",
-                        names(PeerStatus::ALL.iter().map(|s| s.as_str()).collect())
-                    )))
-                })?)
-            }
-        };
-        let verdict = match query.get("verdict") {
-            None => None,
-            Some(text) => Some(Verdict::ALL.into_iter().find(|v| v.as_str() == text).ok_or_else(|| {
-                Box::new(wrong(&format!(
-                    "verdict must be one of {}",
-                    names(Verdict::ALL.iter().map(|v| v.as_str()).collect())
-                )))
-            })?),
-        };
+    fn read(query: &BTreeMap<String, String>) -> Result<Filter, String> {
+        let status = choice(query, "status", &PeerStatus::ALL, PeerStatus::as_str)?;
+        let verdict = choice(query, "verdict", &Verdict::ALL, Verdict::as_str)?;
         let limit = match query.get("limit").map(|n| n.parse()) {
             None => LIMIT,
             Some(Ok(n)) if (1..=LIMIT).contains(&n) => n,
-            Some(_) => return Err(Box::new(wrong(&format!("limit must be 1 to {LIMIT}")))),
+            Some(_) => return Err(format!("limit must be 1 to {LIMIT}")),
         };
         Ok(Filter { status, verdict, limit, after: query.get("after").cloned() })
     }
 
-    /// The peers of the page, how many there are on all pages, and after whom the next page begins.
-    fn page<'a>(&self, s: &'a Snapshot) -> (Vec<&'a PeerView>, usize, Option<String>) {
+    /// The peers of the page, how many there are on all pages, and after whom the next page begins. The peers of a
+    /// snapshot are sorted by name.
+    fn page<'a>(&self, peers: &'a [PeerView]) -> (Vec<&'a PeerView>, usize, Option<String>) {
         let chosen = |p: &&PeerView| {
             self.status.is_none_or(|status| p.status == status) && self.verdict.is_none_or(|v| p.verdict == v)
         };
-        let all: Vec<&PeerView> = s.peers.iter().filter(chosen).collect();
+        let all: Vec<&PeerView> = peers.iter().filter(chosen).collect();
         let rest = all.iter().filter(|p| self.after.as_deref().is_none_or(|after| &*p.server_id > after));
         let mut page: Vec<&PeerView> = rest.take(self.limit + 1).copied().collect();
         let more = page.len() > self.limit;
         page.truncate(self.limit);
         let next = page.last().filter(|_| more).map(|p| p.server_id.to_string());
         (page, all.len(), next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lastseen::proto::{LinkView, Time};
+
+    fn peer(id: &str, status: PeerStatus, verdict: Verdict) -> PeerView {
+        PeerView {
+            server_id: id.into(),
+            address: None,
+            status,
+            verdict,
+            conditions: vec![verdict],
+            why: String::new(),
+            since: Time::ZERO,
+            last_seen: None,
+            missed_heartbeats: 0,
+            bytes_received: 0,
+            bytes_sent: 0,
+            proven: false,
+            link: LinkView { is_active: true, attempt_count: 0, rtt: None },
+            instance: None,
+            key_id: None,
+            restarts: 0,
+            false_downs: 0,
+            transitions: [0; 3],
+        }
+    }
+
+    /// Names on the page, the total, and the next page.
+    fn page(query: &[(&str, &str)]) -> Result<(String, usize, Option<String>), String> {
+        let peers = [
+            peer("a", PeerStatus::Healthy, Verdict::Up),
+            peer("b", PeerStatus::Down, Verdict::Down),
+            peer("c", PeerStatus::Healthy, Verdict::OneWay),
+            peer("d", PeerStatus::Down, Verdict::Left),
+            peer("e", PeerStatus::Healthy, Verdict::Up),
+        ];
+        let query = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let (page, total, next) = Filter::read(&query)?.page(&peers);
+        Ok((page.iter().map(|p| &*p.server_id).collect(), total, next))
+    }
+
+    #[test]
+    fn pages_by_name() {
+        let next = |id: &str| Some(id.to_owned());
+        for (query, expected) in [
+            (&[][..], ("abcde", 5, None)),
+            (&[("limit", "2")], ("ab", 5, next("b"))),
+            (&[("limit", "2"), ("after", "b")], ("cd", 5, next("d"))),
+            (&[("limit", "2"), ("after", "d")], ("e", 5, None)),
+            (&[("limit", "5")], ("abcde", 5, None)),
+            (&[("after", "bb")], ("cde", 5, None)),
+            (&[("after", "z")], ("", 5, None)),
+            (&[("status", "down")], ("bd", 2, None)),
+            (&[("status", "down"), ("limit", "1")], ("b", 2, next("b"))),
+            (&[("verdict", "up"), ("after", "a")], ("e", 2, None)),
+            (&[("status", "healthy"), ("verdict", "left")], ("", 0, None)),
+        ] {
+            let (names, total, next) = expected;
+            assert_eq!(page(query), Ok((names.to_owned(), total, next)), "{query:?}");
+        }
+        for query in [[("limit", "0")], [("limit", "-1")], [("limit", "99999999")], [("status", "up")]] {
+            assert!(page(&query).is_err(), "{query:?}");
+        }
+        assert_eq!(page(&[("status", "x")]), Err("status must be one of healthy, suspected, down".into()));
     }
 }

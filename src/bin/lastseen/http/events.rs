@@ -1,33 +1,35 @@
 //! Events as server-sent events: the last 256 are kept, a reader resumes where it was, and one that is too slow is
 //! told how many it lost.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::{Extension, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use lastseen::net::{Clock, EventStream};
 use lastseen::proto::{Change, Event, LeaveReason};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{Shared, json::rfc3339};
+#[cfg(test)]
+use super::ring::KEPT;
+use super::ring::{Part, Position, Ring};
+use super::stall::Patience;
+use super::{Shared, api, json::rfc3339};
 
-/// Events kept.
-const KEPT: usize = 256;
 /// A comment keeps an idle connection open.
 const COMMENT: Duration = Duration::from_secs(15);
 
 /// The events of this run, numbered from 1.
 pub(crate) struct Recorder {
-    /// Number of the newest, and the newest 256 as JSON.
-    ring: Mutex<(u64, VecDeque<String>)>,
+    ring: Mutex<Ring>,
     newest: watch::Sender<u64>,
     lost: AtomicU64,
     instance: String,
@@ -38,32 +40,40 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// A recorder for the run `instance` of the node `observer`.
     pub(crate) fn new(instance: String, observer: String, clock: Clock) -> Recorder {
-        let ring = Mutex::new((0, VecDeque::with_capacity(KEPT)));
-        Recorder { ring, newest: watch::Sender::new(0), lost: AtomicU64::new(0), instance, observer, clock }
+        Recorder {
+            ring: Mutex::default(),
+            newest: watch::Sender::new(0),
+            lost: AtomicU64::new(0),
+            instance,
+            observer,
+            clock,
+        }
     }
 
     /// Records until the detector ends.
     pub(crate) async fn record(self: Arc<Self>, mut events: EventStream) {
         while let Some(event) = events.next().await {
-            if let Ok(event) = event {
-                self.push(&event);
+            match event {
+                Ok(event) => self.push(&event),
+                // Their numbers stay free, so every reader sees the gap.
+                Err(lost) => self.ring().newest += lost,
             }
         }
     }
 
-    /// Events that readers lost.
+    /// Events that readers lost while they were reading.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn push(&self, event: &Event) {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.0 += 1;
-        let number = ring.0;
-        if ring.1.len() == KEPT {
-            ring.1.pop_front();
-        }
-        ring.1.push_back(self.shape(event, number).to_string());
+        let mut ring = self.ring();
+        let number = ring.newest + 1;
+        ring.push(self.shape(event, number).to_string());
         drop(ring);
         self.newest.send_replace(number);
     }
@@ -83,30 +93,34 @@ impl Recorder {
         })
     }
 
-    /// What a reader that has seen `seen` gets next, as text of the stream, and the number it has seen then.
-    fn after(&self, seen: u64) -> (String, u64) {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let (newest, events) = (&ring.0, &ring.1);
-        let first = newest + 1 - events.len() as u64;
+    /// What a reader gets next, as text of the stream, and where it is then. `reading`: it was following before,
+    /// so what it misses was lost by its slowness, and not because it came back late.
+    fn after(&self, at: Position, reading: bool) -> (String, Position) {
+        let (parts, newest) = self.ring().after(at);
         let mut text = String::new();
-        if seen.saturating_add(1) < first || seen > *newest {
-            let lost = first.saturating_sub(seen.saturating_add(1));
-            self.lost.fetch_add(lost, Ordering::Relaxed);
-            let _ = write!(text, "event: reset\ndata: {}\n\n", json!({ "lost": lost }));
+        for part in parts {
+            let _ = match part {
+                Part::Gap(lost) => {
+                    if reading {
+                        self.lost.fetch_add(lost.unwrap_or(0), Ordering::Relaxed);
+                    }
+                    write!(text, "event: reset\ndata: {}\n\n", json!({ "lost": lost }))
+                }
+                Part::Event(number, event) => {
+                    write!(text, "id: {}-{number}\ndata: {event}\n\n", self.instance)
+                }
+            };
         }
-        let from = if seen > *newest { first } else { first.max(seen + 1) };
-        for number in from..=*newest {
-            let event = &events[(number - first) as usize];
-            let _ = write!(text, "id: {}-{number}\ndata: {event}\n\n", self.instance);
-        }
-        (text, *newest)
+        (text, Position::Seen(newest))
     }
 
-    /// The number in an id of this run; another run's is a gap.
-    fn resume(&self, id: &str) -> u64 {
-        let number =
-            id.rsplit_once('-').filter(|(run, _)| *run == self.instance).and_then(|(_, n)| n.parse().ok());
-        number.unwrap_or(u64::MAX)
+    /// Where the reader is that saw the event `id` last. Another run's is a gap.
+    fn resume(&self, id: &str) -> Position {
+        if id.is_empty() || id == "0" {
+            return Position::Oldest;
+        }
+        let number = id.rsplit_once('-').filter(|(run, _)| *run == self.instance);
+        number.and_then(|(_, n)| n.parse().ok()).map_or(Position::Foreign, Position::Seen)
     }
 }
 
@@ -131,50 +145,70 @@ fn ends(change: &Change) -> (Option<String>, Option<String>) {
 pub(super) async fn stream(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<BTreeMap<String, String>>,
+    patience: Option<Extension<Patience>>,
     headers: HeaderMap,
 ) -> Response {
-    let recorder = Arc::clone(&shared.events);
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let follow = query.get("follow").is_none_or(|f| f != "false");
-    let mut newest = recorder.newest.subscribe();
-    let seen = match last.or_else(|| query.get("since").cloned()) {
-        Some(id) if id == "0" || id.is_empty() => recorder.oldest(),
-        Some(id) => recorder.resume(&id),
-        None if follow => *newest.borrow_and_update(),
-        None => recorder.oldest(),
+    if let Some(response) = api::unknown(&query, &["since", "follow"]) {
+        return response;
+    }
+    let follow = match query.get("follow").map(String::as_str) {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => return api::wrong("follow must be true or false"),
     };
-    let head = futures_util::stream::once(async {
-        Ok::<_, std::convert::Infallible>(Bytes::from("retry: 2000\n\n"))
+    // Readers of events stay; they must not take the places of those who ask whether the node lives.
+    let Ok(place) = Arc::clone(&shared.streams).try_acquire_owned() else {
+        let text = "as many readers of events as this node takes are here already";
+        return api::error(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", text, &[]);
+    };
+    if let Some(Extension(patience)) = patience {
+        patience.extend();
+    }
+    let recorder = Arc::clone(&shared.events);
+    let newest = recorder.newest.subscribe();
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let at = match last.or_else(|| query.get("since").map(String::as_str)) {
+        Some(id) => recorder.resume(id),
+        None if follow => Position::Seen(recorder.ring().newest),
+        None => Position::Oldest,
+    };
+    let head = stream::once(async { Ok::<_, Infallible>(Bytes::from("retry: 2000\n\n")) });
+    let reader = Reader { recorder, newest, at, follow, reading: false, ended: false, _place: place };
+    let rest = stream::unfold(reader, |mut reader| async move {
+        let text = reader.next().await?;
+        Some((Ok(Bytes::from(text)), reader))
     });
-    let rest = stream::unfold(
-        (recorder, newest, seen, false),
-        move |(recorder, mut newest, seen, ended)| async move {
-            if ended {
-                return None;
-            }
-            loop {
-                newest.borrow_and_update();
-                let (text, now) = recorder.after(seen);
-                if !text.is_empty() || !follow {
-                    return Some((Ok(Bytes::from(text)), (recorder, newest, now, !follow)));
-                }
-                match tokio::time::timeout(COMMENT, newest.changed()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return None,
-                    Err(_) => return Some((Ok(Bytes::from(":\n\n")), (recorder, newest, seen, false))),
-                }
-            }
-        },
-    );
-    let body = Body::from_stream(futures_util::StreamExt::chain(head, rest));
+    let body = Body::from_stream(StreamExt::chain(head, rest));
     ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
 }
 
-impl Recorder {
-    /// The number before the oldest event that is kept.
-    fn oldest(&self) -> u64 {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.0 - ring.1.len() as u64
+/// One stream. It is polled when the connection takes more, so a slow reader finds a gap in the ring.
+struct Reader {
+    recorder: Arc<Recorder>,
+    newest: watch::Receiver<u64>,
+    at: Position,
+    follow: bool,
+    reading: bool,
+    ended: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<String> {
+        while !self.ended {
+            self.newest.borrow_and_update();
+            let (text, at) = self.recorder.after(self.at, self.reading);
+            (self.at, self.reading, self.ended) = (at, true, !self.follow);
+            if !text.is_empty() || self.ended {
+                return Some(text);
+            }
+            match tokio::time::timeout(COMMENT, self.newest.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return None,
+                Err(_) => return Some(":\n\n".to_owned()),
+            }
+        }
+        None
     }
 }
 
@@ -195,20 +229,30 @@ mod tests {
     #[test]
     fn a_reader_resumes_where_it_was() {
         let recorder = recorder(10);
-        let (text, seen) = recorder.after(recorder.resume("ab-7"));
-        assert_eq!((text.matches("id: ab-").count(), seen), (3, 10));
+        let (text, at) = recorder.after(recorder.resume("ab-7"), false);
+        assert_eq!((text.matches("id: ab-").count(), at), (3, Position::Seen(10)));
         assert!(text.starts_with("id: ab-8\ndata: {") && !text.contains("reset"), "{text}");
-        assert_eq!(recorder.after(10), (String::new(), 10));
+        assert_eq!(recorder.after(at, true), (String::new(), at));
     }
 
     #[test]
     fn a_gap_sends_reset_first_and_counts() {
         let recorder = recorder(KEPT as u64 + 50);
-        let (text, seen) = recorder.after(recorder.resume("ab-20"));
+        let (text, at) = recorder.after(recorder.resume("ab-20"), false);
         assert!(text.starts_with("event: reset\ndata: {\"lost\":30}\n\nid: ab-51\n"), "{}", &text[..80]);
-        assert_eq!((seen, recorder.lost(), text.matches("id: ab-").count()), (306, 30, KEPT));
-        let (text, _) = recorder.after(recorder.resume("cd-300"));
-        assert!(text.starts_with("event: reset"), "another run is a gap");
-        assert_eq!(recorder.oldest(), 50);
+        assert_eq!((at, text.matches("id: ab-").count()), (Position::Seen(306), KEPT));
+        assert_eq!(recorder.lost(), 0, "who comes back late was not slow");
+        recorder.after(Position::Seen(20), true);
+        assert_eq!(recorder.lost(), 30);
+    }
+
+    #[test]
+    fn another_run_is_a_gap_of_unknown_length() {
+        let recorder = recorder(2);
+        for id in ["cd-300", "cd-1", "ab-3", "ab-x", "nonsense"] {
+            let (text, _) = recorder.after(recorder.resume(id), false);
+            assert!(text.starts_with("event: reset\ndata: {\"lost\":null}\n\nid: ab-1\n"), "{id}: {text}");
+        }
+        assert!(recorder.after(recorder.resume("0"), false).0.starts_with("id: ab-1\n"));
     }
 }

@@ -46,7 +46,12 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
         "is_quorum_available": s.status.is_quorum_available(),
         "quorum_needed": s.status.quorum_needed(),
         "verdicts": verdicts,
+        // Every node observes all others.
         "observers": "all",
+        "mass_loss": null,
+        "draining_until": null,
+        "oldest_row_seconds": null,
+        "strangers": [],
         "roster_hash": format!("{:012x}", s.roster_hash),
         "config_hash": format!("{:012x}", s.config_hash),
     })
@@ -59,6 +64,8 @@ fn is_alarm(p: &PeerView) -> bool {
 
 pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
     let conditions: Vec<&str> = p.conditions.iter().map(|v| v.as_str()).collect();
+    // The one observer whose view is known here is this node.
+    let says = |status: PeerStatus| usize::from(p.verdict != Verdict::Unknown && p.status == status);
     json!({
         "server_id": *p.server_id,
         "address": p.address.map(|a| a.to_string()),
@@ -78,8 +85,20 @@ pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
             "is_active": p.link.is_active,
             "attempt_count": p.link.attempt_count,
             "rtt_seconds": p.link.rtt.map(|d| d.as_secs_f64()),
+            "loss": { "rx": null, "tx": null },
+        },
+        "observers": {
+            "healthy": says(PeerStatus::Healthy),
+            "suspected": says(PeerStatus::Suspected),
+            "down": says(PeerStatus::Down),
+            "unknown": usize::from(p.verdict == Verdict::Unknown),
         },
         "instance": p.instance.map(|i| i.to_string()),
+        "uptime_seconds": null,
+        "version": null,
+        "wire_version": null,
+        "labels": null,
+        "draining_until": null,
         "key": p.key_id.map(|k| format!("{k:02x}")),
         "restarts": p.restarts,
         "false_downs": p.false_downs,

@@ -2,18 +2,21 @@
 
 mod api;
 pub(crate) mod events;
+mod host;
 mod json;
+mod ring;
+mod stall;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use lastseen::metrics::Exporter;
@@ -24,6 +27,7 @@ use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use crate::settings;
+use stall::{Patience, Stalling};
 
 /// A loop that does not answer for so long does not turn.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -37,6 +41,8 @@ pub(crate) struct Shared {
     /// When the configuration was read, in seconds since 1970.
     pub(crate) loaded: f64,
     pub(crate) detail: settings::Detail,
+    /// Places for readers of events.
+    pub(crate) streams: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -103,8 +109,12 @@ fn routes(shared: &Arc<Shared>, address: SocketAddr, full: bool) -> Router {
 
 /// Refuses foreign Host names (DNS rebinding), and forbids storing.
 async fn guard(State(address): State<SocketAddr>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
-    let mut response = if host.is_some_and(|host| is_own_host(host, address.ip())) {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let is_own = match (hosts.next().and_then(|h| h.to_str().ok()), hosts.next()) {
+        (Some(host), None) => host::is_own(host, address.ip()),
+        _ => false,
+    };
+    let mut response = if is_own {
         next.run(request).await
     } else {
         let text = "the Host header must be an IP address, or localhost on a loopback listener";
@@ -112,19 +122,6 @@ async fn guard(State(address): State<SocketAddr>, request: Request, next: Next) 
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// An IP address; or `localhost`, where the listener can be reached by it.
-fn is_own_host(host: &str, listener: IpAddr) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if !name.ends_with(':') && !port.contains(']') && port.parse::<u16>().is_ok() => {
-            name
-        }
-        _ => host,
-    };
-    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-    let local = listener.is_loopback() || listener.is_unspecified();
-    bare.parse::<IpAddr>().is_ok() || local && bare.eq_ignore_ascii_case("localhost")
 }
 
 impl HttpServer {
@@ -140,10 +137,11 @@ impl HttpServer {
 
 async fn accept(listener: TcpListener, router: Router, connections: Arc<Semaphore>, timeout: Duration) {
     loop {
-        // Who comes when all places are taken waits in the kernel's queue.
-        let Ok(place) = Arc::clone(&connections).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                // When all places are taken this one waits, and who comes after it waits in the kernel's queue. The
+                // place is taken after the connection is there: a listener that nobody calls holds none.
+                let Ok(place) = Arc::clone(&connections).acquire_owned().await else { return };
                 let router = router.clone();
                 tokio::spawn(async move {
                     connection(stream, router, timeout).await;
@@ -159,41 +157,17 @@ async fn accept(listener: TcpListener, router: Router, connections: Arc<Semaphor
     }
 }
 
-/// One connection: slow headers end it, and so does an error.
+/// One connection: slow headers end it, and so does a reader that takes nothing, and an error.
 async fn connection(stream: TcpStream, router: Router, timeout: Duration) {
-    let service = TowerToHyperService::new(router);
+    let patience = Patience::default();
+    let service = TowerToHyperService::new(router.layer(Extension(patience.clone())));
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
         .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Stalling::new(stream, timeout, patience)), service)
         .await;
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_host_rule() {
-        let loopback: IpAddr = [127, 0, 0, 1].into();
-        let public: IpAddr = [192, 0, 2, 1].into();
-        for (host, listener, own) in [
-            ("127.0.0.1:5279", loopback, true),
-            ("127.0.0.1", loopback, true),
-            ("[::1]:5279", loopback, true),
-            ("::1", loopback, true),
-            ("localhost:5279", loopback, true),
-            ("LOCALHOST", loopback, true),
-            ("localhost", public, false),
-            ("10.0.0.7:5279", public, true),
-            ("evil.example", loopback, false),
-            ("evil.example:5279", loopback, false),
-            ("127.0.0.1.evil.example", loopback, false),
-            ("", loopback, false),
-            ("[::1]:x", loopback, false),
-        ] {
-            assert_eq!(is_own_host(host, listener), own, "{host} at {listener}");
-        }
-    }
-}
+mod tests;
