@@ -1,1 +1,183 @@
+//! A real listener, spoken to byte by byte.
 
+use std::time::Duration;
+
+use lastseen::net::{self, Options};
+use lastseen::proto::{Keyring, PeerConfig, StaticPeer};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+/// A node with the silent peer `web-2`: its full listener and the one for metrics alone. Keep the handle.
+async fn node(connections: usize, timeout: Duration) -> (SocketAddr, SocketAddr, Handle) {
+    let peer = StaticPeer { server_id: Some("web-2".into()), name: "127.0.0.1:9".into(), address: None };
+    let config = PeerConfig::new("web-1", "test", ([127, 0, 0, 1], 0).into(), vec![peer]);
+    let keys = Keyring::new("test", &[], true).unwrap();
+    let (handle, _) = net::spawn(config, keys, Options::default()).await.unwrap();
+    let events = Arc::new(events::Recorder::new("ab".into(), "web-1".into(), Clock));
+    tokio::spawn(Arc::clone(&events).record(handle.subscribe()));
+    let shared = Shared {
+        handle: handle.clone(),
+        clock: Clock,
+        exporter: Exporter::new(),
+        events,
+        loaded: 1.0,
+        detail: settings::Detail::Peers,
+        streams: Arc::new(Semaphore::new(1)),
+    };
+    let any = ([127, 0, 0, 1], 0).into();
+    let settings = settings::Http {
+        listen: vec![any],
+        metrics_listen: vec![any],
+        max_connections: connections,
+        timeout,
+        detail: settings::Detail::Peers,
+    };
+    let server = bind(&settings, shared).unwrap();
+    let addresses: Vec<SocketAddr> = server.listeners.iter().map(|(l, _)| l.local_addr().unwrap()).collect();
+    tokio::spawn(server.serve());
+    (addresses[0], addresses[1], handle)
+}
+
+const PATIENT: Duration = Duration::from_secs(10);
+
+/// The whole answer to a request, whose head is `first` and a Host that is right unless given.
+async fn ask(address: SocketAddr, first: &str, more: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let host = if more.contains("Host:") { "" } else { "Host: 127.0.0.1\r\n" };
+    let request = format!("{first} HTTP/1.1\r\n{host}{more}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENT, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
+fn is_error(body: &str, code: &str) -> Value {
+    let body: Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{body:?} is no JSON: {e}"));
+    assert_eq!(body["error"], code, "{body}");
+    assert!(body["message"].is_string() && body["nearest"].is_array() && body["generated_at"].is_string());
+    body
+}
+
+#[tokio::test]
+async fn pages_answer() {
+    let (full, metrics, _handle) = node(8, PATIENT).await;
+    for (path, status) in [
+        ("/metrics", 200),
+        ("/metrics?detail=summary", 200),
+        ("/livez", 200),
+        ("/readyz", 200),
+        ("/quorumz", 503),
+        ("/api/v1/status", 200),
+        ("/api/v1/peers?status=healthy&limit=1", 200),
+        ("/api/v1/peers/web-2", 200),
+    ] {
+        let (is, head, body) = ask(full, &format!("GET {path}"), "").await;
+        assert_eq!(is, status, "{path}: {body}");
+        assert!(head.contains("cache-control: no-store") && !body.is_empty(), "{path}: {head}");
+        let (is, head, body) = ask(full, &format!("HEAD {path}"), "").await;
+        assert_eq!((is, body.as_str()), (status, ""), "HEAD {path}: {head}");
+        let expected = if path.starts_with("/api") { 404 } else { status };
+        assert_eq!(ask(metrics, &format!("GET {path}"), "").await.0, expected, "metrics only: {path}");
+    }
+}
+
+#[tokio::test]
+async fn errors_are_json() {
+    let (full, metrics, _handle) = node(8, PATIENT).await;
+    for (address, first, more, status, code) in [
+        (full, "GET /nothing", "", 404, "not_found"),
+        (metrics, "GET /api/v1/status", "", 404, "not_found"),
+        (full, "POST /metrics", "", 405, "method_not_allowed"),
+        (full, "DELETE /api/v1/peers/web-2", "", 405, "method_not_allowed"),
+        (full, "GET /metrics?detail=none", "", 400, "bad_query"),
+        (full, "GET /api/v1/peers?limit=x", "", 400, "bad_query"),
+        (full, "GET /api/v1/peers?colour=red", "", 400, "bad_query"),
+        (full, "GET /api/v1/peers/%ff", "", 400, "bad_query"),
+        (full, "GET /api/v1/events?colour=red", "", 400, "bad_query"),
+        (full, "GET /livez", "Host: evil.example\r\n", 421, "host"),
+        (full, "GET /livez", "Host: 127.0.0.1\r\nHost: evil.example\r\n", 421, "host"),
+        (metrics, "GET /metrics", "Host: evil.example:80\r\n", 421, "host"),
+        (full, "GET /nothing", "Host: evil.example\r\n", 421, "host"),
+    ] {
+        let (is, head, body) = ask(address, first, more).await;
+        assert_eq!(is, status, "{first} {more}: {body}");
+        assert!(head.contains("cache-control: no-store"), "{first}: {head}");
+        is_error(&body, code);
+    }
+    let (status, _, body) = ask(full, "GET /api/v1/peers/wb-2", "").await;
+    assert_eq!((status, &is_error(&body, "unknown_peer")["nearest"][0]), (404, &Value::from("web-2")));
+}
+
+#[tokio::test]
+async fn json_has_the_fields_of_the_contract() {
+    let (full, ..) = &node(8, PATIENT).await;
+    let status: Value = serde_json::from_str(&ask(*full, "GET /api/v1/status", "").await.2).unwrap();
+    for field in "generated_at server_id cluster version wire_version instance listen_address uptime_seconds secure \
+        self_health total_peers healthy_peers proven_peers suspected_peers down_peers is_degraded is_quorum_available \
+        quorum_needed verdicts mass_loss draining_until observers roster_hash config_hash oldest_row_seconds strangers"
+        .split_whitespace()
+    {
+        assert!(status.get(field).is_some(), "{field} is missing in {status}");
+    }
+    let peers: Value = serde_json::from_str(&ask(*full, "GET /api/v1/peers", "").await.2).unwrap();
+    assert_eq!((&peers["total"], &peers["next"]), (&Value::from(1), &Value::Null));
+    for field in "server_id address status verdict conditions why since observed last_seen_seconds missed_heartbeats \
+        bytes_received bytes_sent link observers instance uptime_seconds version wire_version key labels draining_until"
+        .split_whitespace()
+    {
+        assert!(peers["peers"][0].get(field).is_some(), "{field} is missing in {peers}");
+    }
+    let at = peers["generated_at"].as_str().unwrap();
+    assert!(at.len() == 24 && at.ends_with('Z') && at.as_bytes()[19] == b'.', "{at}");
+}
+
+#[tokio::test]
+async fn a_stream_of_events_begins_and_leaves_room() {
+    let (full, _, _handle) = node(8, PATIENT).await;
+    let (status, head, body) = ask(full, "GET /api/v1/events?since=cd-7&follow=false", "").await;
+    assert!(status == 200 && head.contains("content-type: text/event-stream"), "{head}");
+    assert!(
+        body.contains("retry: 2000\n\n") && body.contains("event: reset\ndata: {\"lost\":null}\n\n"),
+        "{body}"
+    );
+    let (_, _, body) = ask(full, "GET /api/v1/events?follow=false", "Last-Event-ID: cd-7\r\n").await;
+    assert!(body.contains("event: reset\n"), "{body}");
+    // A reader that stays has the one place.
+    let mut reader = TcpStream::connect(full).await.unwrap();
+    reader.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    reader.read_u8().await.unwrap();
+    let (status, _, body) = ask(full, "GET /api/v1/events", "").await;
+    assert_eq!(status, 503);
+    is_error(&body, "too_many_streams");
+    assert_eq!(ask(full, "GET /livez", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn silence_gives_its_place_away() {
+    // One place, and two listeners: that nobody calls one of them does not stop the other.
+    let (full, metrics, _handle) = node(1, Duration::from_millis(200)).await;
+    let mut silent = TcpStream::connect(full).await.unwrap();
+    silent.write_all(b"GET /li").await.unwrap();
+    assert_eq!(ask(full, "GET /livez", "").await.0, 200);
+    assert_eq!(ask(metrics, "GET /livez", "").await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_nothing_is_left() {
+    let second = Duration::from_secs(1);
+    let (near, far) = tokio::io::duplex(8);
+    let mut plain = Stalling::new(near, second, Patience::default());
+    let error = plain.write_all(b"more than eight bytes").await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    drop(far);
+    let (near, _far) = tokio::io::duplex(8);
+    let patience = Patience::default();
+    patience.extend();
+    let mut patient = Stalling::new(near, second, patience);
+    let write = tokio::time::timeout(second * 20, patient.write_all(b"more than eight bytes")).await;
+    assert!(write.is_err(), "a reader of events is waited for");
+}
