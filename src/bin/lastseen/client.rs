@@ -13,6 +13,9 @@ pub(crate) const UNREACHABLE: u8 = 3;
 /// There is no such peer.
 pub(crate) const NO_SUCH_PEER: u8 = 4;
 
+/// No answer is longer, in bytes.
+const LONGEST: u64 = 64 << 20;
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub(crate) enum ClientError {
@@ -35,15 +38,13 @@ impl ClientError {
                 ExitCode::from(UNREACHABLE)
             }
             ClientError::Refused(404, body) if body["error"] == "unknown_peer" => {
-                let near: Vec<&str> =
-                    body["nearest"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                let near = if near.is_empty() {
-                    String::new()
-                } else {
-                    format!("; the nearest are {}", near.join(", "))
-                };
-                exit::complain(&format!("{}{near}", plain(&body["message"])));
+                exit::complain(&no_such_peer(body));
                 ExitCode::from(NO_SUCH_PEER)
+            }
+            // What is asked comes from the command line.
+            ClientError::Refused(400, body) => {
+                exit::complain(&plain(&body["message"]));
+                ExitCode::from(exit::USAGE)
             }
             ClientError::Refused(_, body) => exit::fail(&plain(&body["message"])),
             ClientError::Foreign(why) => exit::fail(why),
@@ -51,9 +52,17 @@ impl ClientError {
     }
 }
 
+/// The daemon's message, and the nearest names.
+pub(crate) fn no_such_peer(body: &Value) -> String {
+    let near: Vec<String> = body["nearest"].as_array().into_iter().flatten().map(plain).collect();
+    let message = plain(&body["message"]);
+    if near.is_empty() { message } else { format!("{message}; the nearest are {}", near.join(", ")) }
+}
+
 fn agent(timeout: Option<Duration>) -> ureq::Agent {
     ureq::Agent::config_builder()
         .timeout_connect(Some(timeout.unwrap_or(Duration::from_secs(5))))
+        .timeout_recv_response(Some(timeout.unwrap_or(Duration::from_secs(5))))
         .timeout_global(timeout)
         .http_status_as_error(false)
         .proxy(None)
@@ -71,21 +80,48 @@ fn call(base: &str, path: &str, timeout: Option<Duration>) -> Result<(u16, ureq:
     Ok((response.status().as_u16(), response.into_body()))
 }
 
-/// GET of a page that answers with JSON.
-pub(crate) fn get(base: &str, path: &str, timeout: Duration) -> Result<Value, ClientError> {
-    let (status, mut body) = call(base, path, Some(timeout))?;
+/// GET of a page: status code and text.
+fn text(base: &str, path: &str, timeout: Duration) -> Result<(u16, String), ClientError> {
+    let (status, body) = call(base, path, Some(timeout))?;
+    Ok((status, read(base, body)?))
+}
+
+fn read(base: &str, body: ureq::Body) -> Result<String, ClientError> {
     let mut text = String::new();
-    body.as_reader()
-        .take(64 << 20)
+    body.into_reader()
+        .take(LONGEST)
         .read_to_string(&mut text)
         .map_err(|e| ClientError::Unreachable(format!("the daemon at {base} broke off: {e}")))?;
-    let value = serde_json::from_str(&text).map_err(|_| {
+    Ok(text)
+}
+
+/// What a page of JSON says.
+fn parse(base: &str, path: &str, status: u16, text: &str) -> Result<Value, ClientError> {
+    let value: Value = serde_json::from_str(text).map_err(|_| {
         ClientError::Foreign(format!("what answers at {base}{path} is no lastseen (status {status})"))
     })?;
     if status < 400 { Ok(value) } else { Err(ClientError::Refused(status, value)) }
 }
 
-/// Reads a stream of events: `each` gets the data of one; it ends when `each` says false, or the stream does.
+/// GET of a page that answers with JSON.
+pub(crate) fn get(base: &str, path: &str, timeout: Duration) -> Result<Value, ClientError> {
+    let (status, text) = text(base, path, timeout)?;
+    parse(base, path, status, &text)
+}
+
+/// Whether the daemon says that its loop turns; every listener of it answers that.
+pub(crate) fn is_alive(base: &str, timeout: Duration) -> Result<(), ClientError> {
+    match text(base, "/livez", timeout)? {
+        (200, text) if text.trim() == "ok" => Ok(()),
+        (status, text) => {
+            parse(base, "/livez", status, &text)?;
+            Err(ClientError::Foreign(format!("what answers at {base}/livez is no lastseen")))
+        }
+    }
+}
+
+/// Reads a stream of events: `each` gets the data of one, and whether it tells of a gap. It ends when `each` says
+/// false, or the stream does.
 pub(crate) fn events(
     base: &str,
     path: &str,
@@ -93,7 +129,7 @@ pub(crate) fn events(
 ) -> Result<(), ClientError> {
     let (status, body) = call(base, path, None)?;
     if status >= 400 {
-        return Err(ClientError::Foreign(format!("the daemon at {base} has no events (status {status})")));
+        return parse(base, path, status, &read(base, body)?).map(drop);
     }
     let mut reset = false;
     for line in BufReader::new(body.into_reader()).lines() {
@@ -110,7 +146,56 @@ pub(crate) fn events(
     Ok(())
 }
 
+/// Characters that move a terminal, or turn what it shows around.
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A JSON string as text without control characters: nothing from afar moves a terminal.
 pub(crate) fn plain(value: &Value) -> String {
-    value.as_str().unwrap_or_default().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let text = value.as_str().unwrap_or_default();
+    text.chars().map(|c| if is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// JSON in which such characters are escaped, on one line. They stand within strings, so it means the same.
+pub(crate) fn plain_json(value: &Value) -> String {
+    let mut text = String::new();
+    for c in value.to_string().chars() {
+        if is_unsafe(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nothing_from_afar_moves_a_terminal() {
+        let hostile = json!("a\u{1b}[31m\u{9b}2J\u{202e}\nb\u{7f}");
+        assert_eq!(plain(&hostile), "a\u{fffd}[31m\u{fffd}2J\u{fffd}\u{fffd}b\u{fffd}");
+        let text = plain_json(&hostile);
+        assert_eq!(text, "\"a\\u001b[31m\\u009b2J\\u202e\\nb\\u007f\"\n");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), hostile, "it means the same");
+    }
+
+    #[test]
+    fn no_such_peer_names_the_nearest() {
+        let body = json!({"message": "no peer is called \"web-9\"", "nearest": ["web-1", "web\u{1b}-2"]});
+        assert_eq!(no_such_peer(&body), "no peer is called \"web-9\"; the nearest are web-1, web\u{fffd}-2");
+        assert_eq!(no_such_peer(&json!({"message": "m", "nearest": []})), "m");
+    }
+
+    #[test]
+    fn an_answer_is_told_from_another_servers() {
+        assert!(matches!(parse("b", "/p", 200, "<html>"), Err(ClientError::Foreign(_))));
+        assert!(matches!(parse("b", "/p", 503, "{}"), Err(ClientError::Refused(503, _))));
+        assert!(parse("b", "/p", 200, "{}").is_ok());
+    }
 }
