@@ -1,8 +1,8 @@
 //! The socket: one UDP socket for both families, with what the kernel knows about every datagram.
 //!
 //! The core sees canonical addresses only: an IPv4-mapped IPv6 address is the IPv4 address that it maps. On Linux
-//! [`linux`] reads receive stamps, the local address, the drop counter and the error queue; other systems get
-//! [`portable`], where a datagram is only its bytes and its source, and errors of datagrams sent stay unknown.
+//! `linux.rs` reads receive stamps, the local address, the drop counter and the error queue; other systems get
+//! `portable.rs`, where a datagram is only its bytes and its source, and errors of datagrams sent stay unknown.
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod client;
 mod demo;
 mod exit;
 mod http;
@@ -9,7 +10,6 @@ mod log;
 mod resolve;
 mod run;
 mod settings;
-mod telemetry;
 mod views;
 
 use std::process::ExitCode;

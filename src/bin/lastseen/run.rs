@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
+use lastseen::metrics::Exporter;
 use lastseen::net::{self, Clock, Handle, NetError, Options};
 use lastseen::proto::{Keyring, LeaveReason, PeerConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,8 +13,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use crate::http::events::Recorder;
 use crate::settings::{Entry, LogFormat, Settings};
-use crate::{args, exit, http, log, resolve, settings, telemetry};
+use crate::{args, exit, http, log, resolve, settings};
 
 /// Leaving is three datagrams a peer; whoever asked for the end does not wait longer than this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -66,13 +69,14 @@ async fn serve(settings: &Settings, until_stdin_closes: bool) -> Result<(), Stri
     let keys = keyring(settings, &config)?;
     let known: Vec<Option<SocketAddr>> = config.static_peers.iter().map(|p| p.address).collect();
     let (server_id, cluster) = (config.server_id.clone(), config.cluster.clone());
-    let options = Options { on_rtt: Some(telemetry::rtt_recorder()) };
+    let exporter = Exporter::new();
+    let options = Options { on_rtt: Some(exporter.rtt_recorder()) };
     let (handle, detector) = net::spawn(config, keys, options).await.map_err(|e| not_started(&e))?;
     let address = handle.local_addr();
     info!(%address, %server_id, %cluster, peers = peers.len(), "listening on {address}");
     tokio::spawn(log::write_events(handle.subscribe(), settings.values.log_transitions));
     keep_resolving(&handle, &peers, known, listen);
-    let server = http_server(settings, &handle)?;
+    let server = http_server(settings, &handle, exporter).await?;
     let serving = async {
         match server {
             Some(server) => server.serve().await,
@@ -104,12 +108,22 @@ fn keep_resolving(handle: &Handle, peers: &[Entry], known: Vec<Option<SocketAddr
     }
 }
 
-fn http_server(settings: &Settings, handle: &Handle) -> Result<Option<http::HttpServer>, String> {
+async fn http_server(
+    settings: &Settings,
+    handle: &Handle,
+    exporter: Exporter,
+) -> Result<Option<http::HttpServer>, String> {
     let http = settings.http();
     if http.listen.is_empty() && http.metrics_listen.is_empty() {
         return Ok(None);
     }
-    let state = http::Shared { handle: handle.clone(), clock: Clock };
+    let Some(first) = handle.snapshot().await else { return Ok(None) };
+    let recorder = Recorder::new(first.instance.to_string(), first.server_id.to_string(), Clock);
+    let events = Arc::new(recorder);
+    tokio::spawn(Arc::clone(&events).record(handle.subscribe()));
+    let loaded = Clock.wall_now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+    let state =
+        http::Shared { handle: handle.clone(), clock: Clock, exporter, events, loaded, detail: http.detail };
     let server = http::bind(&http, state).map_err(|e| {
         format!("{e}; choose another address with --http ADDR (--http 127.0.0.1:0: any free port), or none with --http off")
     })?;

@@ -131,7 +131,7 @@ fn delayed_minute() {
     let mut n = 0u64;
     cluster.rule = Box::new(move |p, _| {
         n += 1;
-        Fate::After(if p.from == 1 && n % 2 == 0 { SECOND * (n as u32 * 7 % 60) } else { PATH })
+        Fate::After(if p.from == 1 && n.is_multiple_of(2) { SECOND * (n as u32 * 7 % 60) } else { PATH })
     });
     cluster.run(5 * SECOND);
     cluster.take_changes();

@@ -1,0 +1,87 @@
+//! The JSON of the contract, from the core's picture.
+
+use jiff::Timestamp;
+use lastseen::net::Clock;
+use lastseen::proto::{PeerStatus, PeerView, Snapshot, Time, Verdict};
+use serde_json::{Map, Value, json};
+
+/// A time as RFC 3339 in UTC with milliseconds.
+pub(super) fn rfc3339(clock: &Clock, t: Time) -> String {
+    stamp(clock.wall(t))
+}
+
+/// The time now.
+pub(super) fn now(clock: &Clock) -> String {
+    stamp(clock.wall_now())
+}
+
+fn stamp(t: std::time::SystemTime) -> String {
+    Timestamp::try_from(t).map_or_else(|_| "1970-01-01T00:00:00.000Z".to_owned(), |t| format!("{t:.3}"))
+}
+
+pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
+    let verdicts: Map<String, Value> = Verdict::ALL
+        .iter()
+        .map(|v| (v.as_str().to_owned(), json!(s.peers.iter().filter(|p| p.verdict == *v).count())))
+        .collect();
+    json!({
+        "generated_at": now(clock),
+        "server_id": *s.server_id,
+        "cluster": *s.cluster,
+        "version": env!("CARGO_PKG_VERSION"),
+        "wire_version": 1,
+        "instance": s.instance.to_string(),
+        "listen_address": listen,
+        "uptime_seconds": s.at.since(s.started).as_secs_f64(),
+        "secure": s.secure,
+        "key": format!("{:02x}", s.key_id),
+        "self_health": s.self_health.as_str(),
+        "total_peers": s.status.total_peers,
+        "healthy_peers": s.status.healthy_peers,
+        "proven_peers": s.status.proven_peers,
+        "suspected_peers": s.status.suspected_peers,
+        "down_peers": s.status.down_peers,
+        "is_degraded": s.status.is_degraded,
+        "degraded_peers": s.peers.iter().filter(|p| is_alarm(p)).count(),
+        "is_quorum_available": s.status.is_quorum_available(),
+        "quorum_needed": s.status.quorum_needed(),
+        "verdicts": verdicts,
+        "observers": "all",
+        "roster_hash": format!("{:012x}", s.roster_hash),
+        "config_hash": format!("{:012x}", s.config_hash),
+    })
+}
+
+/// The rule of `is_degraded`, for one peer.
+fn is_alarm(p: &PeerView) -> bool {
+    p.status != PeerStatus::Healthy && !matches!(p.verdict, Verdict::Left | Verdict::Unknown)
+}
+
+pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
+    let conditions: Vec<&str> = p.conditions.iter().map(|v| v.as_str()).collect();
+    json!({
+        "server_id": *p.server_id,
+        "address": p.address.map(|a| a.to_string()),
+        "status": p.status.as_str(),
+        "verdict": p.verdict.as_str(),
+        "conditions": conditions,
+        "why": p.why,
+        "since": rfc3339(clock, p.since),
+        "since_seconds": s.at.since(p.since).as_secs_f64(),
+        "observed": true,
+        "proven": p.proven,
+        "last_seen_seconds": p.last_seen.map(|t| s.at.since(t).as_secs_f64()),
+        "missed_heartbeats": p.missed_heartbeats,
+        "bytes_received": p.bytes_received,
+        "bytes_sent": p.bytes_sent,
+        "link": {
+            "is_active": p.link.is_active,
+            "attempt_count": p.link.attempt_count,
+            "rtt_seconds": p.link.rtt.map(|d| d.as_secs_f64()),
+        },
+        "instance": p.instance.map(|i| i.to_string()),
+        "key": p.key_id.map(|k| format!("{k:02x}")),
+        "restarts": p.restarts,
+        "false_downs": p.false_downs,
+    })
+}
