@@ -97,6 +97,7 @@ impl Cluster {
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(2)))
             .http_status_as_error(false)
+            .proxy(None)
             .build();
         let nodes = held.iter().enumerate().map(node).collect();
         Cluster { nodes, agent: agent.into(), _dir: tempfile::tempdir().unwrap() }
