@@ -2,3 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod bad_input;
+mod cluster;
+mod demo;
+mod harness;
+mod wire_count;

@@ -1,6 +1,6 @@
 //! The node: routes every input to the parts that it concerns, and drains them.
 //!
-//! [`receive`] is the way of a datagram in, [`drive`] that of time, [`send`] the way out, and [`report`] what is
+//! `receive` is the way of a datagram in, `drive` that of time, `send` the way out, and `report` what is
 //! told about it.
 
 mod drive;

@@ -24,7 +24,7 @@ pub(super) struct Ask {
 
 impl Ask {
     pub(super) fn new(url: String) -> Ask {
-        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build();
+        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(None).build();
         Ask { agent: config.into(), url }
     }
 
