@@ -2,7 +2,7 @@
 //! every second a datagram of 20 bytes to every peer, and an answer to each that comes; no seal, no dates, no retries,
 //! no HTTP. See `examples/cost.rs`.
 //!
-//! `bare_pinger OWN_ADDRESS PEER_ADDRESS...`
+//! `bare_pinger burst|spread OWN_ADDRESS PEER_ADDRESS...`: all pings at one moment, or spread over the second.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -18,24 +18,36 @@ const PONG: u8 = 2;
 const MISSES: u32 = 5;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let addresses: Result<Vec<SocketAddr>, _> = std::env::args().skip(1).map(|a| a.parse()).collect();
+    const USAGE: &str = "bare_pinger burst|spread OWN_ADDRESS PEER_ADDRESS...";
+    let mut args = std::env::args().skip(1);
+    let spread = match args.next().as_deref() {
+        Some("burst") => false,
+        Some("spread") => true,
+        _ => return Err(USAGE.into()),
+    };
+    let addresses: Result<Vec<SocketAddr>, _> = args.map(|a| a.parse()).collect();
     let addresses = addresses?;
-    let (own, peers) = addresses.split_first().ok_or("bare_pinger OWN_ADDRESS PEER_ADDRESS...")?;
+    let Some((own, peers @ [_, ..])) = addresses.split_first() else { return Err(USAGE.into()) };
+    let step = if spread { INTERVAL / peers.len() as u32 } else { Duration::ZERO };
     let socket = UdpSocket::bind(own)?;
     let mut missed = vec![0_u32; peers.len()];
-    let mut next = Clock.now();
+    let mut round = Clock.now();
+    let mut turn = 0;
     let mut buffer = [0; SIZE];
     loop {
         let now = Clock.now();
+        let next = round + step * turn as u32;
         if now >= next {
-            next += INTERVAL;
-            for (peer, missed) in peers.iter().zip(&mut missed) {
-                *missed += 1;
-                if *missed == MISSES + 1 {
-                    println!("{peer} is down");
-                }
-                // A send that fails is a miss.
-                let _ = socket.send_to(&[PING; SIZE], peer);
+            missed[turn] += 1;
+            if missed[turn] == MISSES + 1 {
+                println!("{} is down", peers[turn]);
+            }
+            // A send that fails is a miss.
+            let _ = socket.send_to(&[PING; SIZE], peers[turn]);
+            turn += 1;
+            if turn == peers.len() {
+                turn = 0;
+                round += INTERVAL;
             }
             continue;
         }

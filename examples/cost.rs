@@ -49,7 +49,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("              CPU s/min   RSS KiB   PSS KiB");
     report("lastseen", nodes, over, |own, peers| lastseen(&daemon, own, peers))?;
-    report("bare pinger", nodes, over, |own, peers| bare(&examples.join("bare_pinger"), own, peers))
+    for how in ["spread", "burst"] {
+        let pinger = examples.join("bare_pinger");
+        report(&format!("bare, {how}"), nodes, over, |own, peers| bare(&pinger, how, own, peers))?;
+    }
+    Ok(())
 }
 
 fn report(
@@ -93,9 +97,9 @@ fn lastseen(daemon: &Path, own: SocketAddr, peers: &[SocketAddr]) -> Command {
     command
 }
 
-fn bare(pinger: &Path, own: SocketAddr, peers: &[SocketAddr]) -> Command {
+fn bare(pinger: &Path, how: &str, own: SocketAddr, peers: &[SocketAddr]) -> Command {
     let mut command = Command::new(pinger);
-    command.env_clear().arg(own.to_string()).args(peers.iter().map(SocketAddr::to_string));
+    command.env_clear().arg(how).arg(own.to_string()).args(peers.iter().map(SocketAddr::to_string));
     command
 }
 

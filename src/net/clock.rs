@@ -1,7 +1,7 @@
 //! The only place that reads a clock.
 //!
 //! Three clocks meet here: the core's [`Time`] (which counts suspension), the wall clock (kernel stamps, and what
-//! operators read), and tokio's clock (which ends a sleep). Everything else is given a reading.
+//! operators read), and, not on Linux, tokio's clock (which ends a sleep). Everything else is given a reading.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +15,10 @@ const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
 /// Elsewhere the nearest that POSIX has; whether it counts suspension is the system's choice.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
+
+/// The same clock, for a timer of the kernel.
+#[cfg(target_os = "linux")]
+pub(super) const TIMER: nix::sys::timerfd::ClockId = nix::sys::timerfd::ClockId::CLOCK_BOOTTIME;
 
 /// The clock of the shell: CLOCK_BOOTTIME on Linux (it counts the time that the machine was suspended).
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +55,7 @@ impl Clock {
 
     /// When, on the runtime's clock, a sleep until `deadline` has to end. The runtime's clock does not count
     /// suspension, so this holds only until the next one: ask anew before every sleep.
+    #[cfg(any(not(target_os = "linux"), test))]
     #[expect(clippy::disallowed_methods, reason = "this file is where clocks are read")]
     pub(super) fn wake_at(&self, deadline: Time) -> tokio::time::Instant {
         // The runtime's clock first: preempted in between, the sleep ends early, which costs one more turn.

@@ -4,37 +4,43 @@
 //! that the core wants done comes out. What a peer sent in time is thus never judged missing for want of reading:
 //! the clock is read before each look into the socket, and the timeout is judged by the reading that came before
 //! the look that found it empty.
+//!
+//! To wake up costs more than all that is done then, so a busy loop is lazy: after a turn it looks neither at the
+//! socket nor at the deadline for [`PeerConfig::laziness`], and what has come due meanwhile shares one turn. The
+//! kernel's receive stamps keep dates and round-trip times true, and the core's retry time allows for it. A loop
+//! that has little to do does not rest: resting would only add turns that find nothing.
 
 use std::fmt;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
-use tokio::io::Ready;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Sleep;
 
 use super::clock::Clock;
 use super::error::NetError;
 use super::handle::{COMMANDS, Command, EVENTS, Handle, Shared};
-use super::socket::{Buffers, INTEREST, Socket, may_be_about_another, send_error_kind};
+use super::socket::{Buffers, Datagram, Socket, may_be_about_another, send_error_kind};
+use super::wait::Wait;
 use crate::proto::{Change, Event, Instance, Keyring, Node, PeerConfig, Time, Transmit};
 
 /// Datagrams received before what the core wants sent is sent; its queue is bounded.
 const BATCH: usize = 64;
+/// Round-trip times handed over in one go; a snapshot does not wait for so many.
+const ROUND_TRIPS: usize = 32;
 /// Errors read from the queue in a row.
 const FAILURES: usize = 1024;
-/// Two readings of the runtime's clock for one deadline differ by less, unless the machine was suspended.
-const SLEEP_SLACK: Duration = Duration::from_micros(500);
+/// A turn that begins so many rests after the one before (in halves) makes the loop busy: a rest and its rounding
+/// are less, and a wait that found nothing for longer shows that there is little to do.
+const BUSY_HALVES: u32 = 3;
 
 /// What the shell is told beside the core's configuration.
 #[derive(Default)]
 pub struct Options {
-    /// Called with every round-trip time measured (for a histogram). It runs inside the loop: it must not block.
+    /// Called with every round-trip time measured (for a histogram), before the next snapshot at the latest. It runs
+    /// inside the loop: it must not block.
     pub on_rtt: Option<Box<dyn FnMut(Duration) + Send>>,
 }
 
@@ -66,11 +72,12 @@ pub async fn spawn(
     let entries = config.static_peers.len();
     let socket = Socket::bind(address, entries).map_err(bind_error)?;
     let local = socket.local_addr();
-    let io = socket.register().map_err(bind_error)?;
+    let wait = Wait::new(&socket).map_err(bind_error)?;
     config.listen_address.set_port(local.port());
 
     let clock = Clock;
     let now = clock.now();
+    let rest = if Wait::CAN_REST { config.laziness() } else { Duration::ZERO };
     let node = Node::new(config, keys, draw_instance()?, draw()?, now)?;
     let (command_sender, commands) = mpsc::channel(COMMANDS);
     let (events, _) = broadcast::channel(EVENTS);
@@ -81,6 +88,9 @@ pub async fn spawn(
         clock,
         now,
         emptied: now,
+        rest,
+        began: now,
+        busy: false,
         drops: 0,
         buffers: Buffers::new(),
         out: Vec::with_capacity(2048),
@@ -90,7 +100,7 @@ pub async fn spawn(
         on_rtt: options.on_rtt,
         leaving: Vec::new(),
     };
-    Ok((handle, tokio::spawn(driver.run(io))))
+    Ok((handle, tokio::spawn(driver.run(socket, wait))))
 }
 
 fn draw() -> Result<u64, NetError> {
@@ -102,16 +112,6 @@ fn draw_instance() -> Result<Instance, NetError> {
     Ok(Instance(draw()?.max(1)))
 }
 
-/// Why a turn begins.
-enum Wake {
-    /// The socket has something, or the runtime is going away.
-    Io,
-    /// The core's deadline.
-    Timer,
-    /// A handle asks; `None`: there are no handles any more.
-    Command(Option<Command>),
-}
-
 /// The state of the loop.
 struct Driver {
     node: Node,
@@ -120,6 +120,11 @@ struct Driver {
     now: Time,
     /// The reading before the socket was last seen empty: nothing that is received later arrived before it.
     emptied: Time,
+    /// How long to rest after a turn while there is much to do; zero: never.
+    rest: Duration,
+    /// When the newest turn began, and whether that was hard upon the one before.
+    began: Time,
+    busy: bool,
     /// The socket's drop counter, as told to the core.
     drops: u32,
     buffers: Buffers,
@@ -134,42 +139,32 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, io: AsyncFd<Socket>) {
-        let socket = io.get_ref();
-        let mut sleep = pin!(tokio::time::sleep_until(self.clock.wake_at(self.now)));
+    async fn run(mut self, socket: Socket, mut wait: Wait) {
         let mut handles = true;
-        self.turn(socket, Ready::EMPTY, None);
+        let mut emptied = self.turn(&socket, None);
         while !self.node.has_left() {
-            let armed = self.arm(sleep.as_mut());
-            let mut guard = None;
-            let wake = tokio::select! {
-                biased;
-                ready = io.ready(INTEREST) => {
-                    // Only a runtime that shuts down has no readiness to tell.
-                    let Ok(ready) = ready else { break };
-                    guard = Some(ready);
-                    Wake::Io
+            let mut command = None;
+            if emptied {
+                let rests = self.busy;
+                let until = if rests { Some(self.now + self.rest) } else { self.node.poll_timeout() };
+                tokio::select! {
+                    biased;
+                    waited = wait.wait(&socket, until, !rests) => {
+                        if waited.is_err() {
+                            // Only of a runtime that shuts down.
+                            break;
+                        }
+                    }
+                    asked = self.commands.recv(), if handles => {
+                        handles = asked.is_some();
+                        command = asked;
+                    }
                 }
-                () = sleep.as_mut(), if armed => Wake::Timer,
-                command = self.commands.recv(), if handles => Wake::Command(command),
-            };
-            let command = match wake {
-                Wake::Io | Wake::Timer => None,
-                Wake::Command(command) => {
-                    handles = command.is_some();
-                    command
-                }
-            };
-            let ready = guard.as_ref().map_or(Ready::EMPTY, |guard| guard.ready());
-            let emptied = self.turn(socket, ready, command);
-            match guard {
-                Some(mut guard) if emptied => guard.clear_ready(),
-                _ => {}
-            }
-            if !emptied {
+            } else {
                 // Under a flood this loop always has work, and others share the thread.
                 tokio::task::yield_now().await;
             }
+            emptied = self.turn(&socket, command);
         }
         for done in self.leaving {
             // Who no longer waits need not be told.
@@ -177,23 +172,11 @@ impl Driver {
         }
     }
 
-    /// Sets the sleep to the core's deadline. Returns whether there is one.
-    fn arm(&self, sleep: Pin<&mut Sleep>) -> bool {
-        let Some(deadline) = self.node.poll_timeout() else { return false };
-        let wake_at = self.clock.wake_at(deadline);
-        let set_to = sleep.deadline();
-        let off = wake_at.saturating_duration_since(set_to).max(set_to.saturating_duration_since(wake_at));
-        // The runtime rounds up to its next millisecond, so a sleep that ended is always due for a new deadline,
-        // and one whose end lies less than a millisecond ahead does not spin.
-        if off > SLEEP_SLACK || sleep.is_elapsed() {
-            sleep.reset(wake_at);
-        }
-        true
-    }
-
     /// One turn. Returns whether the socket was seen empty.
-    fn turn(&mut self, socket: &Socket, ready: Ready, command: Option<Command>) -> bool {
-        let emptied = self.receive(socket, ready);
+    fn turn(&mut self, socket: &Socket, command: Option<Command>) -> bool {
+        let before = self.began;
+        let emptied = self.receive(socket);
+        self.busy = self.began.since(before) < self.rest * BUSY_HALVES / 2;
         self.obey(command);
         if self.node.poll_timeout().is_some_and(|deadline| deadline <= self.now) {
             self.node.handle_timeout(self.now);
@@ -202,19 +185,17 @@ impl Driver {
         emptied
     }
 
-    /// Empties the error queue and the socket into the core. Returns whether the socket was seen empty; if not,
+    /// Empties the socket into the core, and the error queue whenever that fails a read. Returns whether the socket was seen empty; if not,
     /// at least all that it held at the beginning was read.
-    fn receive(&mut self, socket: &Socket, ready: Ready) -> bool {
-        self.now = self.clock.now();
-        if has_errors(ready) {
-            self.receive_failures(socket);
-        }
+    fn receive(&mut self, socket: &Socket) -> bool {
+        let mut reading = self.clock.reading();
+        (self.now, self.began) = (reading.now, reading.now);
         for n in 0..socket.capacity() {
             if n > 0 && n % BATCH == 0 {
                 self.flush(socket);
+                reading = self.clock.reading();
+                self.now = reading.now;
             }
-            let reading = self.clock.reading();
-            self.now = reading.now;
             match socket.recv(&mut self.buffers) {
                 Ok(datagram) => {
                     if let Some(total) = datagram.drops {
@@ -222,14 +203,9 @@ impl Driver {
                     }
                     let received = reading.received(datagram.stamp, self.emptied);
                     let bytes = &mut self.buffers.data[..datagram.len];
+                    let Datagram { from, local, .. } = datagram;
                     // A rejected datagram is counted by the core, and is nothing else.
-                    let _ = self.node.handle_datagram(
-                        datagram.from,
-                        datagram.local,
-                        bytes,
-                        received,
-                        reading.now,
-                    );
+                    let _ = self.node.handle_datagram(from, local, bytes, received, reading.now);
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     self.emptied = reading.now;
@@ -281,6 +257,7 @@ impl Driver {
             any = true;
             match command {
                 Command::Snapshot(reply) => {
+                    self.hand_over_round_trips();
                     // Who no longer waits need not be told.
                     let _ = reply.send(self.node.snapshot(self.now));
                 }
@@ -307,6 +284,12 @@ impl Driver {
         if self.publish() {
             self.transmit(socket);
         }
+        if self.node.round_trips() >= ROUND_TRIPS {
+            self.hand_over_round_trips();
+        }
+    }
+
+    fn hand_over_round_trips(&mut self) {
         if let Some(on_rtt) = &mut self.on_rtt {
             while let Some(rtt) = self.node.poll_rtt() {
                 on_rtt(rtt);
@@ -350,14 +333,4 @@ impl Driver {
         }
         renewed
     }
-}
-
-#[cfg(target_os = "linux")]
-fn has_errors(ready: Ready) -> bool {
-    ready.is_error()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn has_errors(_ready: Ready) -> bool {
-    false
 }

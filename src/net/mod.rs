@@ -14,6 +14,7 @@ mod driver;
 mod error;
 mod handle;
 mod socket;
+mod wait;
 
 pub use clock::Clock;
 pub use driver::{Options, spawn};

@@ -11,13 +11,11 @@ mod portable;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Type};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 #[cfg(target_os = "linux")]
 use linux as system;
@@ -38,13 +36,6 @@ const QUEUED_PER_PEER: usize = 32;
 const RECEIVE_BUFFER: std::ops::RangeInclusive<usize> = 256 * 1024..=8 * 1024 * 1024;
 /// No queued datagram costs the receive buffer less than this.
 const TRUESIZE_MIN: usize = 512;
-
-/// What the loop waits for on the socket; Linux tells of queued errors apart from datagrams. Not for room to send:
-/// every datagram that leaves the host would wake the loop.
-#[cfg(target_os = "linux")]
-pub(super) const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
-#[cfg(not(target_os = "linux"))]
-pub(super) const INTEREST: Interest = Interest::READABLE;
 
 /// A datagram that was received: its bytes are at the front of [`Buffers::data`].
 #[derive(Clone, Copy, Debug)]
@@ -101,9 +92,9 @@ pub(super) struct Socket {
     capacity: usize,
 }
 
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.io.as_raw_fd()
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
     }
 }
 
@@ -136,24 +127,6 @@ impl Socket {
         let io = UdpSocket::from(socket);
         let local = io.local_addr()?;
         Ok(Socket { io, local, v6: address.is_ipv6(), capacity: capacity.max(1) })
-    }
-
-    /// Registers it with the current runtime, for [`INTEREST`].
-    ///
-    /// # Errors
-    /// The system's, if it can watch no more.
-    ///
-    /// # Panics
-    /// If there is no current runtime with an I/O driver.
-    pub(super) fn register(self) -> io::Result<AsyncFd<Socket>> {
-        // SAFETY: the descriptor is that of the `UdpSocket` inside, which this type owns, never replaces and closes
-        // only when it is dropped; `as_raw_fd` has nothing else to return.
-        #[expect(
-            unsafe_code,
-            reason = "tokio has no safe way to watch for reading without watching for writing"
-        )]
-        let registered = unsafe { AsyncFd::register_with_interest(self, INTEREST) };
-        Ok(registered?)
     }
 
     /// The next datagram.

@@ -149,6 +149,13 @@ impl PeerConfig {
         self.heartbeat_interval.saturating_mul(self.suspect_after).saturating_add(self.heartbeat_timeout)
     }
 
+    /// The longest that a shell may leave a datagram unread while it runs: a tenth of `heartbeat_timeout`.
+    /// To wake up is what a heartbeat costs most, so a busy loop looks no more often than this; the retry time
+    /// allows for it on both sides, which is why it follows from a setting that all nodes share.
+    pub fn laziness(&self) -> Duration {
+        self.heartbeat_timeout / 10
+    }
+
     /// `max_backoff` in whole intervals.
     pub(crate) fn max_spacing(&self) -> u8 {
         let intervals = self.max_backoff.as_micros() / self.heartbeat_interval.as_micros().max(1);
@@ -183,6 +190,7 @@ mod tests {
         assert_eq!(config().validate(), Ok(()));
         assert_eq!(config().max_spacing(), 10);
         assert_eq!(config().proof_horizon(), Duration::from_millis(2500));
+        assert_eq!(config().laziness(), Duration::from_millis(50));
     }
 
     #[test]

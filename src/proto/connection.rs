@@ -33,13 +33,16 @@ impl RoundTrip {
         self.estimate.map(|(smoothed, _)| smoothed)
     }
 
-    /// How long to wait for an echo before the next try: smoothed + max(G, 4 · variation), at least an eighth of
-    /// `timeout`; a third of it while there is no sample.
-    pub fn retry_time(&self, timeout: Duration) -> Duration {
+    /// How long to wait for an echo before the next try: smoothed + max(G, 4 · variation), and twice `laziness`,
+    /// the longest that either side leaves a datagram unread (round-trip times do not contain it: datagrams are
+    /// stamped by the kernel and state how long they were held). At least an eighth of `timeout`; a third of it
+    /// while there is no sample.
+    pub fn retry_time(&self, timeout: Duration, laziness: Duration) -> Duration {
         match self.estimate {
             None => timeout / 3,
             Some((smoothed, variation)) => {
-                smoothed.saturating_add(variation.saturating_mul(4).max(GRANULARITY)).max(timeout / 8)
+                let variation = variation.saturating_mul(4).max(GRANULARITY);
+                smoothed.saturating_add(variation).saturating_add(laziness * 2).max(timeout / 8)
             }
         }
     }
@@ -222,18 +225,19 @@ mod tests {
         let timeout = Duration::from_millis(500);
         let ms = Duration::from_millis;
         let mut round_trip = RoundTrip::default();
-        assert_eq!(round_trip.retry_time(timeout), timeout / 3);
+        assert_eq!(round_trip.retry_time(timeout, ms(50)), timeout / 3);
         round_trip.sample(ms(80));
         assert_eq!(round_trip.smoothed(), Some(ms(80)));
-        assert_eq!(round_trip.retry_time(timeout), ms(80 + 4 * 40));
+        assert_eq!(round_trip.retry_time(timeout, Duration::ZERO), ms(80 + 4 * 40));
+        assert_eq!(round_trip.retry_time(timeout, ms(50)), ms(80 + 4 * 40 + 2 * 50), "both sides are lazy");
         for _ in 0..60 {
             round_trip.sample(ms(80));
         }
-        assert_eq!(round_trip.retry_time(timeout), ms(90), "a steady path: smoothed + G");
+        assert_eq!(round_trip.retry_time(timeout, ms(50)), ms(190), "a steady path: smoothed + G + 2 · 50");
         let mut fast = RoundTrip::default();
         fast.sample(Duration::from_micros(50));
         assert_eq!(
-            fast.retry_time(timeout),
+            fast.retry_time(timeout, ms(5)),
             Duration::from_micros(62_500),
             "never below an eighth of the timeout"
         );

@@ -8,7 +8,7 @@ use super::seal::{FrameKey, Instance, Keyring, ReplayWindow, Tag};
 use super::timer::Time;
 
 /// Datagrams sent to one peer whose time is remembered: what an older echo dates by is gone.
-const SENT: usize = 64;
+const SENT: usize = 32;
 /// Replaced instances remembered a peer.
 const REPLACED: usize = 8;
 /// An echo older than this dates by arrival: two clocks drift apart by 200 ppm at most, 0.7 s an hour.

@@ -83,7 +83,7 @@ pub(super) fn drops(socket: &Socket) -> Option<u32> {
 pub(super) fn recv(socket: &Socket, buffers: &mut Buffers) -> io::Result<Datagram> {
     let mut iov = [IoSliceMut::new(&mut buffers.data[..])];
     let message = recvmsg::<SockaddrStorage>(
-        socket.as_raw_fd(),
+        socket.io.as_raw_fd(),
         &mut iov,
         Some(&mut buffers.control.0),
         MsgFlags::MSG_DONTWAIT,
@@ -112,7 +112,7 @@ pub(super) fn recv_failure(socket: &Socket, buffers: &mut Buffers) -> Option<Fai
         let mut iov = [IoSliceMut::new(&mut buffers.data[..])];
         // Whatever this read answers but an entry (empty, most of all), there is nothing to report.
         let message = recvmsg::<SockaddrStorage>(
-            socket.as_raw_fd(),
+            socket.io.as_raw_fd(),
             &mut iov,
             Some(&mut buffers.control.0),
             MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT,
@@ -136,7 +136,7 @@ pub(super) fn recv_failure(socket: &Socket, buffers: &mut Buffers) -> Option<Fai
 pub(super) fn send(socket: &Socket, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
     let to_raw = SockaddrStorage::from(to);
     let iov = [IoSlice::new(bytes)];
-    let fd = socket.as_raw_fd();
+    let fd = socket.io.as_raw_fd();
     match (from, to) {
         (Some(IpAddr::V4(from)), SocketAddr::V4(_)) => {
             let info = libc::in_pktinfo {

@@ -33,7 +33,7 @@ use super::timer::{Time, TimerQueue};
 /// Events kept for a shell that does not drain them; later ones are dropped and counted.
 const EVENTS: usize = 1024;
 /// Round-trip times kept for a shell that does not drain them.
-const ROUND_TRIPS: usize = 64;
+const ROUND_TRIPS: usize = 128;
 
 /// One datagram to be sent: its bytes are in the buffer given to [`Node::poll_transmit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,7 +302,12 @@ impl Node {
         self.events.pop_front()
     }
 
-    /// The next round-trip time measured, for a histogram; the newest 64 are kept.
+    /// How many round-trip times wait for [`poll_rtt`](Node::poll_rtt).
+    pub fn round_trips(&self) -> usize {
+        self.round_trips.len()
+    }
+
+    /// The next round-trip time measured, for a histogram; the newest 128 are kept.
     pub fn poll_rtt(&mut self) -> Option<Duration> {
         self.round_trips.pop_front()
     }

@@ -275,7 +275,8 @@ impl Node {
             self.round_trips.push_back(rtt);
             let connection = self.pool.at_mut(peer);
             connection.round_trip.sample(rtt);
-            self.beats[peer].retry = connection.round_trip.retry_time(self.config.heartbeat_timeout);
+            self.beats[peer].retry =
+                connection.round_trip.retry_time(self.config.heartbeat_timeout, self.config.laziness());
         }
         // A late echo of any try of the last three slots clears the count.
         if self.now.since(sent) <= self.config.heartbeat_interval * 3 {

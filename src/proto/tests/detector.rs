@@ -108,6 +108,41 @@ fn echo_one_period_old() {
 }
 
 #[test]
+fn lazy_loops_cost_nothing_and_miss_nothing() {
+    for path in [MS / 10, 50 * MS, 100 * MS] {
+        let mut cluster = Cluster::new(16, 6);
+        cluster.lazy = true;
+        cluster.rule = Box::new(move |_, _| Fate::After(path));
+        cluster.run(20 * SECOND);
+        let missed = |c: &Cluster| c.nodes.iter().flatten().map(|n| n.stats().heartbeats_missed).sum::<u64>();
+        let before = missed(&cluster);
+        cluster.sent.fill(0);
+        cluster.run(100 * SECOND);
+        assert_eq!(missed(&cluster), before, "no miss on a path of {path:?}");
+        let mean = cluster.sent.iter().sum::<usize>() as f64 / 16.0 / 100.0;
+        assert!((14.9..15.4).contains(&mean), "{mean} datagrams a node an interval on a path of {path:?}");
+        // What is true of the path stays true: the wait in the socket is in no round-trip time.
+        let rtt = cluster.view(1, 0).link.rtt.unwrap();
+        assert!(rtt.abs_diff(path * 2) < MS, "{rtt:?} on a path of {path:?}");
+    }
+}
+
+#[test]
+fn lazy_loops_detect_as_fast() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(5, seed);
+        cluster.lazy = true;
+        cluster.run_until(3 * SECOND, Cluster::is_whole);
+        cluster.run(5 * SECOND + SECOND.mul_f64(seed as f64 / 20.0));
+        cluster.take_changes();
+        cluster.crash(4);
+        let took = cluster.run_until(6 * SECOND, |c| (0..4).all(|at| c.status(4, at) == Down));
+        assert!(took <= 5 * SECOND + 510 * MS + 50 * MS, "{took:?}: one rest more at most; seed {seed}");
+        assert!(cluster.take_changes().iter().all(|(_, of, _)| *of == name(4)), "nobody else is touched");
+    }
+}
+
+#[test]
 fn retries_come_before_a_miss() {
     // The first of every two datagrams of a direction is lost: no heartbeat is missed, since it is tried again.
     let mut cluster = whole(2, 7);
@@ -193,8 +228,9 @@ fn one_way_backoff() {
 fn crash_refused() {
     let mut slowest = Duration::ZERO;
     const N: usize = 64;
-    for seed in 0..3 {
+    for seed in 0..4 {
         let mut cluster = whole(N, seed);
+        cluster.lazy = seed % 2 == 1;
         cluster.run(SECOND.mul_f64(seed as f64 / 20.0));
         cluster.crash(3);
         cluster.rule = Box::new(|p, _| if p.to == 3 { Fate::Refused } else { Fate::After(PATH) });

@@ -4,7 +4,7 @@ mod detector;
 mod face;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(crate) struct Cluster {
     /// Datagrams sent, by node.
     pub(crate) sent: Vec<usize>,
     pub(crate) rule: Rule,
+    /// Every loop rests after each turn as long as it may; only an error ends a rest.
+    pub(crate) lazy: bool,
     /// Nodes whose loop does not run until then.
     asleep: BTreeMap<usize, Time>,
     /// Datagrams that wait in the socket of a sleeping node, with the time the kernel received them.
@@ -78,6 +80,7 @@ impl Cluster {
             events: Vec::new(),
             sent: vec![0; nodes],
             rule: Box::new(|_, _| Fate::After(Duration::from_micros(200))),
+            lazy: false,
             asleep: BTreeMap::new(),
             queued: Vec::new(),
             air: BTreeMap::new(),
@@ -166,38 +169,51 @@ impl Cluster {
     /// When the node's loop turns next.
     fn next_of(&self, node: usize) -> Option<Time> {
         let timer = self.nodes[node].as_ref()?.poll_timeout()?;
-        Some(self.asleep.get(&node).map_or(timer, |wakes| timer.max(*wakes)))
+        let waits = self.queued.iter().any(|(to, ..)| *to == node);
+        Some(self.asleep.get(&node).map_or(timer, |wakes| if waits { *wakes } else { timer.max(*wakes) }))
     }
 
     fn step(&mut self) {
+        let mut turned = BTreeSet::new();
         while let Some(entry) = self.air.first_entry().filter(|e| e.key().0 <= self.now) {
             let ((at, _), arrival) = (*entry.key(), entry.remove());
             let node = match &arrival {
                 Arrival::Datagram(packet) => packet.to,
                 Arrival::Refusal(packet) => packet.from,
             };
+            if self.lazy && matches!(arrival, Arrival::Refusal(_)) {
+                self.asleep.insert(node, self.now);
+            }
             if self.asleep.contains_key(&node) {
                 self.queued.push((node, at, arrival));
             } else {
                 self.arrive(node, at, arrival);
+                turned.insert(node);
             }
         }
         for node in 0..self.nodes.len() {
             if self.asleep.get(&node).is_some_and(|wakes| *wakes <= self.now) {
                 self.asleep.remove(&node);
-                let (mine, rest) =
+                let (mine, rest): (Vec<_>, _) =
                     std::mem::take(&mut self.queued).into_iter().partition(|(n, ..)| *n == node);
                 self.queued = rest;
-                for (_, at, arrival) in mine as Vec<_> {
+                for (_, at, arrival) in mine {
                     self.arrive(node, at, arrival);
+                    turned.insert(node);
                 }
             }
             if !self.asleep.contains_key(&node)
-                && let Some(node) =
+                && let Some(core) =
                     self.nodes[node].as_mut().filter(|n| n.poll_timeout().is_some_and(|t| t <= self.now))
             {
-                node.handle_timeout(self.now);
-                assert!(node.poll_timeout().is_none_or(|next| next > self.now), "the next deadline is later");
+                core.handle_timeout(self.now);
+                assert!(core.poll_timeout().is_none_or(|next| next > self.now), "the next deadline is later");
+                turned.insert(node);
+            }
+        }
+        for node in turned {
+            if let Some(core) = self.nodes[node].as_ref().filter(|_| self.lazy) {
+                self.asleep.insert(node, self.now + core.config().laziness());
             }
         }
     }
