@@ -20,6 +20,9 @@
 //! opens it and dates it by its echo, the `heartbeat` of its pair asks whether that is life or echo of the present
 //! slot, the [`registry`] holds the status that follows, the [`verdict`] says why.
 
+// The tests have an allocator that counts.
+#![cfg_attr(not(test), forbid(unsafe_code))]
+
 pub mod config;
 pub mod connection;
 pub mod event;

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cluster;
+mod corpus;
 mod demo;
 mod harness;
 mod wire_count;

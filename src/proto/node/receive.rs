@@ -245,10 +245,10 @@ impl Node {
             let Frame { from, local, key, received, .. } = *frame;
             self.answer_or_defer(peer, Question { from, local, key, len, received, hello: None });
         }
-        if welcome {
-            // Our answer confirms us at the peer.
+        if welcome && let Some(to) = self.pool.at(peer).remote_address {
+            // Our answer confirms us at the peer; it goes to the confirmed address, wherever the Welcome came from.
             let slot = self.beats[peer].since_slot(self.now);
-            self.send_ping(peer, frame.from, frame.key, Some(slot));
+            self.send_ping(peer, to, frame.key, Some(slot));
         }
         self.arm(peer);
         self.refresh(peer);

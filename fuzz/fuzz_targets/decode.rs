@@ -1,0 +1,9 @@
+//! `cargo fuzz run decode -s none`
+#![no_main]
+
+#[path = "../checks/decode.rs"]
+mod decode;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    decode::check(input);
+});
