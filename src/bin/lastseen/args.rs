@@ -83,12 +83,20 @@ pub(crate) struct Demo {
     pub(crate) once: bool,
 }
 
-/// What all commands share that ask a running daemon.
+/// Which running daemon is asked.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Client {
+pub(crate) struct Daemon {
     /// The daemon's HTTP address
     #[arg(long, value_name = "URL", env = "LASTSEEN_HTTP", default_value = "http://127.0.0.1:5279")]
     pub(crate) http: String,
+}
+
+/// What all commands share that show what a running daemon says.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Client {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -144,7 +152,7 @@ pub(crate) struct Events {
 pub(crate) struct Check {
     /// The daemon to ask.
     #[command(flatten)]
-    pub(crate) client: Client,
+    pub(crate) daemon: Daemon,
     /// Only whether the detector's loop turns (container health)
     #[arg(long = "self", conflicts_with_all = ["peer", "warning", "critical"])]
     pub(crate) own: bool,

@@ -50,7 +50,7 @@ impl Answer {
 
 /// Asks, prints and answers.
 pub(crate) fn run(args: &args::Check) -> ExitCode {
-    let http = &args.client.http;
+    let http = &args.daemon.http;
     let get = |path: &str| client::get(http, path, args.timeout);
     let answer = if args.own {
         own(&client::is_alive(http, args.timeout))

@@ -81,7 +81,10 @@ fn call(base: &str, path: &str, timeout: Option<Duration>) -> Result<(u16, ureq:
 }
 
 /// GET of a page: status code and text.
-fn text(base: &str, path: &str, timeout: Duration) -> Result<(u16, String), ClientError> {
+///
+/// # Errors
+/// No answer, or one that breaks off.
+pub(crate) fn text(base: &str, path: &str, timeout: Duration) -> Result<(u16, String), ClientError> {
     let (status, body) = call(base, path, Some(timeout))?;
     Ok((status, read(base, body)?))
 }

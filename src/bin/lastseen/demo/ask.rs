@@ -5,6 +5,8 @@ use std::time::Duration;
 use lastseen::proto::PeerStatus;
 use serde_json::Value;
 
+use crate::client;
+
 /// How long an answer may take: a stopped node gives none.
 const PATIENCE: Duration = Duration::from_millis(800);
 
@@ -18,32 +20,25 @@ pub(super) struct Said {
 
 /// Asks one node.
 pub(super) struct Ask {
-    agent: ureq::Agent,
     url: String,
 }
 
 impl Ask {
     pub(super) fn new(url: String) -> Ask {
-        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(None).build();
-        Ask { agent: config.into(), url }
+        Ask { url }
     }
 
     /// What it says about all of its peers: id and statement. `None`: no answer, or none that can be read.
     pub(super) fn peers(&self) -> Option<Vec<(String, Said)>> {
-        let answer: Value = serde_json::from_str(&self.text("/api/v1/peers")?).ok()?;
+        let answer = client::get(&self.url, "/api/v1/peers", PATIENCE).ok()?;
         answer["peers"].as_array()?.iter().map(read_peer).collect()
     }
 
     /// How often each peer became Suspected or Down there, since that process started.
     pub(super) fn accusations(&self) -> Option<Vec<(String, f64)>> {
-        let text = self.text("/metrics")?;
+        let (_, text) = client::text(&self.url, "/metrics", PATIENCE).ok()?;
         let lines = text.lines().filter_map(|line| line.strip_prefix("lastseen_peer_transitions_total{"));
         lines.filter(|line| !line.contains("to=\"healthy\"")).map(read_count).collect()
-    }
-
-    fn text(&self, path: &str) -> Option<String> {
-        let mut answer = self.agent.get(format!("{}{path}", self.url)).call().ok()?;
-        answer.body_mut().read_to_string().ok()
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::net::IpAddr;
 
-/// Whether `host`, as in the header, is an IP address; or `localhost`, where the listener can be reached by it.
-pub(super) fn is_own(host: &str, listener: IpAddr) -> bool {
+/// Whether `host`, as in the header, is an IP address; or `localhost`, where the listener can be reached by it; or
+/// the name that it is configured with.
+pub(super) fn is_own(host: &str, listener: IpAddr, configured: Option<&str>) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if !name.ends_with(':') && !port.contains(']') && port.parse::<u16>().is_ok() => {
             name
@@ -13,7 +14,9 @@ pub(super) fn is_own(host: &str, listener: IpAddr) -> bool {
     };
     let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
     let local = listener.is_loopback() || listener.is_unspecified();
-    bare.parse::<IpAddr>().is_ok() || local && bare.eq_ignore_ascii_case("localhost")
+    bare.parse::<IpAddr>().is_ok()
+        || local && bare.eq_ignore_ascii_case("localhost")
+        || configured.is_some_and(|name| bare.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -45,7 +48,9 @@ mod tests {
             ("", loopback, false),
             ("[::1]:x", loopback, false),
         ] {
-            assert_eq!(is_own(host, listener), own, "{host} at {listener}");
+            assert_eq!(is_own(host, listener, None), own, "{host} at {listener}");
         }
+        assert!(is_own("Web-1.example:5279", public, Some("web-1.example")));
+        assert!(!is_own("web-2.example:5279", public, Some("web-1.example")));
     }
 }

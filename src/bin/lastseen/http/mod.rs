@@ -7,7 +7,7 @@ mod json;
 mod ring;
 mod stall;
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,21 +66,29 @@ pub(crate) struct HttpServer {
 pub(crate) fn bind(settings: &settings::Http, shared: Shared) -> Result<HttpServer, String> {
     let shared = Arc::new(shared);
     let mut listeners = Vec::new();
-    let full = settings.listen.iter().map(|address| (*address, true));
-    for (address, full) in full.chain(settings.metrics_listen.iter().map(|address| (*address, false))) {
-        let listener = std::net::TcpListener::bind(address)
+    let full = settings.listen.iter().map(|listen| (listen, true));
+    for (listen, full) in full.chain(settings.metrics_listen.iter().map(|listen| (listen, false))) {
+        let cannot = |e| format!("cannot listen on {} for HTTP: {e}", listen.text());
+        let listener = std::net::TcpListener::bind(listen.text())
             .and_then(|l| l.set_nonblocking(true).map(|()| l))
             .and_then(TcpListener::from_std)
-            .map_err(|e| format!("cannot listen on {address} for HTTP: {e}"))?;
-        let address = listener.local_addr().unwrap_or(address);
+            .map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
         info!(%address, "http listening on {address}");
-        listeners.push((listener, routes(&shared, address, full)));
+        let own = Arc::new(Own { ip: address.ip(), name: listen.name().map(str::to_owned) });
+        listeners.push((listener, routes(&shared, own, full)));
     }
     let connections = Arc::new(Semaphore::new(settings.max_connections));
     Ok(HttpServer { listeners, connections, timeout: settings.timeout })
 }
 
-fn routes(shared: &Arc<Shared>, address: SocketAddr, full: bool) -> Router {
+/// What a listener may be called.
+struct Own {
+    ip: IpAddr,
+    name: Option<String>,
+}
+
+fn routes(shared: &Arc<Shared>, own: Arc<Own>, full: bool) -> Router {
     let mut router = Router::new()
         .route("/metrics", get(api::metrics))
         .route("/livez", get(api::livez))
@@ -103,21 +111,21 @@ fn routes(shared: &Arc<Shared>, address: SocketAddr, full: bool) -> Router {
                 &[],
             )
         })
-        .layer(middleware::from_fn_with_state(address, guard))
+        .layer(middleware::from_fn_with_state(own, guard))
         .with_state(Arc::clone(shared))
 }
 
 /// Refuses foreign Host names (DNS rebinding), and forbids storing.
-async fn guard(State(address): State<SocketAddr>, request: Request, next: Next) -> Response {
+async fn guard(State(own): State<Arc<Own>>, request: Request, next: Next) -> Response {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let is_own = match (hosts.next().and_then(|h| h.to_str().ok()), hosts.next()) {
-        (Some(host), None) => host::is_own(host, address.ip()),
+        (Some(host), None) => host::is_own(host, own.ip, own.name.as_deref()),
         _ => false,
     };
     let mut response = if is_own {
         next.run(request).await
     } else {
-        let text = "the Host header must be an IP address, or localhost on a loopback listener";
+        let text = "the Host header must be an IP address, localhost on a loopback listener, or a name in http.listen";
         api::error(StatusCode::MISDIRECTED_REQUEST, "host", text, &[])
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

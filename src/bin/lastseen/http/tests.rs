@@ -1,5 +1,6 @@
 //! A real listener, spoken to byte by byte.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lastseen::net::{self, Options};
@@ -26,9 +27,9 @@ async fn node(connections: usize, timeout: Duration) -> (SocketAddr, SocketAddr,
         detail: settings::Detail::Peers,
         streams: Arc::new(Semaphore::new(1)),
     };
-    let any = ([127, 0, 0, 1], 0).into();
+    let any = settings::Listen::parse("127.0.0.1:0").unwrap();
     let settings = settings::Http {
-        listen: vec![any],
+        listen: vec![any.clone()],
         metrics_listen: vec![any],
         max_connections: connections,
         timeout,

@@ -3,6 +3,7 @@
 pub(crate) mod duration;
 mod file;
 mod keys;
+mod listen;
 mod raw;
 mod report;
 mod roster;
@@ -17,6 +18,7 @@ use lastseen::proto::{PeerConfig, SecretKey, StaticPeer};
 
 use crate::args::Run;
 
+pub(crate) use listen::Listen;
 pub(crate) use raw::{Detail, Fault, Level, LogFormat, Source, Transitions};
 pub(crate) use report::report;
 pub(crate) use roster::{Entry, Host, Myself, check_id};
@@ -26,9 +28,9 @@ pub(crate) use table::{Sourced, Values, default_file};
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     /// Addresses that serve everything.
-    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<Listen>,
     /// Addresses that serve only `/metrics`, `/livez`, `/readyz`, `/quorumz`.
-    pub(crate) metrics_listen: Vec<SocketAddr>,
+    pub(crate) metrics_listen: Vec<Listen>,
     /// Connections at once.
     pub(crate) max_connections: usize,
     /// For a request to be complete.

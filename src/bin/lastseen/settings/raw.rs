@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::duration;
+use super::listen::Listen;
 use super::roster::Entry;
 
 /// Where a value comes from; the later ones win.
@@ -107,7 +108,7 @@ pub(crate) trait Setting: Sized {
     fn show(&self) -> String;
 }
 
-fn text<'a>(raw: &'a Raw, example: &str) -> Result<&'a str, String> {
+pub(super) fn text<'a>(raw: &'a Raw, example: &str) -> Result<&'a str, String> {
     match raw {
         Raw::Text(text) | Raw::Untyped(text) => Ok(text),
         other => Err(format!("{other} is not a string; write {example}")),
@@ -218,7 +219,7 @@ macro_rules! list_of {
         }
     )+ };
 }
-list_of!(SocketAddr, PathBuf, Entry);
+list_of!(Listen, PathBuf, Entry);
 
 impl Setting for PathBuf {
     fn read(raw: &Raw) -> Result<Self, String> {

@@ -3,17 +3,14 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use lastseen::proto::{SendErrorKind, Verdict};
+use lastseen::metrics::{Exporter, Extra};
+use lastseen::proto::{Instance, Keyring, Node, PeerConfig, StaticPeer, Time};
 use serde_json::{Value, json};
 
 use super::{Detail, Settings};
 
 /// An idle heartbeat on an IPv4 network: 22 bytes header, 12 body, 16 tag, 28 IPv4 and UDP.
 const DATAGRAM_BYTES: usize = 78;
-/// Series of one node without its peers, beside those that have a label of a closed set.
-const NODE_SERIES: usize = 65;
-/// Series of one peer beside one for each verdict.
-const PEER_SERIES: usize = 15;
 
 /// What a node costs.
 struct Cost {
@@ -27,15 +24,26 @@ impl Cost {
     /// In the quiet state of a full mesh each node sends, and receives, one datagram per peer and interval.
     fn of(peers: usize, interval: Duration, detail: Detail) -> Cost {
         let datagrams = peers as f64 / interval.as_secs_f64();
-        let verdicts = Verdict::ALL.len();
-        let per_peer = if detail == Detail::Peers { PEER_SERIES + verdicts } else { 0 };
+        let own = series(false);
+        let per_peer = if detail == Detail::Peers { series(true) - own } else { 0 };
         Cost {
             nodes: peers + 1,
             datagrams,
             bytes: datagrams * DATAGRAM_BYTES as f64,
-            series: NODE_SERIES + verdicts + SendErrorKind::ALL.len() + peers * per_peer,
+            series: own + peers * per_peer,
         }
     }
+}
+
+/// The series that a node with one peer exports, with or without those of the peer.
+fn series(peers: bool) -> usize {
+    let peer = StaticPeer { server_id: Some("b".into()), name: "b".into(), address: None };
+    let config = PeerConfig::new("a", "series", ([127, 0, 0, 1], 1).into(), vec![peer]);
+    let keys = Keyring::new("series", &[], true).expect("the insecure key is a key");
+    let node = Node::new(config, keys, Instance(1), 1, Time::ZERO).expect("two ids that differ");
+    let extra = Extra { peers, ..Extra::default() };
+    let text = Exporter::new().render(&node.snapshot(Time::ZERO), &extra, &|_| 0.0);
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count()
 }
 
 /// The report about `settings`, for a node `server_id` with so many peers.

@@ -123,7 +123,11 @@ pub(crate) fn check_id(id: &str) -> Result<&str, String> {
     }
 }
 
-fn check_name(name: &str) -> Result<String, &'static str> {
+/// Checks a host name; answers it in lower case.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_name(name: &str) -> Result<String, &'static str> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match name {
         "" => Err("the host is missing"),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::listen::Listen;
 use super::raw::{Detail, Fault, Level, LogFormat, Raw, Setting, Source, Transitions};
 use super::roster::Entry;
 
@@ -93,10 +94,11 @@ settings! {
     log_level: Level, "log.level" = r#""info""#;
     /// Whose changes of status are logged: observed, all or none.
     log_transitions: Transitions, "log.transitions" = r#""observed""#;
-    /// Addresses of the HTTP listener (status, events, metrics); [] switches it off.
-    http_listen: Vec<SocketAddr>, "http.listen" = r#"["127.0.0.1:5279"]"#;
+    /// Addresses of the HTTP listener (status, events, metrics); [] switches it off. A name of this machine in place
+    /// of an address lets it be called by that name too.
+    http_listen: Vec<Listen>, "http.listen" = r#"["127.0.0.1:5279"]"#;
     /// Addresses that serve only /metrics, /livez, /readyz and /quorumz, for scraping from elsewhere.
-    http_metrics_listen: Vec<SocketAddr>, "http.metrics_listen" = "[]";
+    http_metrics_listen: Vec<Listen>, "http.metrics_listen" = "[]";
     /// So many connections at once, at least 1.
     http_max_connections: u32, "http.max_connections" = "64";
     /// A request that is not complete for so long is given up.

@@ -12,7 +12,7 @@ use crate::{args, exit};
 pub(crate) fn run_events(args: &args::Events) -> ExitCode {
     let path = if args.follow { "/api/v1/events?since=0" } else { "/api/v1/events?since=0&follow=false" };
     let mut stopped = None;
-    let ended = client::events(&args.client.http, path, |data, gap| {
+    let ended = client::events(&args.client.daemon.http, path, |data, gap| {
         let event: Value = serde_json::from_str(data).unwrap_or_default();
         let line = match (args.client.json, gap) {
             // Beside the events, so that each line of the output is one.
@@ -30,7 +30,7 @@ pub(crate) fn run_events(args: &args::Events) -> ExitCode {
     match (stopped, ended) {
         (Some(code), _) => code,
         (None, Ok(())) if args.follow => {
-            let gone = format!("the daemon at {} has ended the stream", args.client.http);
+            let gone = format!("the daemon at {} has ended the stream", args.client.daemon.http);
             ClientError::Unreachable(gone).report()
         }
         (None, Ok(())) => ExitCode::SUCCESS,

@@ -19,7 +19,7 @@ pub(crate) fn run_peers(args: &args::Peers) -> ExitCode {
     let path = format!("/api/v1/peers?{}", query.join("&"));
     let choice = if query.is_empty() && !args.observed && !args.all { Choice::NotUp } else { Choice::All };
     show(args.watch, || {
-        let mut peers = client::get(&args.client.http, &path, TIMEOUT)?;
+        let mut peers = client::get(&args.client.daemon.http, &path, TIMEOUT)?;
         if args.client.json {
             return Ok(plain_json(&peers));
         }

@@ -14,7 +14,7 @@ const SHOWN: usize = 20;
 
 /// Shows how the node sees the cluster.
 pub(crate) fn run_status(args: &args::Status) -> ExitCode {
-    let http = &args.client.http;
+    let http = &args.client.daemon.http;
     show(args.watch, || {
         let status = client::get(http, "/api/v1/status", TIMEOUT)?;
         if args.client.json {
