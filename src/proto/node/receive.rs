@@ -345,10 +345,15 @@ impl Node {
 
     /// One answer a datagram, to its source; after a stall one a peer, spread over 50 ms.
     fn answer_or_defer(&mut self, peer: usize, question: Question) {
-        if self.late_to.is_some() {
-            self.accounts[peer].answer = Some(question);
-        } else {
-            self.answer(peer, &question);
+        if self.late_to.is_none() {
+            return self.answer(peer, &question);
+        }
+        // A ping's answer can tell of the stall, a hello's cannot: it goes first only if another run asks.
+        let confirmed = self.sessions[peer].confirmed.as_ref().map(|c| c.instance);
+        let same_run = question.hello.is_some_and(|(_, instance, _)| Some(instance) == confirmed);
+        let waiting = &mut self.accounts[peer].answer;
+        if !(same_run && waiting.as_ref().is_some_and(|w| w.hello.is_none())) {
+            *waiting = Some(question);
         }
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Cluster {
     /// Datagrams sent, by node.
     pub(crate) sent: Vec<usize>,
     pub(crate) rule: Rule,
+    /// By how many parts in a million each node's clock is fast.
+    pub(crate) drift: Vec<i64>,
     /// Every loop rests after each turn as long as it may; only an error ends a rest.
     pub(crate) lazy: bool,
     /// Nodes whose loop does not run until then.
@@ -80,6 +82,7 @@ impl Cluster {
             events: Vec::new(),
             sent: vec![0; nodes],
             rule: Box::new(|_, _| Fate::After(Duration::from_micros(200))),
+            drift: vec![0; nodes],
             lazy: false,
             asleep: BTreeMap::new(),
             queued: Vec::new(),
@@ -112,7 +115,22 @@ impl Cluster {
         let keys = Keyring::new("test", &[SecretKey::new([7; 32])], false).unwrap();
         let instance = Instance(self.instances);
         let seed = self.seed.wrapping_mul(1000).wrapping_add(self.instances);
-        self.nodes[node] = Some(Node::new(config, keys, instance, seed, self.now).unwrap());
+        let now = self.local(node, self.now);
+        self.nodes[node] = Some(Node::new(config, keys, instance, seed, now).unwrap());
+    }
+
+    /// What the node's clock shows at `at`.
+    pub(crate) fn local(&self, node: usize, at: Time) -> Time {
+        let elapsed = at.as_micros() as i64;
+        Time::from_micros((elapsed + elapsed * self.drift[node] / 1_000_000) as u64)
+    }
+
+    /// When the node's clock shows `local`, or a moment later.
+    fn global(&self, node: usize, local: Time) -> Time {
+        let shown = local.as_micros() as i64;
+        let at = |micros: i64| Time::from_micros(micros as u64);
+        let guess = shown * 1_000_000 / (1_000_000 + self.drift[node]);
+        (guess - 2..).map(at).find(|t| self.local(node, *t) >= local).expect("time goes on")
     }
 
     pub(crate) fn crash(&mut self, node: usize) {
@@ -133,7 +151,7 @@ impl Cluster {
     }
 
     pub(crate) fn view(&self, of: usize, at: usize) -> PeerView {
-        let snapshot = self.node(at).snapshot(self.now);
+        let snapshot = self.node(at).snapshot(self.local(at, self.now));
         snapshot.peers.into_iter().find(|p| *p.server_id == *name(of)).unwrap()
     }
 
@@ -169,6 +187,7 @@ impl Cluster {
     /// When the node's loop turns next.
     fn next_of(&self, node: usize) -> Option<Time> {
         let timer = self.nodes[node].as_ref()?.poll_timeout()?;
+        let timer = if self.drift[node] == 0 { timer } else { self.global(node, timer) };
         let waits = self.queued.iter().any(|(to, ..)| *to == node);
         Some(self.asleep.get(&node).map_or(timer, |wakes| if waits { *wakes } else { timer.max(*wakes) }))
     }
@@ -202,12 +221,13 @@ impl Cluster {
                     turned.insert(node);
                 }
             }
+            let now = self.local(node, self.now);
             if !self.asleep.contains_key(&node)
                 && let Some(core) =
-                    self.nodes[node].as_mut().filter(|n| n.poll_timeout().is_some_and(|t| t <= self.now))
+                    self.nodes[node].as_mut().filter(|n| n.poll_timeout().is_some_and(|t| t <= now))
             {
-                core.handle_timeout(self.now);
-                assert!(core.poll_timeout().is_none_or(|next| next > self.now), "the next deadline is later");
+                core.handle_timeout(now);
+                assert!(core.poll_timeout().is_none_or(|next| next > now), "the next deadline is later");
                 turned.insert(node);
             }
         }
@@ -219,7 +239,7 @@ impl Cluster {
     }
 
     fn arrive(&mut self, node: usize, at: Time, arrival: Arrival) {
-        let now = self.now;
+        let (at, now) = (self.local(node, at), self.local(node, self.now));
         let Some(node) = self.nodes[node].as_mut() else { return };
         match arrival {
             Arrival::Datagram(mut packet) => {
@@ -233,7 +253,7 @@ impl Cluster {
 
     /// Hands a datagram to a node at once.
     pub(crate) fn inject(&mut self, to: usize, from: SocketAddr, bytes: &[u8]) -> Result<(), Reject> {
-        let (now, mut bytes) = (self.now, bytes.to_vec());
+        let (now, mut bytes) = (self.local(to, self.now), bytes.to_vec());
         let node = self.nodes[to].as_mut().expect("it runs");
         let result = node.handle_datagram(from, None, &mut bytes, now, now);
         self.flush();
@@ -277,7 +297,10 @@ impl Cluster {
     /// Whether every node proves every other.
     pub(crate) fn is_whole(&self) -> bool {
         let count = self.nodes.len();
-        self.nodes.iter().flatten().all(|n| n.registry().get_cluster_status(self.now).proven_peers == count)
+        (0..count).all(|n| {
+            let now = self.local(n, self.now);
+            self.nodes[n].as_ref().is_none_or(|n| n.registry().get_cluster_status(now).proven_peers == count)
+        })
     }
 }
 
