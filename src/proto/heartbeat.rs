@@ -71,6 +71,17 @@ struct Refusals {
     count: u32,
 }
 
+/// What is asked of one heartbeat.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    slot: Time,
+    /// An echo of anything sent from then on counts.
+    echo_since: Time,
+    judge_at: Time,
+    /// The kernel dropped datagrams meanwhile: it proves nothing either way.
+    void: bool,
+}
+
 /// The heartbeats of one pair.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
@@ -110,6 +121,11 @@ pub(crate) struct Heartbeat {
     refusals: Option<Refusals>,
     refused: bool,
     calm_until: Time,
+    /// When the loop last woke from a stall: what is asked of an earlier slot is asked from then on.
+    woke: Time,
+    /// Heartbeats whose deadline a stall moved beyond the next slot: tried no more, and still judged. At most
+    /// `down_after`; the earliest deadline first.
+    overtaken: VecDeque<Asked>,
 }
 
 impl Heartbeat {
@@ -141,16 +157,41 @@ impl Heartbeat {
             refusals: None,
             refused: false,
             calm_until: Time::ZERO,
+            woke: Time::ZERO,
+            overtaken: VecDeque::with_capacity(rhythm.down_after as usize),
         }
     }
 
     /// When to call [`step`](Heartbeat::step) next.
     pub(crate) fn deadline(&self) -> Time {
-        match (self.open, self.try_at) {
+        let own = match (self.open, self.try_at) {
             (false, _) => self.next_slot,
             (true, None) => self.judge_at,
             (true, Some(at)) => at.min(self.judge_at),
+        };
+        let next = self.overtakes().unwrap_or(own);
+        let older = self.overtaken.front().map_or(own, |o| o.judge_at);
+        own.min(next).min(older)
+    }
+
+    /// The slot that comes before the open heartbeat's deadline, if there is one: only a stall moves it so far.
+    fn overtakes(&self) -> Option<Time> {
+        let regular = self.open && self.slot == self.phase && self.spacing == 1 && self.refusals.is_none();
+        Some(self.phase + self.rhythm.interval).filter(|next| regular && *next < self.judge_at)
+    }
+
+    /// What is asked of the open heartbeat.
+    fn as_asked(&self) -> Asked {
+        Asked { slot: self.slot, echo_since: self.echo_since(), judge_at: self.judge_at, void: self.void }
+    }
+
+    /// Puts the open heartbeat aside, and begins the newest one that is due.
+    fn overtake(&mut self, next: Time, now: Time) {
+        // When all places are taken the stalls are so dense that the older ones decide soon enough.
+        if self.overtaken.len() < self.rhythm.down_after as usize {
+            self.overtaken.push_back(self.as_asked());
         }
+        self.begin(self.newest(next, now));
     }
 
     /// The pair's timeout: never below its retry time, at most one interval.
@@ -192,11 +233,23 @@ impl Heartbeat {
             self.begin(self.next_slot);
         }
         self.close_if_done(now, echoed);
+        if let Some(older) = self.overtaken.front().copied().filter(|o| o.judge_at <= now) {
+            self.overtaken.pop_front();
+            return self.judge(older, echoed);
+        }
         if !self.open {
             return Step::Wait;
         }
         if now >= self.judge_at {
-            return self.judge(now, echoed);
+            let judged = self.judge(self.as_asked(), echoed);
+            if !self.refused {
+                self.refusals = None;
+            }
+            self.close(now);
+            return judged;
+        }
+        if let Some(next) = self.overtakes().filter(|next| *next <= now) {
+            self.overtake(next, now);
         }
         match self.try_at {
             Some(at) if now >= at => self.next_try(now, cut),
@@ -216,7 +269,7 @@ impl Heartbeat {
         self.tries = 0;
         self.refused = false;
         self.void = false;
-        self.judge_at = slot + self.timeout();
+        self.judge_at = slot.max(self.woke) + self.timeout();
         let wait = if self.passive { (self.rhythm.timeout / 2).max(self.retry) } else { Duration::ZERO };
         self.try_at = Some(slot + wait);
     }
@@ -254,50 +307,49 @@ impl Heartbeat {
         self.evidence.is_some_and(|date| date + covered + slack >= slot)
     }
 
-    fn echoes(&self, echoed: Option<Time>) -> bool {
-        // The follower's pong is echoed only by the next ping.
-        let since = if self.passive { self.before } else { self.slot };
+    /// What the open heartbeat counts an echo from: the follower's pong is echoed only by the next ping.
+    fn echo_since(&self) -> Time {
+        if self.passive { self.before } else { self.slot }
+    }
+
+    fn echoes(&self, echoed: Option<Time>, since: Time) -> bool {
         echoed.is_some_and(|sent| sent + self.tolerance() >= since)
     }
 
     fn close_if_done(&mut self, now: Time, echoed: Option<Time>) {
-        // A leader's slot is not done before it has pinged.
-        let pinged = self.tries > 0 || self.passive;
-        if self.open && pinged && self.echoes(echoed) && self.lives(self.slot) {
+        // A leader's slot is not done before it has pinged; for one slept through the ping at waking stands.
+        let pinged = self.tries > 0 || self.passive || self.slot < self.woke;
+        if self.open && pinged && self.echoes(echoed, self.echo_since()) && self.lives(self.slot) {
             self.after_miss = false;
             self.turn = 0;
             self.close(now);
         }
     }
 
-    fn judge(&mut self, now: Time, echoed: Option<Time>) -> Step {
-        let lives = self.lives(self.slot);
-        let silent = !self.echoes(echoed);
-        let void = self.void && !lives && self.voids < self.rhythm.down_after;
+    fn judge(&mut self, beat: Asked, echoed: Option<Time>) -> Step {
+        let lives = self.lives(beat.slot);
+        let silent = !self.echoes(echoed, beat.echo_since);
+        let void = beat.void && !lives && self.voids < self.rhythm.down_after;
         let missed = !lives && !void;
         self.voids = if void { self.voids + 1 } else { self.voids };
         if missed {
-            self.miss();
+            self.miss(beat.slot);
         } else {
             self.after_miss &= !lives;
         }
-        if !self.refused {
-            self.refusals = None;
-        }
-        self.close(now);
         Step::Judged { missed, silent: silent && !void }
     }
 
-    fn miss(&mut self) {
+    fn miss(&mut self, slot: Time) {
         if self.missed_slots.len() == self.rhythm.down_after as usize {
             self.missed_slots.pop_front();
         }
-        self.missed_slots.push_back(self.slot);
+        self.missed_slots.push_back(slot);
         self.missed = self.missed.saturating_add(1);
         self.after_miss = true;
         // Each refusal needs its own try, and the last comes one interval after the first: no sooner is it Down.
         if let Some(refusals) = self.refusals
-            && self.slot < refusals.first + self.rhythm.interval
+            && slot < refusals.first + self.rhythm.interval
         {
             self.missed = self.missed.min(self.rhythm.down_after - 1);
         }
@@ -318,9 +370,8 @@ impl Heartbeat {
                 r.first + self.rhythm.interval * r.count / (self.rhythm.down_after - 1).max(1)
             }
             _ => {
-                let next = self.regular(self.slot, self.spacing);
-                // After a stall the judgement may come later than the next slot: that one was slept through.
-                if next < now { self.regular(now - self.rhythm.interval / 2, 1) } else { next }
+                // After a stall the judgement may come later than the next slot: the newest that passed begins now.
+                self.newest(self.regular(self.slot, self.spacing), now)
             }
         };
     }
@@ -331,6 +382,13 @@ impl Heartbeat {
         let wanted = (from + self.rhythm.interval * u32::from(spacing)) - self.rhythm.interval / 2;
         let elapsed = wanted.as_micros().saturating_sub(self.phase.as_micros());
         self.phase + Duration::from_micros(elapsed.div_ceil(interval).max(1).saturating_mul(interval))
+    }
+
+    /// The newest slot up to `now` that is a whole number of intervals after `slot`; `slot` if that is ahead.
+    fn newest(&self, slot: Time, now: Time) -> Time {
+        let interval = self.rhythm.interval.as_micros().max(1) as u64;
+        let passed = now.as_micros().saturating_sub(slot.as_micros()) / interval * interval;
+        slot + Duration::from_micros(passed)
     }
 
     /// Shortens the wait for the next slot to a back-off ping: jitter only shortens. `share`: 0 to 1.
@@ -436,6 +494,7 @@ impl Heartbeat {
     /// The peer said that it leaves: nothing is expected of it, and it is pinged at the first spacing.
     pub(crate) fn left(&mut self, now: Time) {
         self.open = false;
+        self.overtaken.clear();
         self.probe = false;
         self.refusals = None;
         self.role = Role::Alone;
@@ -447,18 +506,23 @@ impl Heartbeat {
     /// The loop slept: `late` is added to the open deadline, slots slept through become one heartbeat in the old
     /// phase, and the ping is sent (once more) after `spread`.
     pub(crate) fn stalled(&mut self, late: Duration, now: Time, spread: Duration) {
+        self.woke = now;
+        for older in &mut self.overtaken {
+            older.judge_at += late;
+        }
         if self.open {
             self.judge_at += late;
+        }
+        if let Some(next) = self.overtakes().filter(|next| *next <= now) {
+            self.overtake(next, now);
+            self.try_at = self.try_at.map(|at| at.max(now) + spread);
+        } else if self.open {
             self.tries = self.tries.min(TRIES - 1);
             let again = now + spread;
             self.try_at =
                 Some(if self.tries > 0 { again } else { self.try_at.map_or(again, |at| at.max(again)) });
         } else if self.next_slot <= now {
-            let interval = self.rhythm.interval.as_micros().max(1) as u64;
-            let slept = now.as_micros().saturating_sub(self.next_slot.as_micros()) / interval * interval;
-            let slot = self.next_slot + Duration::from_micros(slept);
-            self.begin(slot);
-            self.judge_at = now + self.timeout();
+            self.begin(self.newest(self.next_slot, now));
             self.try_at = Some(self.try_at.map_or(now, |at| at.max(now)) + spread);
         }
     }
@@ -466,6 +530,7 @@ impl Heartbeat {
     /// The kernel dropped datagrams: the open heartbeat proves nothing either way.
     pub(crate) fn dropped(&mut self) {
         self.void |= self.open;
+        self.overtaken.iter_mut().for_each(|o| o.void = true);
     }
 
     /// A try sent at `sent` was refused. True if it is the first of its kind: to be pushed to the others.
