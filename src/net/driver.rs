@@ -36,6 +36,9 @@ const FAILURES: usize = 1024;
 /// are less, and a wait that found nothing for longer shows that there is little to do.
 const BUSY_HALVES: u32 = 3;
 
+/// Failed reads in one turn of which the error queue says nothing.
+const UNKNOWN: u32 = 16;
+
 /// What the shell is told beside the core's configuration.
 #[derive(Default)]
 pub struct Options {
@@ -188,6 +191,7 @@ impl Driver {
     /// Empties the socket into the core, and the error queue whenever that fails a read. Returns whether the socket was seen empty; if not,
     /// at least all that it held at the beginning was read.
     fn receive(&mut self, socket: &Socket) -> bool {
+        let mut unknown = 0;
         let mut reading = self.clock.reading();
         (self.now, self.began) = (reading.now, reading.now);
         for n in 0..socket.capacity() {
@@ -214,21 +218,29 @@ impl Driver {
                     }
                     return true;
                 }
-                // The error of an earlier send, or a transient one: neither ends the loop.
-                Err(_) => self.receive_failures(socket),
+                // The error of an earlier send: what it is about is in the error queue.
+                Err(_) if self.receive_failures(socket) => {}
+                // A transient one does not end the loop, and one that stays does not make it spin.
+                Err(_) => {
+                    unknown += 1;
+                    if unknown == UNKNOWN {
+                        return true;
+                    }
+                }
             }
         }
         self.ask_drops(socket);
         false
     }
 
-    /// Empties the error queue into the core, up to a bound.
-    fn receive_failures(&mut self, socket: &Socket) {
-        for _ in 0..FAILURES {
-            let Some(failure) = socket.recv_failure(&mut self.buffers) else { return };
+    /// Empties the error queue into the core, up to a bound. Returns whether there was anything in it.
+    fn receive_failures(&mut self, socket: &Socket) -> bool {
+        for n in 0..FAILURES {
+            let Some(failure) = socket.recv_failure(&mut self.buffers) else { return n > 0 };
             let quoted = &self.buffers.data[..failure.len];
             self.node.handle_send_error(failure.to, failure.kind, quoted, self.now);
         }
+        true
     }
 
     /// A datagram tells only of drops before it was queued, so after a burst the socket itself is asked: the core

@@ -81,7 +81,7 @@ impl PeerConnection {
         }
     }
 
-    /// An echo came: the link works both ways, and the breaker closes.
+    /// An echo came: the link works both ways.
     pub fn mark_active(&mut self) {
         self.is_active = true;
         self.attempt_count = 0;

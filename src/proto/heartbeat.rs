@@ -120,6 +120,8 @@ pub(crate) struct Heartbeat {
     spacing: u8,
     refusals: Option<Refusals>,
     refused: bool,
+    /// Another observer told of refusals: this one does not tell again.
+    told: bool,
     calm_until: Time,
     /// When the loop last woke from a stall: what is asked of an earlier slot is asked from then on.
     woke: Time,
@@ -156,6 +158,7 @@ impl Heartbeat {
             spacing: 1,
             refusals: None,
             refused: false,
+            told: false,
             calm_until: Time::ZERO,
             woke: Time::ZERO,
             overtaken: VecDeque::with_capacity(rhythm.down_after as usize),
@@ -240,7 +243,9 @@ impl Heartbeat {
         if !self.open {
             return Step::Wait;
         }
-        if now >= self.judge_at {
+        // On a slow path the follower's own ping is due at the very end: it goes out first.
+        let tried = self.tries > 0 || self.try_at.is_none_or(|at| at > self.judge_at);
+        if now >= self.judge_at && tried {
             let judged = self.judge(self.as_asked(), echoed);
             if !self.refused {
                 self.refusals = None;
@@ -271,7 +276,7 @@ impl Heartbeat {
         self.void = false;
         self.judge_at = slot.max(self.woke) + self.timeout();
         let wait = if self.passive { (self.rhythm.timeout / 2).max(self.retry) } else { Duration::ZERO };
-        self.try_at = Some(slot + wait);
+        self.try_at = Some(slot.max(self.woke) + wait);
     }
 
     fn next_try(&mut self, now: Time, cut: bool) -> Step {
@@ -287,15 +292,18 @@ impl Heartbeat {
             () => TRIES,
         };
         let again = now + self.retry;
+        // Where the path is too slow for a second try, after a miss every second heartbeat's stands in for the retries.
+        let stands_in = first && self.after_miss && again >= self.judge_at && self.turn % 2 == 1;
+        let retry = !first || stands_in;
         self.try_at = (self.tries < limit && again < self.judge_at).then_some(again);
-        let late = now.since(self.phase);
-        let turn = self.turn;
+        let late = self.since_slot(now);
+        let turn = if stands_in { self.turn.div_ceil(2) } else { self.turn };
         self.turn = self.turn.wrapping_add(1);
         Step::Try {
             first,
-            hello: self.after_miss && !first,
-            roster: self.after_miss && !first && turn % 2 == 1,
-            other_key: (!first || self.role == Role::Alone).then_some(turn),
+            hello: self.after_miss && retry,
+            roster: self.after_miss && retry && turn % 2 == 1,
+            other_key: (retry || self.role == Role::Alone).then_some(turn),
             since_slot: (!first || self.passive || late > self.rhythm.timeout / 8).then_some(late),
         }
     }
@@ -321,6 +329,7 @@ impl Heartbeat {
         let pinged = self.tries > 0 || self.passive || self.slot < self.woke;
         if self.open && pinged && self.echoes(echoed, self.echo_since()) && self.lives(self.slot) {
             self.after_miss = false;
+            self.told = false;
             self.turn = 0;
             self.close(now);
         }
@@ -415,9 +424,11 @@ impl Heartbeat {
         }
         if self.missed == 0 {
             self.voids = 0;
-            if self.refusals.take().is_some() {
-                self.calm_until = now + CALM;
-            }
+        }
+        // It answered after it was refused.
+        if self.refusals.is_some_and(|r| self.missed == 0 && date >= r.first) {
+            self.refusals = None;
+            self.calm_until = now + CALM;
         }
         before != self.missed
     }
@@ -442,22 +453,36 @@ impl Heartbeat {
     pub(crate) fn probe_at(&mut self, at: Time) {
         if self.open {
             self.try_at = Some(self.try_at.map_or(at, |t| t.min(at))).filter(|t| *t < self.judge_at);
-        } else if at < self.next_slot {
-            self.next_slot = at;
+        } else if at < self.next_slot || self.role == Role::Follower {
+            // A follower's own slot would only wait for the leader.
+            self.next_slot = at.min(self.next_slot);
             self.probe = true;
         }
     }
 
     /// The leader's first try of a slot was dated `slot`: the slots stand there. Only a follower follows.
     pub(crate) fn follow(&mut self, slot: Time, now: Time, echoed: Option<Time>) {
-        let half = self.rhythm.interval / 2;
-        if self.role != Role::Follower || slot + half < self.phase {
+        if self.role != Role::Follower {
             return;
         }
+        let half = self.rhythm.interval / 2;
+        // When it arrives, a ping's date is as old as a whole round trip: later slots may have begun meanwhile.
+        // They stand as many intervals after it.
+        let interval = self.rhythm.interval.as_micros().max(1) as u64;
+        let behind = self.phase.since(slot + half).as_micros() as u64;
+        let later = Duration::from_micros(behind.div_ceil(interval).saturating_mul(interval));
+        let slot = slot + later;
         if slot < self.phase + half {
-            // The same slot as already known, dated anew: clocks drift.
-            if self.slot == self.phase {
+            // A slot that is already known, dated anew: clocks drift.
+            if self.open && self.slot == self.phase {
                 self.slot = slot;
+                if later > Duration::ZERO {
+                    self.judge_at = slot + self.timeout();
+                    if self.tries == 0 {
+                        self.try_at = Some(slot + (self.rhythm.timeout / 2).max(self.retry));
+                    }
+                    self.before = slot - self.rhythm.interval;
+                }
             }
             self.phase = slot;
             if !self.open && self.spacing == 1 && !self.probe && self.refusals.is_none() {
@@ -476,9 +501,9 @@ impl Heartbeat {
         self.close_if_done(now, echoed);
     }
 
-    /// Time since the regular slot.
+    /// Time since the newest regular slot, less than an interval.
     pub(crate) fn since_slot(&self, now: Time) -> Duration {
-        now.since(self.phase)
+        now.since(self.newest(self.phase, now))
     }
 
     /// An isolated node does not back off.
@@ -515,16 +540,14 @@ impl Heartbeat {
         }
         if let Some(next) = self.overtakes().filter(|next| *next <= now) {
             self.overtake(next, now);
-            self.try_at = self.try_at.map(|at| at.max(now) + spread);
         } else if self.open {
+            // What was sent is sent once more; what was not sent yet keeps its wait.
+            self.try_at = if self.tries > 0 { Some(now) } else { self.try_at.map(|at| at + late) };
             self.tries = self.tries.min(TRIES - 1);
-            let again = now + spread;
-            self.try_at =
-                Some(if self.tries > 0 { again } else { self.try_at.map_or(again, |at| at.max(again)) });
         } else if self.next_slot <= now {
             self.begin(self.newest(self.next_slot, now));
-            self.try_at = Some(self.try_at.map_or(now, |at| at.max(now)) + spread);
         }
+        self.try_at = self.try_at.map(|at| at.max(now) + spread);
     }
 
     /// The kernel dropped datagrams: the open heartbeat proves nothing either way.
@@ -544,14 +567,23 @@ impl Heartbeat {
         self.refused = true;
         self.try_at = None;
         self.judge_at = self.judge_at.min(now + self.retry);
-        first
+        first && !self.told
     }
 
-    /// Whether a refusal pushed by another observer is worth a ping.
-    pub(crate) fn may_probe(&self, now: Time) -> bool {
-        self.refusals.is_none()
+    /// Another observer pushed that it is refused: ping at `at`, if that is worth it.
+    pub(crate) fn told_refused(&mut self, at: Time, now: Time) {
+        let worth = self.refusals.is_none()
             && !self.probe
             && now >= self.calm_until
-            && self.missed < self.rhythm.down_after
+            && self.missed < self.rhythm.down_after;
+        if worth {
+            self.told = true;
+            self.probe_at(at);
+        }
+    }
+
+    /// Own spacing, in intervals; 1: not backing off.
+    pub(crate) fn spacing(&self) -> u8 {
+        self.spacing
     }
 }

@@ -26,7 +26,7 @@ pub const SEAL_LEN: usize = 16;
 /// The most keys of a cluster.
 pub const MAX_KEYS: usize = 4;
 /// Numbers stay below.
-const NUMBER_LIMIT: u64 = 1 << 62;
+pub(crate) const NUMBER_LIMIT: u64 = 1 << 62;
 /// What a key file's line begins with.
 const KEY_PREFIX: &str = "lastseen-key-1:";
 
@@ -310,14 +310,11 @@ impl Header {
     /// canonical, or 2^62 or more.
     pub fn parse(frame: &[u8]) -> Result<(Header, usize), Reject> {
         let kind = match frame.first() {
-            None => return Err(Reject::Size),
+            _ if frame.len() < 19 + SEAL_LEN => return Err(Reject::Size),
             Some(0x4C) => FrameKind::Bound,
             Some(0x6C) => FrameKind::Hello,
-            Some(_) => return Err(Reject::Version),
+            _ => return Err(Reject::Version),
         };
-        if frame.len() < 19 + SEAL_LEN {
-            return Err(Reject::Size);
-        }
         let eight = |at: usize| -> [u8; 8] { frame[at..at + 8].try_into().expect("the length was checked") };
         let (mut number, mut len) = (0u64, 18);
         loop {

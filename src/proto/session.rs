@@ -1,18 +1,22 @@
 //! What two nodes know of each other's run: the confirmed instance with its keys and replay window, the
 //! sequences sent and echoed, and the dates that follow from them.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::seal::{FrameKey, Instance, Keyring, ReplayWindow, Tag};
 use super::timer::Time;
 
-/// Datagrams sent to one peer whose time is remembered: what an older echo dates by is gone.
+/// Datagrams sent to one peer that are remembered whole.
 const SENT: usize = 32;
+/// Older ones whose time is remembered while nothing newer is echoed: half an hour of a link of which only one
+/// direction works. What an older echo would date by is gone.
+const UNECHOED: usize = 1024;
 /// Replaced instances remembered a peer.
 const REPLACED: usize = 8;
-/// An echo older than this dates by arrival: two clocks drift apart by 200 ppm at most, 0.7 s an hour.
-const OLDEST_ECHO: Duration = Duration::from_secs(3600);
+/// An echo older than this dates by arrival: two clocks that drift by 200 ppm each are 0.96 s apart by then.
+const OLDEST_ECHO: Duration = Duration::from_secs(2400);
 /// Welcomes a second to one peer.
 const WELCOMES: u32 = 20;
 
@@ -89,6 +93,9 @@ pub(crate) struct Session {
     /// Sequences below were sent before the present instance was confirmed: their echoes confirm no other.
     floor: u64,
     sent: Vec<Sent>,
+    /// When older ones were sent, from sequence `unechoed_from` on, all of them above the newest that was echoed.
+    unechoed: VecDeque<Time>,
+    unechoed_from: u64,
     /// The newest sequence that was echoed, and when it was sent.
     echoed: Option<(u64, Time)>,
     welcomes: (Time, u32),
@@ -104,6 +111,8 @@ impl Session {
             next_sequence: 0,
             floor: 0,
             sent: Vec::with_capacity(SENT),
+            unechoed: VecDeque::new(),
+            unechoed_from: 0,
             echoed: None,
             welcomes: (Time::ZERO, 0),
         }
@@ -117,9 +126,29 @@ impl Session {
         if self.sent.len() < SENT {
             self.sent.push(sent);
         } else {
-            self.sent[(sequence % SENT as u64) as usize] = sent;
+            let old = std::mem::replace(&mut self.sent[(sequence % SENT as u64) as usize], sent);
+            self.keep_unechoed(old);
         }
         sequence
+    }
+
+    fn keep_unechoed(&mut self, old: Sent) {
+        if self.echoed.is_some_and(|(newest, _)| old.sequence <= newest) {
+            return;
+        }
+        if self.unechoed.is_empty() {
+            self.unechoed_from = old.sequence;
+        } else if self.unechoed.len() == UNECHOED {
+            self.forget_unechoed(self.unechoed_from);
+        }
+        self.unechoed.push_back(old.at);
+    }
+
+    /// Forgets the times of sequences up to `newest`.
+    fn forget_unechoed(&mut self, newest: u64) {
+        while self.unechoed_from <= newest && self.unechoed.pop_front().is_some() {
+            self.unechoed_from += 1;
+        }
     }
 
     /// A datagram of ours that is still remembered.
@@ -155,7 +184,11 @@ impl Session {
         let (sent, to) = match (self.sent(sequence), self.echoed) {
             (Some(s), _) => (s.at, Some(s.to)),
             (None, Some((newest, at))) if newest == sequence => (at, None),
-            _ => return Echo::Forgotten,
+            (None, _) => {
+                let place = sequence.checked_sub(self.unechoed_from).and_then(|n| usize::try_from(n).ok());
+                let Some(at) = place.and_then(|n| self.unechoed.get(n)) else { return Echo::Forgotten };
+                (*at, None)
+            }
         };
         let date = if received.since(sent) > OLDEST_ECHO {
             received
@@ -169,6 +202,7 @@ impl Session {
     pub(crate) fn note_echo(&mut self, echo: u64, sent: Time) {
         if let Some(sequence) = echo.checked_sub(1) {
             self.echoed = Some((sequence, sent));
+            self.forget_unechoed(sequence);
         }
     }
 
@@ -307,11 +341,20 @@ mod tests {
         let mut session = Session::new(vec![]);
         let first = session.next_sequence(Time::ZERO, to(), What::Ping);
         session.note_echo(first + 1, Time::ZERO);
-        let other = session.next_sequence(Time::ZERO, to(), What::Ping);
-        for _ in 0..200 {
-            session.next_sequence(Time::ZERO, to(), What::Ping);
+        let sequences = SENT + UNECHOED + 100;
+        let start = |sequence: u64| Time::from_micros(sequence * 1000);
+        for sequence in 1..=sequences as u64 {
+            session.next_sequence(start(sequence), to(), What::Ping);
         }
-        assert_eq!(session.read_echo(other + 1, 0, Time::ZERO), Echo::Forgotten);
+        assert_eq!(session.read_echo(2, 0, start(2)), Echo::Forgotten, "the oldest");
+        assert!(session.unechoed.len() <= UNECHOED);
+        let remembered = (sequences - SENT - UNECHOED + 1) as u64;
+        for sequence in [remembered, sequences as u64] {
+            let Echo::Dated { date, .. } = session.read_echo(sequence + 1, 0, start(60_000)) else {
+                panic!("{sequence} is remembered")
+            };
+            assert_eq!(date, start(sequence));
+        }
         let late = Time::ZERO + Duration::from_secs(4000);
         let Echo::Dated { date, .. } = session.read_echo(first + 1, 1, late) else {
             panic!("it is remembered")

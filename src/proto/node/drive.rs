@@ -11,7 +11,7 @@ use crate::proto::seal::{FrameKind, Header};
 use crate::proto::timer::Time;
 
 /// Answers and pings after a stall are spread over so much.
-const SPREAD: Duration = Duration::from_millis(50);
+pub(super) const SPREAD: Duration = Duration::from_millis(50);
 /// The waits before the three Leaves.
 const LEAVES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(40)];
 
@@ -59,6 +59,7 @@ impl Node {
     fn wake_up(&mut self, planned: Time) {
         let late = self.now.since(planned);
         self.stall = Some((self.now, late));
+        self.heard += late;
         self.stats.stalls += 1;
         self.stats.stalled += late;
         let why =
@@ -82,6 +83,7 @@ impl Node {
 
     /// Sets the peer's next deadline; never earlier than now, so that lateness is the loop's alone.
     pub(super) fn arm(&mut self, peer: usize) {
+        self.pool.at_mut(peer).spacing = self.beats[peer].spacing();
         let beat = self.beats[peer].deadline();
         let account = &self.accounts[peer];
         let at = if account.answer.is_some() { beat.min(account.answer_at) } else { beat };
@@ -119,14 +121,14 @@ impl Node {
         other_key: Option<u32>,
         since_slot: Option<Duration>,
     ) {
+        let connection = self.pool.at(peer);
+        let to = if roster { connection.roster_address } else { None }.or(connection.remote_address);
+        let Some(to) = to else { return };
         if first {
             self.stats.heartbeats_sent += 1;
         } else {
             self.stats.heartbeat_retries += 1;
         }
-        let connection = self.pool.at(peer);
-        let to = if roster { connection.roster_address } else { None }.or(connection.remote_address);
-        let Some(to) = to else { return };
         let key = other_key.map_or(0, |turn| turn as usize % self.ring.len());
         if hello {
             self.send_hello(peer, to, key);
@@ -140,8 +142,6 @@ impl Node {
             self.pool.at_mut(peer).attempt_failed(self.config.down_after);
             let address = self.pool.at(peer).remote_address;
             self.registry.at_mut(peer).address = address;
-        } else {
-            self.pool.at_mut(peer).mark_active();
         }
         if missed {
             self.stats.heartbeats_missed += 1;
@@ -217,7 +217,7 @@ impl Node {
         if count == 0 {
             return;
         }
-        self.stats.socket_drops += count;
+        self.stats.socket_drops = self.stats.socket_drops.saturating_add(count);
         self.drops = Some(self.now);
         for beat in &mut self.beats {
             beat.dropped();

@@ -266,9 +266,16 @@ impl Node {
         let connection = self.pool.at_mut(entry);
         let old = connection.roster_address.replace(address);
         let moves = connection.remote_address == old || !connection.is_active;
-        if old != Some(address) {
-            self.by_address.insert(address, entry);
+        if let Some(old) = old.filter(|old| *old != address)
+            && self.by_address.get(&old) == Some(&entry)
+        {
+            // Another entry may have the address that this one leaves.
+            match (0..self.sessions.len()).find(|p| self.pool.at(*p).roster_address == Some(old)) {
+                Some(other) => self.by_address.insert(old, other),
+                None => self.by_address.remove(&old),
+            };
         }
+        self.by_address.insert(address, entry);
         if moves {
             self.set_remote(entry, address);
         }
@@ -320,6 +327,15 @@ impl Node {
     /// The whole picture at `now`. Costs O(peers) and allocates: for readers, not for every datagram.
     pub fn snapshot(&self, now: Time) -> Snapshot {
         self.take_snapshot(now.max(self.now))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn out_len(&self) -> usize {
+        self.out.queue_len()
+    }
+    #[cfg(test)]
+    pub(crate) fn out_bytes(&self) -> usize {
+        self.out.held()
     }
 
     /// The counters.

@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Node;
+use super::drive::SPREAD;
 use super::send::Question;
 use crate::proto::event::{Change, LeaveReason};
 use crate::proto::heartbeat::Role;
 use crate::proto::messages::{Message, More, ServerId};
-use crate::proto::seal::{FrameKind, Header, Instance, Tag, leads};
+use crate::proto::seal::{FrameKind, Header, Instance, NUMBER_LIMIT, Tag, leads};
 use crate::proto::session::Echo;
 use crate::proto::stats::Reject;
 use crate::proto::timer::{Time, micros};
@@ -100,7 +101,7 @@ impl Node {
         let Message::Hello { sequence, server_id, .. } = Message::decode(body)? else {
             return Err(Reject::Meaning);
         };
-        if self.ring.tag(frame.key, server_id.as_str()) != sender {
+        if self.ring.tag(frame.key, server_id.as_str()) != sender || sequence >= NUMBER_LIMIT {
             return Err(Reject::Meaning);
         }
         if !self.sessions[peer].may_welcome(instance, number, self.now) {
@@ -245,7 +246,10 @@ impl Node {
             let Frame { from, local, key, received, .. } = *frame;
             self.answer_or_defer(peer, Question { from, local, key, len, received, hello: None });
         }
-        if welcome && let Some(to) = self.pool.at(peer).remote_address {
+        if welcome && self.late_to.is_some() {
+            let wait = SPREAD.mul_f64(self.share());
+            self.beats[peer].probe_at(self.now + wait);
+        } else if welcome && let Some(to) = self.pool.at(peer).remote_address {
             // Our answer confirms us at the peer; it goes to the confirmed address, wherever the Welcome came from.
             let slot = self.beats[peer].since_slot(self.now);
             self.send_ping(peer, to, frame.key, Some(slot));
@@ -311,10 +315,10 @@ impl Node {
         }
         for tag in &more.refused {
             let Some(&other) = self.by_tag.get(&(key, *tag)) else { continue };
-            if other != peer && self.beats[other].may_probe(self.now) {
+            if other != peer {
                 let wait =
                     Duration::from_millis(100).min(self.config.heartbeat_interval / 10).mul_f64(self.share());
-                self.beats[other].probe_at(self.now + wait);
+                self.beats[other].told_refused(self.now + wait, self.now);
                 self.arm(other);
             }
         }

@@ -28,6 +28,15 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn queue_len(&self) -> usize {
+        self.queue.len()
+    }
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn pop(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
         buf.clear();
         let (transmit, start, end) = self.queue.pop_front()?;
@@ -49,6 +58,7 @@ impl Outbox {
         if self.queue.len() >= self.limit {
             return None;
         }
+        self.make_room();
         let start = self.bytes.len();
         header.encode(&mut self.bytes);
         let header_len = self.bytes.len() - start;
@@ -57,6 +67,18 @@ impl Outbox {
         let end = self.bytes.len();
         self.queue.push_back((transmit, start, end));
         Some(end - start)
+    }
+
+    /// What was handed out goes once it is the larger part, for a shell that never drains the queue.
+    fn make_room(&mut self) {
+        let Some(gone) = self.queue.front().map(|first| first.1).filter(|gone| *gone > self.bytes.len() / 2)
+        else {
+            return;
+        };
+        self.bytes.drain(..gone);
+        for (_, start, end) in &mut self.queue {
+            (*start, *end) = (*start - gone, *end - gone);
+        }
     }
 
     /// Takes the newest datagram back.
@@ -131,7 +153,8 @@ impl Node {
                 continue;
             }
             let key = confirmed.key;
-            let more = More { refused: vec![tags[key]], ..More::default() };
+            let refused = vec![tags[key]];
+            let more = More { refused, ..self.tell(peer, None) };
             let transmit = Transmit { to, from: None };
             self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| {
                 pong(echo, hold, more)

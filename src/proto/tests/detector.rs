@@ -3,16 +3,6 @@
 use super::*;
 use PeerStatus::{Down, Healthy, Suspected};
 
-const PATH: Duration = Duration::from_micros(200);
-
-fn whole(nodes: usize, seed: u64) -> Cluster {
-    let mut cluster = Cluster::new(nodes, seed);
-    cluster.run_until(3 * SECOND, Cluster::is_whole);
-    cluster.run(5 * SECOND);
-    cluster.take_changes();
-    cluster
-}
-
 #[test]
 fn starting_nodes_find_each_other_within_two_intervals() {
     for seed in 0..20 {
@@ -85,10 +75,34 @@ fn slow_path() {
     cluster.run(60 * SECOND);
     cluster.take_changes();
     cluster.sent.fill(0);
+    let missed = |c: &Cluster| c.nodes.iter().flatten().map(|n| n.stats().heartbeats_missed).sum::<u64>();
+    let before = missed(&cluster);
     cluster.run(200 * SECOND);
     assert_eq!(cluster.take_changes(), []);
+    assert_eq!(missed(&cluster), before, "every follower finds its leader's slots");
     let mean = cluster.sent.iter().sum::<usize>() as f64 / 16.0 / 200.0;
     assert!(mean < 15.2, "{mean} datagrams a node an interval");
+}
+
+#[test]
+fn on_a_slow_path_a_restart_is_found_by_hellos() {
+    // 1 cannot reach 0 by itself (its name does not resolve there): it answers only. It restarts.
+    for one_way in [PATH, 400 * MS] {
+        fn nowhere(config: &mut PeerConfig) {
+            if &*config.server_id == "node-1" {
+                config.static_peers[0].address = None;
+            }
+        }
+        let mut cluster = Cluster::with(2, 6, nowhere);
+        cluster.rule = Box::new(move |_, _| Fate::After(one_way));
+        cluster.run_until(10 * SECOND, Cluster::is_whole);
+        cluster.run(30 * SECOND);
+        cluster.crash(1);
+        cluster.run(10 * SECOND);
+        cluster.start(1);
+        cluster.run(60 * SECOND);
+        assert_eq!(cluster.status(1, 0), Healthy, "a path of {one_way:?}");
+    }
 }
 
 #[test]
@@ -157,82 +171,6 @@ fn retries_come_before_a_miss() {
 }
 
 #[test]
-fn delayed_minute() {
-    // Half of what a peer sent goes on arriving for a minute after its crash: it is dated, and proves nothing of today.
-    for (nodes, seed) in [(2, 8), (2, 9), (2, 10), (5, 11), (5, 12)] {
-        let mut cluster = whole(nodes, seed);
-        let mut sent = vec![0u32; nodes];
-        cluster.rule = Box::new(move |p, _| {
-            sent[p.to] += 1;
-            let late = p.from == 1 && sent[p.to].is_multiple_of(2);
-            Fate::After(if late { SECOND * (sent[p.to] * 7 % 60) } else { PATH })
-        });
-        cluster.run(60 * SECOND);
-        cluster.take_changes();
-        cluster.crash(1);
-        let others = || (0..nodes).filter(|n| *n != 1);
-        let took = cluster.run_until(6 * SECOND, |c| others().all(|at| c.status(1, at) == Down));
-        assert!(took <= 5 * SECOND + 510 * MS, "{took:?}, seed {seed}");
-        cluster.take_changes();
-        cluster.run(70 * SECOND);
-        assert_eq!(cluster.take_changes(), [], "Down once, and not lifted for a moment; seed {seed}");
-    }
-}
-
-fn ten_seconds(config: &mut PeerConfig) {
-    config.heartbeat_interval = 10 * SECOND;
-    config.max_backoff = 100 * SECOND;
-}
-
-#[test]
-fn drift_days() {
-    // Three days of clocks that run apart by 400 ppm, 104 s in the end, with a suspension of 60 s on the way.
-    let mut cluster = Cluster::with(3, 9, ten_seconds);
-    cluster.drift = vec![200, -200, 0];
-    for node in 0..3 {
-        cluster.start(node);
-    }
-    cluster.run_until(30 * SECOND, Cluster::is_whole);
-    cluster.take_changes();
-    for hour in 0..72 {
-        cluster.run(3600 * SECOND);
-        for (of, at) in [(0, 1), (1, 0), (0, 2), (2, 1)] {
-            let view = cluster.view(of, at);
-            let age = cluster.local(at, cluster.now).since(view.last_seen.unwrap());
-            assert!(age < 11 * SECOND, "hour {hour}: node {at} heard {of} {age:?} ago");
-            assert!(view.proven && view.missed_heartbeats == 0, "hour {hour}: {}", view.why);
-        }
-        if hour == 36 {
-            cluster.sleep(1, 60 * SECOND);
-        }
-    }
-    assert!(cluster.take_changes().iter().all(|(_, of, _)| *of == name(1)), "only who slept was missed");
-    assert_eq!(cluster.node(0).stats().false_downs, 0);
-}
-
-#[test]
-fn drift_days_one_way() {
-    // The echo that a hearer is sent grows old, and its hold time with it: an hour bends it by 1.4 s at 400 ppm.
-    for drift in [[200, -200], [-200, 200]] {
-        let mut cluster = Cluster::with(2, 9, ten_seconds);
-        cluster.drift = drift.to_vec();
-        (0..2).for_each(|node| cluster.start(node));
-        cluster.run_until(30 * SECOND, Cluster::is_whole);
-        cluster.rule = cut(PATH, |from, _| from == 0);
-        cluster.run(120 * SECOND);
-        cluster.take_changes();
-        for _ in 0..360 {
-            cluster.run(60 * SECOND);
-            let seen = cluster.view(1, 0).last_seen.unwrap();
-            // Backed off, it pings every hundred seconds.
-            assert!(cluster.local(0, cluster.now).since(seen) < 102 * SECOND);
-        }
-        assert_eq!(cluster.take_changes(), [], "{drift:?}");
-        assert_eq!(cluster.status(1, 0), Healthy);
-    }
-}
-
-#[test]
 fn a_one_way_cut_is_no_death() {
     // What node 1 sends to node 0 passes; the other direction does not.
     let mut cluster = whole(3, 10);
@@ -260,72 +198,6 @@ fn one_way_backoff() {
     cluster.crash(4);
     let took = cluster.run_until(20 * SECOND, |c| (0..4).all(|at| c.status(4, at) == Down));
     assert!(took <= 15 * SECOND + 500 * MS, "{took:?}: its spacing and five misses");
-}
-
-#[test]
-fn crash_refused() {
-    let mut slowest = Duration::ZERO;
-    const N: usize = 64;
-    for seed in 0..4 {
-        let mut cluster = whole(N, seed);
-        cluster.lazy = seed % 2 == 1;
-        cluster.run(SECOND.mul_f64(seed as f64 / 20.0));
-        cluster.crash(3);
-        cluster.rule = Box::new(|p, _| if p.to == 3 { Fate::Refused } else { Fate::After(PATH) });
-        let took = cluster.run_until(3 * SECOND, |c| (0..N).all(|at| at == 3 || c.status(3, at) == Down));
-        assert!(took >= SECOND, "{took:?}: the last refusal comes one interval after the first");
-        slowest = slowest.max(took);
-        assert_eq!(cluster.view(3, 0).verdict, Verdict::Refused);
-        let changes = cluster.take_changes();
-        assert!(changes.iter().all(|c| c.1 == name(3)), "nobody else changes: {changes:?}");
-        cluster.rule = cut(PATH, |_, _| false);
-        cluster.start(3);
-        let took = cluster.run_until(3 * SECOND, |c| (0..N).all(|at| at == 3 || c.status(3, at) == Healthy));
-        assert!(took <= 2 * SECOND, "restart seen after {took:?}");
-        cluster.run(SECOND);
-        assert!((0..N).filter(|at| *at != 3).all(|at| cluster.view(3, at).restarts == 1));
-        assert_eq!(cluster.node(0).stats().false_downs, 0, "another run came back");
-    }
-    assert!(slowest <= 1400 * MS, "{slowest:?}");
-}
-
-#[test]
-fn firewall_reject() {
-    for (length, down) in [(900 * MS, false), (2500 * MS, true)] {
-        for seed in 0..20 {
-            let mut cluster = whole(2, seed);
-            cluster.run(SECOND.mul_f64(seed as f64 / 20.0));
-            cluster.rule = Box::new(|_, _| Fate::Refused);
-            cluster.run(length);
-            cluster.rule = cut(PATH, |_, _| false);
-            let changes = cluster.take_changes();
-            assert_eq!(changes.iter().any(|c| c.2 == Down), down, "{length:?}, seed {seed}: {changes:?}");
-            let took = cluster.run_until(3 * SECOND, |c| c.is_whole());
-            assert!(took <= 2 * SECOND + 100 * MS, "healed after {took:?}, seed {seed}");
-        }
-    }
-}
-
-#[test]
-fn forged_icmp() {
-    let mut cluster = whole(2, 12);
-    cluster.rule = cut(PATH, |from, _| from == 1);
-    let forged: [&[u8]; 3] = [b"", &[0x4C; 60], &[0x6C; 128]];
-    for _ in 0..1500 {
-        cluster.run(MS);
-        let now = cluster.now;
-        for quoted in forged {
-            cluster.nodes[0].as_mut().unwrap().handle_send_error(
-                address(1),
-                SendErrorKind::Refused,
-                quoted,
-                now,
-            );
-        }
-    }
-    assert_ne!(cluster.status(1, 0), Down, "1.5 s of loss are no Down");
-    assert_eq!(cluster.node(0).stats().send_errors[SendErrorKind::Refused as usize], 4500);
-    assert_ne!(cluster.view(1, 0).verdict, Verdict::Refused);
 }
 
 #[test]
@@ -363,89 +235,6 @@ fn restart_is_told_even_when_nobody_missed_a_heartbeat() {
     let restarts = cluster.events.iter().filter(|(_, e)| e.change == Change::Restart).count();
     assert_eq!(restarts, 2, "one at each observer");
     assert_eq!(cluster.take_changes(), []);
-}
-
-#[test]
-fn wake_after_30s() {
-    for length in [300 * MS, 2 * SECOND, 30 * SECOND] {
-        let mut cluster = whole(32, 15);
-        cluster.sleep(0, length);
-        cluster.run(length);
-        cluster.sent[0] = 0;
-        cluster.take_changes();
-        cluster.run(60 * MS);
-        let burst = cluster.sent[0];
-        assert!(burst <= 4 * 31, "{burst} datagrams within 60 ms of waking after {length:?}");
-        cluster.run(10 * SECOND);
-        let blamed: Vec<_> = cluster.take_changes().into_iter().filter(|c| c.0 == 0).collect();
-        assert_eq!(blamed, [], "nobody is blamed for the sleep of another, {length:?}");
-        assert!(cluster.is_whole());
-        assert_eq!(cluster.node(1).stats().false_downs, 0, "it told that it slept");
-        if length > SECOND {
-            assert!(cluster.node(0).stats().stalls >= 1);
-        }
-    }
-}
-
-#[test]
-fn paused_is_told() {
-    let mut cluster = whole(2, 16);
-    cluster.sleep(1, 4200 * MS);
-    cluster.run(4200 * MS);
-    cluster.run(1500 * MS);
-    let view = cluster.view(1, 0);
-    assert_eq!(view.verdict, Verdict::Paused, "{}", view.why);
-    cluster.run(10 * SECOND);
-    assert_eq!(cluster.view(1, 0).verdict, Verdict::Up);
-}
-
-#[test]
-fn periodic_stall() {
-    // A node that stalls for ever still detects, later by the inverse of its awake share, and blames nobody.
-    for (awake, stalled, limit) in
-        [(450, 300, 5900), (300, 300, 6100), (400, 2000, 13_100), (256, 1000, 7200)]
-    {
-        for seed in 0..6 {
-            let mut cluster = whole(3, 17 + seed);
-            let mut crashed = None;
-            let crash_at = cluster.now + 20 * SECOND + MS * 157 * seed as u32;
-            while crashed.is_none() || cluster.status(2, 0) != Down {
-                for step in 0..awake + stalled {
-                    if step == awake {
-                        cluster.sleep(0, MS * stalled);
-                    }
-                    cluster.run(MS);
-                    if crashed.is_none() && cluster.now >= crash_at {
-                        let blamed: Vec<_> =
-                            cluster.take_changes().into_iter().filter(|c| c.0 == 0).collect();
-                        assert_eq!(blamed, [], "awake {awake}, stalled {stalled}");
-                        cluster.crash(2);
-                        crashed = Some(cluster.now);
-                    }
-                    if crashed.is_some() && cluster.status(2, 0) == Down {
-                        break;
-                    }
-                }
-                let took = crashed.map_or(Duration::ZERO, |at| cluster.now.since(at));
-                assert!(took <= MS * limit, "awake {awake}, stalled {stalled}, seed {seed}: {took:?}");
-            }
-            assert_eq!(cluster.status(1, 0), Healthy);
-        }
-    }
-}
-
-#[test]
-fn a_flooded_heartbeat_is_void() {
-    let mut cluster = whole(2, 18);
-    cluster.rule = cut(PATH, |from, _| from == 1);
-    for _ in 0..30 {
-        cluster.run(100 * MS);
-        let now = cluster.now;
-        cluster.nodes[0].as_mut().unwrap().handle_drops(1, now);
-    }
-    assert_eq!(cluster.status(1, 0), Healthy);
-    assert_eq!(cluster.node(0).snapshot(cluster.now).self_health, SelfHealth::Flooded);
-    cluster.run_until(12 * SECOND, |c| c.status(1, 0) == Down);
 }
 
 #[test]
@@ -517,4 +306,20 @@ fn a_moved_peer_is_followed() {
     cluster.run(10 * SECOND);
     assert_eq!(cluster.view(1, 0).address, Some(address(1)));
     assert_eq!(cluster.take_changes(), []);
+}
+
+#[test]
+fn an_old_address_is_forgotten() {
+    let mut cluster = whole(3, 5);
+    let now = cluster.now;
+    let node = cluster.nodes[0].as_mut().unwrap();
+    // 1 moves to the address of 2 by mistake of the DNS, and back.
+    node.set_address(0, address(2), now);
+    node.set_address(0, address(1), now);
+    node.set_address(1, address(2), now);
+    cluster.run(5 * SECOND);
+    cluster.crash(2);
+    cluster.rule = Box::new(|p, _| if p.to == 2 { Fate::Refused } else { Fate::After(PATH) });
+    let took = cluster.run_until(7 * SECOND, |c| c.status(2, 0) == Down);
+    assert!(took <= 2200 * MS, "refusals of 2 are not seen as such: {took:?}");
 }

@@ -151,3 +151,31 @@ fn the_steady_state_allocates_nothing() {
     }
     assert_eq!(allocations, 0, "in {datagrams} datagrams");
 }
+
+#[test]
+fn an_undrained_outbox_stays_bounded() {
+    // A shell that takes one datagram whenever it can, and never finds the queue empty.
+    let mut cluster = whole(3, 4);
+    let mut node = cluster.nodes[0].take().unwrap();
+    let mut buffer = Vec::new();
+    let mut now = cluster.now;
+    let mut most = 0;
+    for _ in 0..200_000 {
+        now = now.max(node.poll_timeout().unwrap());
+        node.handle_timeout(now);
+        while node.out_len() > 2 {
+            node.poll_transmit(&mut buffer);
+        }
+        most = most.max(node.out_bytes());
+    }
+    assert!(most <= 2 * (4 * 2 + 64) * 2048, "{most} bytes held for at most 72 datagrams");
+}
+
+#[test]
+fn drops_do_not_overflow() {
+    let mut cluster = whole(2, 1);
+    let now = cluster.now;
+    for _ in 0..2 {
+        cluster.nodes[0].as_mut().unwrap().handle_drops(u64::MAX, now);
+    }
+}

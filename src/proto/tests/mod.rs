@@ -1,7 +1,10 @@
 //! Cores on a hand clock: a few nodes joined by a rule that says what becomes of each datagram.
 
+mod dates;
 mod detector;
 mod face;
+mod refused;
+mod stalls;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +15,17 @@ use super::*;
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
+/// One way, where nothing else is said.
+pub(crate) const PATH: Duration = Duration::from_micros(200);
+
+/// A cluster in its steady state.
+pub(crate) fn whole(nodes: usize, seed: u64) -> Cluster {
+    let mut cluster = Cluster::new(nodes, seed);
+    cluster.run_until(3 * SECOND, Cluster::is_whole);
+    cluster.run(5 * SECOND);
+    cluster.take_changes();
+    cluster
+}
 
 /// What becomes of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +64,8 @@ pub(crate) struct Cluster {
     pub(crate) drift: Vec<i64>,
     /// Every loop rests after each turn as long as it may; only an error ends a rest.
     pub(crate) lazy: bool,
+    /// Nodes that are no longer at their roster address.
+    pub(crate) moved: BTreeMap<usize, SocketAddr>,
     /// Nodes whose loop does not run until then.
     asleep: BTreeMap<usize, Time>,
     /// Datagrams that wait in the socket of a sleeping node, with the time the kernel received them.
@@ -84,6 +100,7 @@ impl Cluster {
             rule: Box::new(|_, _| Fate::After(Duration::from_micros(200))),
             drift: vec![0; nodes],
             lazy: false,
+            moved: BTreeMap::new(),
             asleep: BTreeMap::new(),
             queued: Vec::new(),
             air: BTreeMap::new(),
@@ -238,15 +255,24 @@ impl Cluster {
         }
     }
 
+    /// Where a node is.
+    fn place(&self, node: usize) -> SocketAddr {
+        self.moved.get(&node).copied().unwrap_or_else(|| address(node))
+    }
+
     fn arrive(&mut self, node: usize, at: Time, arrival: Arrival) {
         let (at, now) = (self.local(node, at), self.local(node, self.now));
+        let peer = match &arrival {
+            Arrival::Datagram(packet) => self.place(packet.from),
+            Arrival::Refusal(packet) => self.place(packet.to),
+        };
         let Some(node) = self.nodes[node].as_mut() else { return };
         match arrival {
             Arrival::Datagram(mut packet) => {
-                let _ = node.handle_datagram(address(packet.from), None, &mut packet.bytes, at, now);
+                let _ = node.handle_datagram(peer, None, &mut packet.bytes, at, now);
             }
             Arrival::Refusal(packet) => {
-                node.handle_send_error(address(packet.to), SendErrorKind::Refused, &packet.bytes, now);
+                node.handle_send_error(peer, SendErrorKind::Refused, &packet.bytes, now);
             }
         }
     }
@@ -264,7 +290,7 @@ impl Cluster {
         let mut buffer = Vec::new();
         for node in 0..self.nodes.len() {
             while let Some(transmit) = self.nodes[node].as_mut().and_then(|n| n.poll_transmit(&mut buffer)) {
-                let to = (0..self.nodes.len()).find(|n| address(*n) == transmit.to);
+                let to = (0..self.nodes.len()).find(|n| self.place(*n) == transmit.to);
                 self.sent[node] += 1;
                 let Some(to) = to else { continue };
                 let packet = Packet { from: node, to, bytes: buffer.clone() };

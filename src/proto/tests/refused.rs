@@ -1,0 +1,127 @@
+//! Refused is not silent.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::*;
+use PeerStatus::{Down, Healthy};
+
+#[test]
+fn crash_refused() {
+    let mut slowest = Duration::ZERO;
+    let mut took_at = [Vec::new(), Vec::new()];
+    const N: usize = 64;
+    for seed in 0..4 {
+        let mut cluster = whole(N, seed);
+        cluster.lazy = seed % 2 == 1;
+        cluster.run(SECOND.mul_f64(seed as f64 / 20.0));
+        cluster.crash(3);
+        cluster.rule = Box::new(|p, _| if p.to == 3 { Fate::Refused } else { Fate::After(PATH) });
+        let crashed = cluster.now;
+        let took = cluster.run_until(3 * SECOND, |c| (0..N).all(|at| at == 3 || c.status(3, at) == Down));
+        assert!(took >= SECOND, "{took:?}: the last refusal comes one interval after the first");
+        slowest = slowest.max(took);
+        let downs =
+            cluster.events.iter().filter(|(_, e)| matches!(e.change, Change::Status { to: Down, .. }));
+        took_at[usize::from(cluster.lazy)].extend(downs.map(|(_, e)| e.at.since(crashed)));
+        assert_eq!(cluster.view(3, 0).verdict, Verdict::Refused);
+        let changes = cluster.take_changes();
+        assert!(changes.iter().all(|c| c.1 == name(3)), "nobody else changes: {changes:?}");
+        cluster.rule = cut(PATH, |_, _| false);
+        cluster.start(3);
+        let took = cluster.run_until(3 * SECOND, |c| (0..N).all(|at| at == 3 || c.status(3, at) == Healthy));
+        assert!(took <= 2 * SECOND, "restart seen after {took:?}");
+        cluster.run(SECOND);
+        assert!((0..N).filter(|at| *at != 3).all(|at| cluster.view(3, at).restarts == 1));
+        assert_eq!(cluster.node(0).stats().false_downs, 0, "another run came back");
+    }
+    assert!(slowest <= 1400 * MS, "{slowest:?}");
+    for (mut all, limit) in took_at.into_iter().zip([1190 * MS, 1300 * MS]) {
+        all.sort();
+        let median = all[all.len() / 2];
+        assert!(median <= limit, "{median:?}");
+    }
+}
+
+#[test]
+fn a_refusal_is_pushed_once() {
+    // 16 nodes, one crashes: who sees it first tells the 14 others; these ping, and do not push again.
+    const N: usize = 16;
+    let mut cluster = whole(N, 2);
+    let pushes = Rc::new(RefCell::new(vec![0; N]));
+    let count = pushes.clone();
+    cluster.crash(3);
+    // A push is a PongMore with one tag: 4 + 8 B longer than a Pong (57 B); told pauses and slots are shorter.
+    cluster.rule = Box::new(move |p, _| {
+        if p.to == 3 {
+            return Fate::Refused;
+        }
+        if p.bytes.len() >= 54 && p.bytes[0] == 0x4C {
+            count.borrow_mut()[p.from] += 1;
+        }
+        Fate::After(PATH)
+    });
+    cluster.run_until(3 * SECOND, |c| (0..N).all(|at| at == 3 || c.status(3, at) == Down));
+    let pushes = pushes.borrow().clone();
+    let pushers = pushes.iter().filter(|n| **n > 0).count();
+    assert!(pushers <= 2, "pushed by {pushers} nodes: {pushes:?}");
+}
+
+#[test]
+fn a_push_keeps_an_announced_spacing() {
+    // 1 is deaf to 0 and backs off: 0 is covered by what its pings announce. What 1 pushes must not uncover it.
+    for seed in 0..10 {
+        let mut cluster = whole(4, seed);
+        cluster.rule = cut(PATH, |from, to| (from, to) == (0, 1));
+        cluster.run(120 * SECOND + SECOND.mul_f64(seed as f64 / 7.0));
+        cluster.take_changes();
+        cluster.crash(3);
+        cluster.rule = Box::new(|p, _| match (p.from, p.to) {
+            (_, 3) => Fate::Refused,
+            (0, 1) => Fate::Lost,
+            _ => Fate::After(PATH),
+        });
+        cluster.run(60 * SECOND);
+        let wrong: Vec<_> = cluster.take_changes().into_iter().filter(|c| c.1 != name(3)).collect();
+        assert_eq!(wrong, [], "seed {seed}");
+    }
+}
+
+#[test]
+fn firewall_reject() {
+    for (length, down) in [(900 * MS, false), (2500 * MS, true)] {
+        for seed in 0..20 {
+            let mut cluster = whole(2, seed);
+            cluster.run(SECOND.mul_f64(seed as f64 / 20.0));
+            cluster.rule = Box::new(|_, _| Fate::Refused);
+            cluster.run(length);
+            cluster.rule = cut(PATH, |_, _| false);
+            let changes = cluster.take_changes();
+            assert_eq!(changes.iter().any(|c| c.2 == Down), down, "{length:?}, seed {seed}: {changes:?}");
+            let took = cluster.run_until(3 * SECOND, |c| c.is_whole());
+            assert!(took <= 2 * SECOND + 100 * MS, "healed after {took:?}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn forged_icmp() {
+    let mut cluster = whole(2, 12);
+    cluster.rule = cut(PATH, |from, _| from == 1);
+    let forged: [&[u8]; 3] = [b"", &[0x4C; 60], &[0x6C; 128]];
+    for _ in 0..1500 {
+        cluster.run(MS);
+        let now = cluster.now;
+        for quoted in forged {
+            cluster.nodes[0].as_mut().unwrap().handle_send_error(
+                address(1),
+                SendErrorKind::Refused,
+                quoted,
+                now,
+            );
+        }
+    }
+    assert_ne!(cluster.status(1, 0), Down, "1.5 s of loss are no Down");
+    assert_eq!(cluster.node(0).stats().send_errors[SendErrorKind::Refused as usize], 4500);
+    assert_ne!(cluster.view(1, 0).verdict, Verdict::Refused);
+}
