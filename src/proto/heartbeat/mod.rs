@@ -4,10 +4,16 @@
 //! follower hears the ping, and pings by itself only if none came. Of a heartbeat one asks *life* (evidence dated
 //! at or after the slot), which counts misses, and *echo* (of something sent at or after it), which ends the
 //! tries and tells whether the link works.
+//!
+//! This file is the way of time; `inputs` is what else happens to a heartbeat.
+
+mod inputs;
+mod misses;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use self::misses::Misses;
 use super::timer::Time;
 
 /// Tries in one heartbeat, the first among them.
@@ -110,12 +116,7 @@ pub(crate) struct Heartbeat {
     voids: u32,
     /// The last heartbeat was a miss.
     after_miss: bool,
-    /// Date of the newest evidence, and for how many heartbeats it covers.
-    evidence: Option<Time>,
-    covers: u8,
-    /// Slots of the newest heartbeats that were missed, and how many were missed in all since a success.
-    missed_slots: VecDeque<Time>,
-    missed: u32,
+    misses: Misses,
     /// Own spacing while the peer is Down, in intervals; 1: not backing off.
     spacing: u8,
     refusals: Option<Refusals>,
@@ -151,10 +152,7 @@ impl Heartbeat {
             void: false,
             voids: 0,
             after_miss: false,
-            evidence: None,
-            covers: 1,
-            missed_slots: VecDeque::with_capacity(rhythm.down_after as usize),
-            missed: 0,
+            misses: Misses::new(rhythm),
             spacing: 1,
             refusals: None,
             refused: false,
@@ -209,11 +207,21 @@ impl Heartbeat {
 
     /// The spacing to tell the peer: in how many intervals the next ping comes if this one is silent too.
     pub(crate) fn spacing_to_tell(&self) -> u8 {
-        match (self.missed.saturating_add(1)).cmp(&self.rhythm.down_after) {
+        match self.missed().saturating_add(1).cmp(&self.rhythm.down_after) {
             std::cmp::Ordering::Less => 0,
             std::cmp::Ordering::Equal => 2,
             std::cmp::Ordering::Greater => self.longer(),
         }
+    }
+
+    /// Own spacing, in intervals; 1: not backing off.
+    pub(crate) fn spacing(&self) -> u8 {
+        self.spacing
+    }
+
+    /// Time since the newest regular slot, less than an interval.
+    pub(crate) fn since_slot(&self, now: Time) -> Duration {
+        now.since(self.newest(self.phase, now))
     }
 
     fn longer(&self) -> u8 {
@@ -222,7 +230,7 @@ impl Heartbeat {
 
     /// Heartbeats timed out after the newest evidence.
     pub(crate) fn missed(&self) -> u32 {
-        self.missed
+        self.misses.count()
     }
 
     fn backs_off(&self) -> bool {
@@ -310,9 +318,7 @@ impl Heartbeat {
 
     /// Whether evidence counts for the heartbeat of `slot`.
     fn lives(&self, slot: Time) -> bool {
-        let covered = self.rhythm.interval.saturating_mul(u32::from(self.covers.saturating_sub(1)));
-        let slack = if self.covers > 1 { self.rhythm.timeout } else { self.tolerance() };
-        self.evidence.is_some_and(|date| date + covered + slack >= slot)
+        self.misses.lives(slot, self.tolerance())
     }
 
     /// What the open heartbeat counts an echo from: the follower's pong is echoed only by the next ping.
@@ -350,22 +356,15 @@ impl Heartbeat {
     }
 
     fn miss(&mut self, slot: Time) {
-        if self.missed_slots.len() == self.rhythm.down_after as usize {
-            self.missed_slots.pop_front();
-        }
-        self.missed_slots.push_back(slot);
-        self.missed = self.missed.saturating_add(1);
-        self.after_miss = true;
+        let down_after = self.rhythm.down_after;
         // Each refusal needs its own try, and the last comes one interval after the first: no sooner is it Down.
-        if let Some(refusals) = self.refusals
-            && slot < refusals.first + self.rhythm.interval
-        {
-            self.missed = self.missed.min(self.rhythm.down_after - 1);
-        }
-        if self.missed > self.rhythm.down_after {
-            self.spacing = self.longer();
-        } else if self.missed == self.rhythm.down_after {
-            self.spacing = 2;
+        let hasty = self.refusals.is_some_and(|r| slot < r.first + self.rhythm.interval);
+        self.misses.add(slot, if hasty { down_after - 1 } else { u32::MAX });
+        self.after_miss = true;
+        match self.missed().cmp(&down_after) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => self.spacing = 2,
+            std::cmp::Ordering::Greater => self.spacing = self.longer(),
         }
     }
 
@@ -375,7 +374,7 @@ impl Heartbeat {
         self.probe = false;
         self.try_at = None;
         self.next_slot = match self.refusals {
-            Some(r) if self.missed < self.rhythm.down_after => {
+            Some(r) if self.missed() < self.rhythm.down_after => {
                 r.first + self.rhythm.interval * r.count / (self.rhythm.down_after - 1).max(1)
             }
             _ => {
@@ -407,183 +406,5 @@ impl Heartbeat {
             self.next_slot = self.next_slot - spacing.mul_f64(0.1 * share.clamp(0.0, 1.0));
             self.phase = self.next_slot - spacing;
         }
-    }
-
-    /// Evidence dated `date`. `covers`: the spacing that the datagram announced, if it is the newest one. True
-    /// if the count of misses changed.
-    pub(crate) fn evidence(&mut self, date: Time, covers: Option<u8>, now: Time) -> bool {
-        self.covers = covers.map_or(self.covers, |b| b.max(1));
-        self.evidence = self.evidence.max(Some(date));
-        let before = self.missed;
-        let still = self.missed_slots.iter().filter(|slot| !self.lives(**slot)).count() as u32;
-        if still < self.missed_slots.len() as u32 || self.missed_slots.is_empty() {
-            self.missed = still;
-            while self.missed_slots.len() > still as usize {
-                self.missed_slots.pop_front();
-            }
-        }
-        if self.missed == 0 {
-            self.voids = 0;
-        }
-        // It answered after it was refused.
-        if self.refusals.is_some_and(|r| self.missed == 0 && date >= r.first) {
-            self.refusals = None;
-            self.calm_until = now + CALM;
-        }
-        before != self.missed
-    }
-
-    /// The breaker closes: regular heartbeats from the next regular slot on.
-    pub(crate) fn recover(&mut self, now: Time) {
-        if self.spacing > 1 {
-            self.spacing = 1;
-            if !self.open {
-                self.next_slot = self.regular(now - self.rhythm.interval, 1).max(now);
-            }
-        }
-    }
-
-    /// Another peer came back: ping this Down one once, with full retries, `wait` from now.
-    pub(crate) fn retry_soon(&mut self, now: Time, wait: Duration) {
-        self.spacing = 1;
-        self.probe_at(now + wait);
-    }
-
-    /// Ping out of turn at `at`, unless the next slot or try is sooner.
-    pub(crate) fn probe_at(&mut self, at: Time) {
-        if self.open {
-            self.try_at = Some(self.try_at.map_or(at, |t| t.min(at))).filter(|t| *t < self.judge_at);
-        } else if at < self.next_slot || self.role == Role::Follower {
-            // A follower's own slot would only wait for the leader.
-            self.next_slot = at.min(self.next_slot);
-            self.probe = true;
-        }
-    }
-
-    /// The leader's first try of a slot was dated `slot`: the slots stand there. Only a follower follows.
-    pub(crate) fn follow(&mut self, slot: Time, now: Time, echoed: Option<Time>) {
-        if self.role != Role::Follower {
-            return;
-        }
-        let half = self.rhythm.interval / 2;
-        // When it arrives, a ping's date is as old as a whole round trip: later slots may have begun meanwhile.
-        // They stand as many intervals after it.
-        let interval = self.rhythm.interval.as_micros().max(1) as u64;
-        let behind = self.phase.since(slot + half).as_micros() as u64;
-        let later = Duration::from_micros(behind.div_ceil(interval).saturating_mul(interval));
-        let slot = slot + later;
-        if slot < self.phase + half {
-            // A slot that is already known, dated anew: clocks drift.
-            if self.open && self.slot == self.phase {
-                self.slot = slot;
-                if later > Duration::ZERO {
-                    self.judge_at = slot + self.timeout();
-                    if self.tries == 0 {
-                        self.try_at = Some(slot + (self.rhythm.timeout / 2).max(self.retry));
-                    }
-                    self.before = slot - self.rhythm.interval;
-                }
-            }
-            self.phase = slot;
-            if !self.open && self.spacing == 1 && !self.probe && self.refusals.is_none() {
-                self.next_slot = slot + self.rhythm.interval;
-            }
-        } else {
-            // What is open was for an earlier slot: the ping answers it.
-            self.probe = false;
-            self.begin(slot);
-        }
-        self.close_if_done(now, echoed);
-    }
-
-    /// Ends the open heartbeat if nothing more is asked of it.
-    pub(crate) fn settle(&mut self, now: Time, echoed: Option<Time>) {
-        self.close_if_done(now, echoed);
-    }
-
-    /// Time since the newest regular slot, less than an interval.
-    pub(crate) fn since_slot(&self, now: Time) -> Duration {
-        now.since(self.newest(self.phase, now))
-    }
-
-    /// An isolated node does not back off.
-    pub(crate) fn keep_trying(&mut self) {
-        if self.spacing > 1 {
-            self.spacing = 1;
-            if !self.open {
-                self.next_slot = self.phase + self.rhythm.interval;
-            }
-        }
-    }
-
-    /// The peer said that it leaves: nothing is expected of it, and it is pinged at the first spacing.
-    pub(crate) fn left(&mut self, now: Time) {
-        self.open = false;
-        self.overtaken.clear();
-        self.probe = false;
-        self.refusals = None;
-        self.role = Role::Alone;
-        self.spacing = 2;
-        self.phase = now;
-        self.next_slot = now + self.rhythm.interval * 2;
-    }
-
-    /// The loop slept: `late` is added to the open deadline, slots slept through become one heartbeat in the old
-    /// phase, and the ping is sent (once more) after `spread`.
-    pub(crate) fn stalled(&mut self, late: Duration, now: Time, spread: Duration) {
-        self.woke = now;
-        for older in &mut self.overtaken {
-            older.judge_at += late;
-        }
-        if self.open {
-            self.judge_at += late;
-        }
-        if let Some(next) = self.overtakes().filter(|next| *next <= now) {
-            self.overtake(next, now);
-        } else if self.open {
-            // What was sent is sent once more; what was not sent yet keeps its wait.
-            self.try_at = if self.tries > 0 { Some(now) } else { self.try_at.map(|at| at + late) };
-            self.tries = self.tries.min(TRIES - 1);
-        } else if self.next_slot <= now {
-            self.begin(self.newest(self.next_slot, now));
-        }
-        self.try_at = self.try_at.map(|at| at.max(now) + spread);
-    }
-
-    /// The kernel dropped datagrams: the open heartbeat proves nothing either way.
-    pub(crate) fn dropped(&mut self) {
-        self.void |= self.open;
-        self.overtaken.iter_mut().for_each(|o| o.void = true);
-    }
-
-    /// A try sent at `sent` was refused. True if it is the first of its kind: to be pushed to the others.
-    pub(crate) fn refused(&mut self, sent: Time, now: Time) -> bool {
-        if !self.open || sent < self.slot || self.refused || now < self.calm_until || self.spacing > 1 {
-            return false;
-        }
-        let first = self.refusals.is_none();
-        let refusals = self.refusals.get_or_insert(Refusals { first: sent, count: 0 });
-        refusals.count += 1;
-        self.refused = true;
-        self.try_at = None;
-        self.judge_at = self.judge_at.min(now + self.retry);
-        first && !self.told
-    }
-
-    /// Another observer pushed that it is refused: ping at `at`, if that is worth it.
-    pub(crate) fn told_refused(&mut self, at: Time, now: Time) {
-        let worth = self.refusals.is_none()
-            && !self.probe
-            && now >= self.calm_until
-            && self.missed < self.rhythm.down_after;
-        if worth {
-            self.told = true;
-            self.probe_at(at);
-        }
-    }
-
-    /// Own spacing, in intervals; 1: not backing off.
-    pub(crate) fn spacing(&self) -> u8 {
-        self.spacing
     }
 }

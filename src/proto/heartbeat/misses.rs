@@ -1,0 +1,109 @@
+//! What counts as life, and what was missed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Rhythm;
+use crate::proto::timer::Time;
+
+/// The newest evidence of a peer's life, and the heartbeats that timed out after it.
+#[derive(Debug)]
+pub(super) struct Misses {
+    rhythm: Rhythm,
+    /// Date of the newest evidence, and for how many heartbeats it covers.
+    evidence: Option<Time>,
+    covers: u8,
+    /// Slots of the newest heartbeats that were missed, at most `down_after`.
+    slots: VecDeque<Time>,
+    /// How many were missed in all since a success.
+    count: u32,
+}
+
+impl Misses {
+    pub(super) fn new(rhythm: Rhythm) -> Misses {
+        let slots = VecDeque::with_capacity(rhythm.down_after as usize);
+        Misses { rhythm, evidence: None, covers: 1, slots, count: 0 }
+    }
+
+    /// Heartbeats timed out after the newest evidence.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether the evidence counts for the heartbeat of `slot`. `tolerance`: what is dated so much before the slot
+    /// still counts for it, since a date is early by one path delay.
+    pub(super) fn lives(&self, slot: Time, tolerance: Duration) -> bool {
+        let covered = self.rhythm.interval.saturating_mul(u32::from(self.covers.saturating_sub(1)));
+        let slack = if self.covers > 1 { self.rhythm.timeout } else { tolerance };
+        self.evidence.is_some_and(|date| date + covered + slack >= slot)
+    }
+
+    /// The heartbeat of `slot` was missed. The count rises to `limit` at most.
+    pub(super) fn add(&mut self, slot: Time, limit: u32) {
+        if self.slots.len() == self.rhythm.down_after as usize {
+            self.slots.pop_front();
+        }
+        self.slots.push_back(slot);
+        self.count = self.count.saturating_add(1).min(limit);
+    }
+
+    /// Evidence dated `date`. `covers`: the spacing that its datagram announced, if that is the newest one. The
+    /// count becomes that of the misses after the newest date; older ones than are remembered stay missed.
+    pub(super) fn evidence(&mut self, date: Time, covers: Option<u8>, tolerance: Duration) {
+        self.covers = covers.map_or(self.covers, |b| b.max(1));
+        self.evidence = self.evidence.max(Some(date));
+        let still = self.slots.iter().filter(|slot| !self.lives(**slot, tolerance)).count();
+        if still < self.slots.len() || self.slots.is_empty() {
+            self.count = still as u32;
+            self.slots.drain(..self.slots.len() - still);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u32) -> Time {
+        Time::ZERO + SECOND * seconds
+    }
+
+    fn misses() -> Misses {
+        let (timeout, max_spacing) = (SECOND / 2, 10);
+        Misses::new(Rhythm { interval: SECOND, timeout, down_after: 5, max_spacing })
+    }
+
+    #[test]
+    fn late_evidence_helps_exactly_as_much_as_it_should() {
+        let mut misses = misses();
+        (10..20).for_each(|slot| misses.add(at(slot), u32::MAX));
+        assert_eq!(misses.count(), 10);
+        misses.evidence(at(14), None, Duration::ZERO);
+        assert_eq!(misses.count(), 10, "the newest five are all later");
+        misses.evidence(at(17), None, Duration::ZERO);
+        assert_eq!(misses.count(), 2, "18 and 19 are later");
+        misses.evidence(at(12), None, Duration::ZERO);
+        assert_eq!(misses.count(), 2, "older evidence changes nothing");
+        misses.evidence(at(19), None, Duration::ZERO);
+        assert_eq!(misses.count(), 0);
+    }
+
+    #[test]
+    fn an_announced_spacing_covers() {
+        let mut misses = misses();
+        misses.evidence(at(10), Some(4), Duration::ZERO);
+        assert!(misses.lives(at(13), Duration::ZERO) && !misses.lives(at(14), Duration::ZERO));
+        misses.evidence(at(11), Some(0), Duration::ZERO);
+        assert!(misses.lives(at(11), Duration::ZERO) && !misses.lives(at(12), Duration::ZERO));
+        assert!(misses.lives(at(11) + SECOND / 4, SECOND / 4));
+    }
+
+    #[test]
+    fn a_refusing_host_is_given_its_interval() {
+        let mut misses = misses();
+        (10..20).for_each(|slot| misses.add(at(slot), 4));
+        assert_eq!(misses.count(), 4);
+    }
+}
