@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use lastseen::proto::messages::{Message, More, ServerId};
+use lastseen::proto::messages::{Message, More};
 use lastseen::proto::seal::{FrameKey, FrameKind, Header};
-use lastseen::proto::{Instance, Keyring, Node, PeerConfig, SecretKey, StaticPeer, Tag, Time};
+use lastseen::proto::{Instance, Keyring, Node, PeerConfig, SecretKey, ServerId, StaticPeer, Tag, Time};
 
 /// An idle pong in the third day of a run.
 const HEADER: Header =

@@ -5,9 +5,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lastseen::proto::messages::{HELLO_LEN, Message, ServerId};
+use lastseen::proto::messages::{HELLO_LEN, Message};
 use lastseen::proto::seal::{FrameKey, FrameKind, Header};
-use lastseen::proto::{Instance, Keyring, Node, PeerConfig, Reject, SecretKey, StaticPeer, Tag, Time};
+use lastseen::proto::{
+    Instance, Keyring, Node, PeerConfig, Reject, SecretKey, ServerId, StaticPeer, Tag, Time,
+};
 
 /// What an input was, and what became of it.
 #[derive(Debug)]

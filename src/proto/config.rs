@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::messages::ServerId;
 use super::peer::Thresholds;
+use super::server_id::ServerId;
 
 /// One entry of the roster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::messages::LeaveReason;
 use super::peer::PeerStatus;
 use super::timer::Time;
 use super::verdict::Verdict;
@@ -91,15 +90,6 @@ impl Change {
             Change::Address { .. } => "migrate",
         }
     }
-}
-
-/// Why a node leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LeaveReason {
-    /// It means to come back (SIGTERM).
-    Restart,
-    /// It is being removed from the cluster.
-    Removal,
 }
 
 /// How this node judges itself.

@@ -32,6 +32,7 @@ pub mod node;
 pub mod peer;
 pub mod registry;
 pub mod seal;
+pub mod server_id;
 mod session;
 pub mod snapshot;
 pub mod stats;
@@ -40,13 +41,15 @@ pub mod verdict;
 
 pub use config::{ConfigError, PeerConfig, StaticPeer};
 pub use connection::{ConnectionPool, PeerConnection};
-pub use event::{Change, Event, LeaveReason, SelfHealth};
-pub use node::{Node, SendErrorKind, Transmit};
+pub use event::{Change, Event, SelfHealth};
+pub use messages::LeaveReason;
+pub use node::{Node, Transmit};
 pub use peer::{PeerInfo, PeerStatus, Thresholds};
 pub use registry::{ClusterStatus, PeerRegistry};
 pub use seal::{Instance, Keyring, SecretKey, Tag};
+pub use server_id::ServerId;
 pub use snapshot::{LinkView, PeerView, Snapshot};
-pub use stats::{Reject, Stats};
+pub use stats::{Reject, SendErrorKind, Stats};
 pub use timer::Time;
 pub use verdict::Verdict;
 

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use super::node::SendErrorKind;
-
 /// Why a datagram was rejected, in the order of the checks. A rejected datagram changes nothing but this counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -73,6 +71,51 @@ impl Reject {
             Reject::Replay => "replay",
             Reject::Decode => "decode",
             Reject::Meaning => "meaning",
+        }
+    }
+}
+
+/// What went wrong with a datagram that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendErrorKind {
+    /// Port unreachable: the host is up and no process listens.
+    Refused,
+    /// Host unreachable.
+    HostUnreachable,
+    /// Network unreachable.
+    NetUnreachable,
+    /// Longer than the path allows.
+    TooBig,
+    /// No room in a queue.
+    NoBuffer,
+    /// Not permitted (a local firewall, say).
+    Permission,
+    /// Anything else.
+    Other,
+}
+
+impl SendErrorKind {
+    /// All kinds, in the order of the contract.
+    pub const ALL: [SendErrorKind; 7] = [
+        SendErrorKind::Refused,
+        SendErrorKind::HostUnreachable,
+        SendErrorKind::NetUnreachable,
+        SendErrorKind::TooBig,
+        SendErrorKind::NoBuffer,
+        SendErrorKind::Permission,
+        SendErrorKind::Other,
+    ];
+
+    /// The label in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SendErrorKind::Refused => "refused",
+            SendErrorKind::HostUnreachable => "host_unreachable",
+            SendErrorKind::NetUnreachable => "net_unreachable",
+            SendErrorKind::TooBig => "too_big",
+            SendErrorKind::NoBuffer => "no_buffer",
+            SendErrorKind::Permission => "permission",
+            SendErrorKind::Other => "other",
         }
     }
 }

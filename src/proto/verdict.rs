@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::event::LeaveReason;
+use super::messages::LeaveReason;
 use super::peer::PeerStatus;
 
 /// Status plus cause. Exactly one holds for a peer: the first that applies.

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Node, SendErrorKind};
-use crate::proto::event::{Change, LeaveReason};
+use super::Node;
+use crate::proto::event::Change;
 use crate::proto::heartbeat::Step;
+use crate::proto::messages::LeaveReason;
 use crate::proto::peer::PeerStatus;
 use crate::proto::seal::{FrameKind, Header};
+use crate::proto::stats::SendErrorKind;
 use crate::proto::timer::Time;
 
 /// Answers and pings after a stall are spread over so much.

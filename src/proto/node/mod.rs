@@ -20,11 +20,12 @@ use self::report::Account;
 use self::send::Outbox;
 use super::config::{ConfigError, PeerConfig};
 use super::connection::ConnectionPool;
-use super::event::{Event, LeaveReason, SelfHealth};
+use super::event::{Event, SelfHealth};
 use super::heartbeat::{Heartbeat, Rhythm, Role};
-use super::messages::ServerId;
+use super::messages::LeaveReason;
 use super::registry::PeerRegistry;
 use super::seal::{FrameKey, Instance, Keyring, Tag};
+use super::server_id::ServerId;
 use super::session::Session;
 use super::snapshot::Snapshot;
 use super::stats::{Reject, Stats};
@@ -43,51 +44,6 @@ pub struct Transmit {
     /// The source address to send from: an answer leaves from the address that was asked. `None`: the system's
     /// choice.
     pub from: Option<IpAddr>,
-}
-
-/// What went wrong with a datagram that was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendErrorKind {
-    /// Port unreachable: the host is up and no process listens.
-    Refused,
-    /// Host unreachable.
-    HostUnreachable,
-    /// Network unreachable.
-    NetUnreachable,
-    /// Longer than the path allows.
-    TooBig,
-    /// No room in a queue.
-    NoBuffer,
-    /// Not permitted (a local firewall, say).
-    Permission,
-    /// Anything else.
-    Other,
-}
-
-impl SendErrorKind {
-    /// All kinds, in the order of the contract.
-    pub const ALL: [SendErrorKind; 7] = [
-        SendErrorKind::Refused,
-        SendErrorKind::HostUnreachable,
-        SendErrorKind::NetUnreachable,
-        SendErrorKind::TooBig,
-        SendErrorKind::NoBuffer,
-        SendErrorKind::Permission,
-        SendErrorKind::Other,
-    ];
-
-    /// The label in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            SendErrorKind::Refused => "refused",
-            SendErrorKind::HostUnreachable => "host_unreachable",
-            SendErrorKind::NetUnreachable => "net_unreachable",
-            SendErrorKind::TooBig => "too_big",
-            SendErrorKind::NoBuffer => "no_buffer",
-            SendErrorKind::Permission => "permission",
-            SendErrorKind::Other => "other",
-        }
-    }
 }
 
 /// One node: the whole detector as a state machine. See the [module](super) for the contract of its face.

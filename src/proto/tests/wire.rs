@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
-use crate::proto::messages::{Message, ServerId};
+use crate::proto::messages::Message;
 use crate::proto::seal::{FrameKind, Header};
 use PeerStatus::Down;
 

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::duration;
-use super::listen::Listen;
-use super::roster::Entry;
 
 /// Where a value comes from; the later ones win.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,20 +204,15 @@ impl<T: Setting> Setting for Option<T> {
     }
 }
 
-macro_rules! list_of {
-    ($($item:ty),+) => { $(
-        impl Setting for Vec<$item> {
-            fn read(raw: &Raw) -> Result<Self, String> {
-                list(raw)?.into_iter().map(|t| <$item>::read(&Raw::Text(t))).collect()
-            }
-            fn show(&self) -> String {
-                let items: Vec<String> = self.iter().map(Setting::show).collect();
-                format!("[{}]", items.join(", "))
-            }
-        }
-    )+ };
+impl<T: Setting> Setting for Vec<T> {
+    fn read(raw: &Raw) -> Result<Self, String> {
+        list(raw)?.into_iter().map(|t| T::read(&Raw::Text(t))).collect()
+    }
+    fn show(&self) -> String {
+        let items: Vec<String> = self.iter().map(Setting::show).collect();
+        format!("[{}]", items.join(", "))
+    }
 }
-list_of!(Listen, PathBuf, Entry);
 
 impl Setting for PathBuf {
     fn read(raw: &Raw) -> Result<Self, String> {
@@ -230,15 +223,6 @@ impl Setting for PathBuf {
     }
     fn show(&self) -> String {
         format!("{:?}", self.display().to_string())
-    }
-}
-
-impl Setting for Entry {
-    fn read(raw: &Raw) -> Result<Self, String> {
-        Entry::parse(text(raw, "\"ID@HOST:PORT\"")?)
-    }
-    fn show(&self) -> String {
-        format!("{:?}", self.to_string())
     }
 }
 

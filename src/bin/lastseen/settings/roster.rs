@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::raw::{Fault, Source};
+use super::raw::{Fault, Raw, Setting, Source, text};
 
 /// The port of an entry or address that names none.
 pub(crate) const DEFAULT_PORT: u16 = 5278;
@@ -105,6 +105,15 @@ impl fmt::Display for Entry {
             Some(id) => write!(f, "{id}@{}", self.name()),
             None => f.write_str(&self.name()),
         }
+    }
+}
+
+impl Setting for Entry {
+    fn read(raw: &Raw) -> Result<Self, String> {
+        Entry::parse(text(raw, "\"ID@HOST:PORT\"")?)
+    }
+    fn show(&self) -> String {
+        format!("{:?}", self.to_string())
     }
 }
 
