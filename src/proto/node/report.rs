@@ -105,12 +105,12 @@ impl Node {
         }
     }
 
-    /// Quorum and self-health: looked at when a status changed, and four times an interval.
+    /// Quorum and self-health: looked at when a status changed, and twice an interval.
     pub(super) fn review(&mut self) {
         if self.now < self.review_at {
             return;
         }
-        self.review_at = self.now + self.config.heartbeat_interval / 4;
+        self.review_at = self.now + self.config.heartbeat_interval / 2;
         let status = self.registry.get_cluster_status(self.now);
         let quorum = status.is_quorum_available();
         if quorum != self.quorum {
