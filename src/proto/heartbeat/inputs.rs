@@ -148,7 +148,9 @@ impl Heartbeat {
         refusals.count += 1;
         self.refused = true;
         self.try_at = None;
-        self.judge_at = self.judge_at.min(now + self.retry);
+        // The socket is emptied before it is judged, so that only the peer's laziness counts.
+        let wait = self.retry.saturating_sub(self.rhythm.laziness).max(self.rhythm.timeout / 8);
+        self.judge_at = self.judge_at.min(now + wait);
         first && !self.told
     }
 

@@ -71,8 +71,8 @@ mod tests {
     }
 
     fn misses() -> Misses {
-        let (timeout, max_spacing) = (SECOND / 2, 10);
-        Misses::new(Rhythm { interval: SECOND, timeout, down_after: 5, max_spacing })
+        let (timeout, laziness) = (SECOND / 2, SECOND / 20);
+        Misses::new(Rhythm { interval: SECOND, timeout, laziness, down_after: 5, max_spacing: 10 })
     }
 
     #[test]

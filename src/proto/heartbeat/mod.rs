@@ -37,6 +37,8 @@ pub(crate) enum Role {
 pub(crate) struct Rhythm {
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
+    /// How long a shell may leave a datagram unread.
+    pub(crate) laziness: Duration,
     pub(crate) down_after: u32,
     pub(crate) max_spacing: u8,
 }

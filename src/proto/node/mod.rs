@@ -113,6 +113,7 @@ impl Node {
         let rhythm = Rhythm {
             interval: config.heartbeat_interval,
             timeout: config.heartbeat_timeout,
+            laziness: config.laziness(),
             down_after: config.down_after,
             max_spacing: config.max_spacing(),
         };
