@@ -158,7 +158,7 @@ fn lazy_loops_detect_as_fast() {
 
 #[test]
 fn retries_come_before_a_miss() {
-    // The first of every two datagrams of a direction is lost: no heartbeat is missed, since it is tried again.
+    // Every third datagram is lost: no heartbeat is missed, since it is tried again.
     let mut cluster = whole(2, 7);
     let mut number = 0;
     cluster.rule = Box::new(move |_, _| {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
+use crate::proto::seal::{FrameKind, Header};
 use PeerStatus::{Down, Healthy};
 
 #[test]
@@ -95,9 +96,13 @@ fn firewall_reject() {
             cluster.run(SECOND.mul_f64(seed as f64 / 20.0));
             cluster.rule = Box::new(|_, _| Fate::Refused);
             cluster.run(length);
-            cluster.rule = cut(PATH, |_, _| false);
             let changes = cluster.take_changes();
             assert_eq!(changes.iter().any(|c| c.2 == Down), down, "{length:?}, seed {seed}: {changes:?}");
+            if down {
+                let verdicts = [cluster.view(0, 1).verdict, cluster.view(1, 0).verdict];
+                assert_eq!(verdicts, [Verdict::Refused; 2]);
+            }
+            cluster.rule = cut(PATH, |_, _| false);
             let took = cluster.run_until(3 * SECOND, |c| c.is_whole());
             assert!(took <= 2 * SECOND + 100 * MS, "healed after {took:?}, seed {seed}");
         }
@@ -108,7 +113,19 @@ fn firewall_reject() {
 fn forged_icmp() {
     let mut cluster = whole(2, 12);
     cluster.rule = cut(PATH, |from, _| from == 1);
-    let forged: [&[u8]; 3] = [b"", &[0x4C; 60], &[0x6C; 128]];
+    // The last one quotes all that an observer of the path can know, but a number that was never sent.
+    let keys = Keyring::new("test", &[SecretKey::new([7; 32])], false).unwrap();
+    let header = Header {
+        kind: FrameKind::Bound,
+        key_id: keys.id(0),
+        sender: keys.tag(0, &name(0)),
+        instance: cluster.node(0).instance(),
+        number: 1 << 40,
+    };
+    let mut wrong_number = Vec::new();
+    header.encode(&mut wrong_number);
+    wrong_number.extend([0; 40]);
+    let forged: [&[u8]; 4] = [b"", &[0x4C; 60], &[0x6C; 128], &wrong_number];
     for _ in 0..1500 {
         cluster.run(MS);
         let now = cluster.now;
@@ -122,6 +139,6 @@ fn forged_icmp() {
         }
     }
     assert_ne!(cluster.status(1, 0), Down, "1.5 s of loss are no Down");
-    assert_eq!(cluster.node(0).stats().send_errors[SendErrorKind::Refused as usize], 4500);
+    assert_eq!(cluster.node(0).stats().send_errors[SendErrorKind::Refused as usize], 6000);
     assert_ne!(cluster.view(1, 0).verdict, Verdict::Refused);
 }
