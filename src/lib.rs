@@ -55,6 +55,8 @@ pub mod proto;
 pub mod metrics;
 #[cfg(feature = "net")]
 pub mod net;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use proto::{
     ClusterStatus, ConnectionPool, Event, Node, PeerConfig, PeerConnection, PeerInfo, PeerRegistry,

@@ -315,6 +315,12 @@ impl Node {
         &self.pool
     }
 
+    /// Whether the link to the peer at this place of the roster is not known to be cut.
+    #[cfg(feature = "sim")]
+    pub(crate) fn link_is_active(&self, place: usize) -> bool {
+        self.pool.at(place).is_active
+    }
+
     /// This run.
     pub fn instance(&self) -> Instance {
         self.instance

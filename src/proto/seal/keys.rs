@@ -98,6 +98,8 @@ struct Root {
 pub struct Keyring {
     roots: Vec<Root>,
     secure: bool,
+    #[cfg(feature = "sim")]
+    cheap: bool,
 }
 
 impl Keyring {
@@ -127,7 +129,19 @@ impl Keyring {
                 )));
             }
         }
-        Ok(Keyring { roots, secure: !keys.is_empty() })
+        Ok(Keyring {
+            roots,
+            secure: !keys.is_empty(),
+            #[cfg(feature = "sim")]
+            cheap: false,
+        })
+    }
+
+    /// From now on frames get a checksum for a seal: the simulator alone may call this.
+    #[cfg(feature = "sim")]
+    pub(crate) fn seal_cheaply(&mut self) {
+        self.cheap = true;
+        self.secure = false;
     }
 
     /// Whether frames are sent under a real key.
@@ -168,6 +182,10 @@ impl Keyring {
             part[8..].copy_from_slice(&instance.0.to_le_bytes());
         }
         let key = Zeroizing::new(*blake3::keyed_hash(&self.roots[k].frame_key, &both).as_bytes());
+        #[cfg(feature = "sim")]
+        if self.cheap {
+            return FrameKey::cheap(&key);
+        }
         FrameKey::new(&key)
     }
 }

@@ -1,0 +1,214 @@
+//! One host of the world: a core, its clock, its socket, and what ails them.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::net::Net;
+use crate::proto::{Node, SendErrorKind, Time};
+
+/// A datagram on its way, or an error that comes back for one.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
+    pub(super) bytes: Vec<u8>,
+    /// The port of `from` is closed: `bytes` is what was sent there.
+    pub(super) refused: bool,
+}
+
+/// A clock that is fast or slow.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostClock {
+    /// Parts in a million that it is fast.
+    pub ppm: i64,
+}
+
+impl HostClock {
+    /// What it shows at `at`.
+    pub fn show(&self, at: Time) -> Time {
+        let elapsed = at.as_micros() as i64;
+        Time::from_micros(elapsed.saturating_add(elapsed / 1_000 * self.ppm / 1_000) as u64)
+    }
+
+    /// The first moment at which it shows `shown` or more.
+    pub fn when(&self, shown: Time) -> Time {
+        if self.ppm == 0 {
+            return shown;
+        }
+        let micros = shown.as_micros();
+        let guess = (micros as f64 / (1.0 + self.ppm as f64 / 1e6)) as u64;
+        let mut at = guess.saturating_sub(2_000);
+        // The clock shows whole steps of a thousandth: halve the distance, then go on by one.
+        let mut step = 2_048;
+        while step > 0 {
+            while self.show(Time::from_micros(at)).as_micros() < micros {
+                at += step;
+            }
+            if step > 1 {
+                at -= step;
+            }
+            step /= 2;
+        }
+        Time::from_micros(at)
+    }
+}
+
+/// One host.
+#[derive(Debug)]
+pub struct Host {
+    pub(super) node: Option<Node>,
+    pub(super) clock: HostClock,
+    /// When its next turn is planned.
+    pub(super) wake_at: Time,
+    /// Its loop rests until then.
+    pub(super) rests_until: Time,
+    pub(super) frozen: bool,
+    pub(super) blocked: bool,
+    pub(super) deaf: bool,
+    pub(super) mute: bool,
+    pub(super) slow: Duration,
+    /// Without its process it answers that the port is closed.
+    pub(super) refuses: bool,
+    pub(super) moved_to: Option<SocketAddr>,
+    /// Its socket: what the loop has not read yet, with the times at which it came.
+    socket: VecDeque<(Time, Frame)>,
+    socket_size: usize,
+    drops: u64,
+    /// What could not leave.
+    pub(super) held: Vec<(SocketAddr, Vec<u8>)>,
+    pub(super) sent: u64,
+    pub(super) sent_bytes: u64,
+}
+
+impl Host {
+    pub(super) fn new(ppm: i64, socket_size: usize) -> Host {
+        Host {
+            node: None,
+            clock: HostClock { ppm },
+            wake_at: Time::from_micros(u64::MAX),
+            rests_until: Time::ZERO,
+            frozen: false,
+            blocked: false,
+            deaf: false,
+            mute: false,
+            slow: Duration::ZERO,
+            refuses: false,
+            moved_to: None,
+            socket: VecDeque::new(),
+            socket_size,
+            drops: 0,
+            held: Vec::new(),
+            sent: 0,
+            sent_bytes: 0,
+        }
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> HostClock {
+        self.clock
+    }
+
+    /// Datagrams and bytes of UDP payload that its node sent, over all its runs.
+    pub fn sent(&self) -> (u64, u64) {
+        (self.sent, self.sent_bytes)
+    }
+
+    /// Whether its loop runs, reads and is heard.
+    pub fn is_well(&self) -> bool {
+        self.node.is_some() && !(self.frozen || self.blocked || self.deaf || self.mute)
+    }
+
+    pub(super) fn start(&mut self, core: Node) {
+        self.node = Some(core);
+        self.rests_until = Time::ZERO;
+        self.socket.clear();
+        self.held.clear();
+        self.drops = 0;
+    }
+
+    pub(super) fn crash(&mut self, refuses: bool, net: &mut Net) {
+        self.node = None;
+        self.refuses = refuses;
+        self.held.clear();
+        for (_, frame) in self.socket.drain(..) {
+            net.recycle(frame.bytes);
+        }
+    }
+
+    /// What comes waits in the socket; what finds no room there is lost, and counted. False: nothing came of it.
+    pub(super) fn queue(&mut self, now: Time, frame: Frame, net: &mut Net) -> bool {
+        if self.node.is_none() {
+            net.recycle(frame.bytes);
+            return false;
+        }
+        if self.socket.len() >= self.socket_size && !frame.refused {
+            self.drops += 1;
+            net.recycle(frame.bytes);
+            return false;
+        }
+        self.socket.push_back((now, frame));
+        true
+    }
+
+    /// One turn, as the shell's loop has it: the socket is emptied, then the timeout is judged. False: not now.
+    pub(super) fn turn(&mut self, now: Time, net: &mut Net) -> bool {
+        let Some(core) = self.node.as_mut() else { return false };
+        if self.frozen || self.rests_until > now {
+            return false;
+        }
+        let shown = self.clock.show(now);
+        if !self.blocked {
+            while let Some((at, mut frame)) = self.socket.pop_front() {
+                if frame.refused {
+                    core.handle_send_error(frame.from, SendErrorKind::Refused, &frame.bytes, shown);
+                } else {
+                    let received = self.clock.show(at);
+                    // The core counts what it rejects.
+                    let _ = core.handle_datagram(frame.from, None, &mut frame.bytes, received, shown);
+                }
+                net.recycle(frame.bytes);
+            }
+            if self.drops > 0 {
+                core.handle_drops(std::mem::take(&mut self.drops), shown);
+            }
+        }
+        if core.poll_timeout().is_some_and(|deadline| deadline <= shown) {
+            core.handle_timeout(shown);
+        }
+        if core.has_left() {
+            // Its last words are out, or wait to be taken.
+            self.rests_until = now;
+        }
+        true
+    }
+
+    /// When the loop next has something to do.
+    pub(super) fn next_turn(&self) -> Option<Time> {
+        if self.frozen {
+            return None;
+        }
+        let core = self.node.as_ref()?;
+        let deadline = core.poll_timeout().map(|shown| self.clock.when(shown));
+        let waits = (!self.blocked && !self.socket.is_empty()).then_some(self.rests_until);
+        deadline.map(|at| at.max(self.rests_until)).into_iter().chain(waits).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_can_be_asked_both_ways() {
+        for ppm in [-200, -1, 0, 3, 200] {
+            let clock = HostClock { ppm };
+            for n in 0..2_000u64 {
+                let shown = Time::from_micros(1_000_000_000 + n * 7_919_113);
+                let at = clock.when(shown);
+                assert!(clock.show(at) >= shown, "{ppm} {shown}");
+                assert!(clock.show(at - Duration::from_micros(1)) < shown, "{ppm} {shown}: the first moment");
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The virtual network: what is on its way, and the rules that say what becomes of it.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::host::Frame;
+use super::link::{Memory, Rule, Scope, Verdict};
+use super::rng::Rng;
+use crate::proto::seal::{FrameKind, Header};
+use crate::proto::{Instance, Time};
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Happening {
+    /// A node starts.
+    Start(u32),
+    /// A node's loop has something to do.
+    Wake(u32),
+    /// A datagram, or an error about one, comes.
+    Arrive(u32),
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct Net {
+    pub(super) now: Time,
+    heap: BinaryHeap<Reverse<(Time, u64, Happening)>>,
+    scheduled: u64,
+    frames: Vec<Option<Frame>>,
+    free: Vec<u32>,
+    spare: Vec<Vec<u8>>,
+    pub(super) rules: Vec<(Scope, Rule)>,
+    /// Rules that were taken away, and when.
+    past: Vec<(Scope, Rule, Time)>,
+    memories: HashMap<(usize, u32, u32), Memory>,
+    rng: Rng,
+    /// Addresses beyond those of the rosters.
+    elsewhere: HashMap<SocketAddr, u32>,
+    /// Nodes that are not at their roster address.
+    away: HashMap<u32, SocketAddr>,
+    pub(super) digest: u64,
+    /// One above the newest number that a run used towards a node (bound frames), or at all (hellos: `None`).
+    /// Unwatched in large worlds.
+    numbers: Option<HashMap<(Instance, Option<u32>), u64>>,
+    /// A number that was used twice, should that ever happen.
+    pub(super) reused: Option<String>,
+    /// Datagrams lost so far.
+    lost: u64,
+}
+
+/// The roster address of a node: 10.0.0.0 and upwards.
+pub fn address(node: u32) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits((10 << 24) + node + 1)), 5278)
+}
+
+impl Net {
+    pub(super) fn new(now: Time, rules: Vec<(Scope, Rule)>, watch_numbers: bool, rng: Rng) -> Net {
+        Net {
+            now,
+            heap: BinaryHeap::new(),
+            scheduled: 0,
+            frames: Vec::new(),
+            free: Vec::new(),
+            spare: Vec::new(),
+            rules,
+            past: Vec::new(),
+            memories: HashMap::new(),
+            rng,
+            elsewhere: HashMap::new(),
+            away: HashMap::new(),
+            digest: 0,
+            numbers: watch_numbers.then(HashMap::new),
+            reused: None,
+            lost: 0,
+        }
+    }
+
+    pub(super) fn schedule(&mut self, at: Time, what: Happening) {
+        self.scheduled += 1;
+        self.heap.push(Reverse((at, self.scheduled, what)));
+    }
+
+    /// Takes what happens next, if that is not after `end`, and sets the time to it; otherwise to `end`.
+    pub(super) fn next(&mut self, end: Time) -> Option<Happening> {
+        match self.heap.peek() {
+            Some(Reverse((at, _, what))) if *at <= end => {
+                let (at, what) = (*at, *what);
+                self.heap.pop();
+                self.now = self.now.max(at);
+                Some(what)
+            }
+            _ => {
+                self.now = self.now.max(end);
+                None
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, frame: u32) -> Frame {
+        self.free.push(frame);
+        self.frames[frame as usize].take().expect("a frame arrives once")
+    }
+
+    /// Gives a datagram's buffer back.
+    pub(super) fn recycle(&mut self, bytes: Vec<u8>) {
+        if self.spare.len() < 4096 {
+            self.spare.push(bytes);
+        }
+    }
+
+    /// Who is at this address now.
+    pub(super) fn at_address(&self, at: SocketAddr) -> Option<u32> {
+        if let Some(node) = self.elsewhere.get(&at) {
+            return Some(*node);
+        }
+        let IpAddr::V4(ip) = at.ip() else { return None };
+        let node = ip.to_bits().checked_sub((10 << 24) + 1)?;
+        (at.port() == 5278 && !self.away.contains_key(&node)).then_some(node)
+    }
+
+    pub(super) fn relocate(&mut self, node: u32, from: Option<SocketAddr>, to: Option<SocketAddr>) {
+        if let Some(old) = from {
+            self.elsewhere.remove(&old);
+            self.away.remove(&node);
+        }
+        if let Some(new) = to {
+            self.elsewhere.insert(new, node);
+            self.away.insert(node, new);
+        }
+    }
+
+    pub(super) fn remove_rule(&mut self, scope: &Scope, rule: &Rule) {
+        if let Some(at) = self.rules.iter().rposition(|(s, r)| s == scope && r == rule) {
+            let (scope, rule) = self.rules.remove(at);
+            self.past.push((scope, rule, self.now));
+            // Their places have moved: whoever remembers begins anew.
+            self.memories.clear();
+        }
+    }
+
+    /// Since when nothing is lost from `from` to `to`; `None`: something may be now.
+    pub(super) fn clean_since(&self, from: u32, to: u32) -> Option<Time> {
+        let about = |scope: &Scope, rule: &Rule| rule.loses() && scope.covers(from, to);
+        if self.rules.iter().any(|(scope, rule)| about(scope, rule)) {
+            return None;
+        }
+        let past = self.past.iter().filter(|(scope, rule, _)| about(scope, rule)).map(|(.., at)| *at);
+        Some(past.max().unwrap_or(Time::ZERO))
+    }
+
+    /// A datagram leaves `sender`.
+    pub(super) fn send(&mut self, sender: u32, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let receiver = self.at_address(to);
+        self.note(sender, receiver, bytes);
+        let (mut after, mut copy) = (Duration::ZERO, None);
+        for place in 0..self.rules.len() {
+            let (scope, rule) = &self.rules[place];
+            if !receiver.is_some_and(|receiver| scope.covers(sender, receiver)) {
+                continue;
+            }
+            let mut fresh = Memory::default();
+            let memory = if rule.remembers() {
+                self.memories.entry((place, sender, receiver.unwrap_or(u32::MAX))).or_default()
+            } else {
+                &mut fresh
+            };
+            match rule.judge(memory, bytes.len(), self.now, &mut self.rng) {
+                Verdict::Pass => {}
+                Verdict::After(more) => after += more,
+                Verdict::Twice(later) => copy = Some(later),
+                Verdict::Drop => {
+                    self.lost += 1;
+                    return;
+                }
+                Verdict::Refuse => {
+                    self.lost += 1;
+                    let frame = Frame { from: to, to: from, bytes: self.copy(bytes), refused: true };
+                    return self.post(after * 2, frame);
+                }
+            }
+        }
+        if let Some(later) = copy {
+            let frame = Frame { from, to, bytes: self.copy(bytes), refused: false };
+            self.post(after + later, frame);
+        }
+        let frame = Frame { from, to, bytes: self.copy(bytes), refused: false };
+        self.post(after, frame);
+    }
+
+    /// The host of a datagram's addressee answers that the port is closed.
+    pub(super) fn send_back(&mut self, frame: Frame) {
+        let Frame { from, to, bytes, .. } = frame;
+        self.post(Duration::from_micros(200), Frame { from: to, to: from, bytes, refused: true });
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut copy = self.spare.pop().unwrap_or_default();
+        copy.clear();
+        copy.extend_from_slice(bytes);
+        copy
+    }
+
+    fn post(&mut self, after: Duration, frame: Frame) {
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.frames[place as usize] = Some(frame);
+                place
+            }
+            None => {
+                self.frames.push(Some(frame));
+                self.frames.len() as u32 - 1
+            }
+        };
+        self.schedule(self.now + after, Happening::Arrive(place));
+    }
+
+    /// Adds a datagram to the digest, and looks whether its nonce is new: a run numbers its bound frames to one peer,
+    /// and its hellos, upwards.
+    fn note(&mut self, sender: u32, receiver: Option<u32>, bytes: &[u8]) {
+        let mut digest = self.digest ^ self.now.as_micros() ^ u64::from(sender) << 40;
+        for eight in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..eight.len()].copy_from_slice(eight);
+            digest = (digest ^ u64::from_le_bytes(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        }
+        self.digest = digest;
+        let (Some(numbers), Ok((header, _))) = (&mut self.numbers, Header::parse(bytes)) else { return };
+        let to = match header.kind {
+            FrameKind::Hello => None,
+            FrameKind::Bound if receiver.is_some() => receiver,
+            FrameKind::Bound => return,
+        };
+        let next = numbers.entry((header.instance, to)).or_default();
+        if header.number < *next && self.reused.is_none() {
+            self.reused = Some(format!("node {sender} sent number {} to {to:?} after {}", header.number, *next));
+        }
+        *next = header.number + 1;
+    }
+
+    /// Datagrams lost so far.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}
