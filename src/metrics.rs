@@ -9,7 +9,7 @@ use std::time::Duration;
 use metrics::{Counter, Histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::proto::{PeerStatus, Reject, SendErrorKind, Snapshot, Stats, Time};
+use crate::proto::{PeerStatus, Reject, RelayResult, SendErrorKind, Snapshot, Stats, Time};
 use families::family;
 use text::Text;
 
@@ -93,6 +93,10 @@ fn counters() -> Vec<(Counter, Read)> {
     counts.extend(
         PeerStatus::ALL
             .map(|to| counter("transitions_total", to.as_str(), move |s, _| s.transitions[to as usize])),
+    );
+    counts.extend(
+        RelayResult::ALL
+            .map(|result| counter("relays_total", result.as_str(), move |s, _| s.relays[result as usize])),
     );
     counts.extend(Reject::ALL.map(|reason| {
         counter("datagrams_rejected_total", reason.as_str(), move |s, _| s.rejected[reason as usize])

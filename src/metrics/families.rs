@@ -74,6 +74,8 @@ families! {
     "lastseen_heartbeats_sent_total" Counter Count [] "Heartbeats begun by a ping or hello of this node."
     "lastseen_heartbeats_missed_total" Counter Count [] "Heartbeats that timed out."
     "lastseen_heartbeat_retries_total" Counter Count [] "Tries of a heartbeat after the first."
+    "lastseen_relays_total" Counter Count ["result"]
+        "Questions to other nodes about a silent peer, by what became of them."
     "lastseen_transitions_total" Counter Count ["to"] "Changes of a peer's status as seen here."
     "lastseen_restarts_total" Counter Count [] "New runs of peers."
     "lastseen_false_downs_total" Counter Count []
@@ -108,6 +110,8 @@ families! {
     "lastseen_peer_missed_heartbeats" Gauge Count ["peer"] "Heartbeats missed in a row."
     "lastseen_peer_rtt_seconds" Gauge Seconds ["peer"]
         "Smoothed round-trip time, in seconds; NaN if not measured yet."
+    "lastseen_peer_loss_ratio" Gauge Count ["peer", "direction"]
+        "Share lost of the last 64 datagrams received (rx) or sent (tx); NaN if not measured yet."
     "lastseen_peer_received_bytes_total" Counter Bytes ["peer"]
         "Authentic UDP payload from the peer, in bytes."
     "lastseen_peer_sent_bytes_total" Counter Bytes ["peer"] "UDP payload sent to the peer, in bytes."

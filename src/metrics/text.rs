@@ -92,6 +92,12 @@ impl Text {
         self.each("peer_last_seen_timestamp_seconds", s, |p| p.last_seen.map_or(f64::NAN, wall));
         self.each("peer_missed_heartbeats", s, |p| p.missed_heartbeats.into());
         self.each("peer_rtt_seconds", s, |p| p.link.rtt.map_or(f64::NAN, |d| d.as_secs_f64()));
+        let mut loss = self.family("peer_loss_ratio");
+        for p in &s.peers {
+            let (rx, tx) = p.link.loss.unwrap_or((f64::NAN, f64::NAN));
+            loss.add(&[&p.server_id, "rx"], rx);
+            loss.add(&[&p.server_id, "tx"], tx);
+        }
         self.each("peer_received_bytes_total", s, |p| p.bytes_received as f64);
         self.each("peer_sent_bytes_total", s, |p| p.bytes_sent as f64);
         self.each("peer_restarts_total", s, |p| p.restarts as f64);

@@ -44,6 +44,17 @@ pub struct PeerConfig {
     pub max_datagram: usize,
     /// For so long after an announced restart a peer's verdict is `left`, then `down`.
     pub leave_grace: Duration,
+    /// All on, but in experiments.
+    pub(crate) mechanisms: Mechanisms,
+}
+
+/// What can be switched off to show what it is worth. All on in production.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mechanisms {
+    /// More than one try in a heartbeat, and a follower that pings by itself.
+    pub(crate) retries: bool,
+    /// Others are asked about a silent peer.
+    pub(crate) relays: bool,
 }
 
 impl PeerConfig {
@@ -66,6 +77,7 @@ impl PeerConfig {
             max_backoff: Duration::from_secs(10),
             max_datagram: 1200,
             leave_grace: Duration::from_secs(600),
+            mechanisms: Mechanisms { retries: true, relays: true },
         }
     }
 

@@ -85,6 +85,50 @@ pub enum Message {
         /// Why.
         reason: LeaveReason,
     },
+    /// Asks the addressee to ping another node, since the sender hears nothing of it.
+    RelayRequest {
+        /// See the module.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// Whom to ping, under the frame's key.
+        target: Tag,
+    },
+    /// A ping on behalf of another node.
+    RelayPing {
+        /// See the module.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// On whose behalf, under the frame's key.
+        origin: Tag,
+        /// The number of its request.
+        request: u64,
+    },
+    /// Answers a `RelayPing`, and repeats what it said.
+    RelayPong {
+        /// See the module.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// See `RelayPing`.
+        origin: Tag,
+        /// See `RelayPing`.
+        request: u64,
+    },
+    /// Answers a `RelayRequest`.
+    RelayReply {
+        /// See the module.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// Whom the request named.
+        target: Tag,
+        /// The request's number.
+        request: u64,
+        /// The target answered after the request had come. False: the sender cannot ask it.
+        alive: bool,
+    },
 }
 
 /// Why a node leaves.
@@ -176,22 +220,19 @@ impl Message {
             | Message::Pong { echo, hold, .. }
             | Message::PingMore { echo, hold, .. }
             | Message::PongMore { echo, hold, .. }
-            | Message::Leave { echo, hold, .. } => Some((*echo, *hold)),
+            | Message::Leave { echo, hold, .. }
+            | Message::RelayRequest { echo, hold, .. }
+            | Message::RelayPing { echo, hold, .. }
+            | Message::RelayPong { echo, hold, .. }
+            | Message::RelayReply { echo, hold, .. } => Some((*echo, *hold)),
         }
     }
 
-    fn more(&self) -> Option<&More> {
+    /// What it tells beside, if it has the long form.
+    pub fn more(&self) -> Option<&More> {
         match self {
             Message::PingMore { more, .. } | Message::PongMore { more, .. } => Some(more),
             _ => None,
-        }
-    }
-
-    /// What it tells beside; nothing for the short forms.
-    pub fn into_more(self) -> More {
-        match self {
-            Message::PingMore { more, .. } | Message::PongMore { more, .. } => more,
-            _ => More::default(),
         }
     }
 }
@@ -250,7 +291,8 @@ mod tests {
     fn golden_bytes() {
         let digest = [1, 2, 3, 4];
         let more = More { spacing: 4, since_slot: Some(500), paused: 4200, refused: vec![Tag([9; 8])] };
-        let cases: [(Message, &[u8]); 7] = [
+        let tag = Tag([9; 8]);
+        let cases: [(Message, &[u8]); 11] = [
             (
                 Message::Hello { sequence: 300, server_id: id("ab"), padding: Padding(3) },
                 b"\x00\xac\x02\x02ab\x03\0\0\0",
@@ -267,6 +309,22 @@ mod tests {
                 b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0",
             ),
             (Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Removal }, b"\x06\x01\x02\x01"),
+            (
+                Message::RelayRequest { echo: 1, hold: 2, target: tag },
+                b"\x07\x01\x02\x09\x09\x09\x09\x09\x09\x09\x09",
+            ),
+            (
+                Message::RelayPing { echo: 1, hold: 2, origin: tag, request: 300 },
+                b"\x08\x01\x02\x09\x09\x09\x09\x09\x09\x09\x09\xac\x02",
+            ),
+            (
+                Message::RelayPong { echo: 1, hold: 2, origin: tag, request: 300 },
+                b"\x09\x01\x02\x09\x09\x09\x09\x09\x09\x09\x09\xac\x02",
+            ),
+            (
+                Message::RelayReply { echo: 1, hold: 2, target: tag, request: 300, alive: true },
+                b"\x0a\x01\x02\x09\x09\x09\x09\x09\x09\x09\x09\xac\x02\x01",
+            ),
         ];
         for (message, golden) in cases {
             assert_eq!(bytes(&message), golden, "{message:?}");
@@ -330,7 +388,7 @@ mod tests {
             &b""[..],
             b"\x02\0\0\x01\x02\x03\x04\0",   // a trailing byte
             b"\x02\x80\0\0\x01\x02\x03\x04", // an overlong varint
-            b"\x07\0\0",                     // an unknown variant
+            b"\x0b\0\0",                     // an unknown variant
             b"\x00\x01\x01a\x01\x01",        // padding that is not zero
             b"\x06\x01\x02\x02",             // an unknown reason
             b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\xff\xff\xff\xff\x0f", // a claim of 2^32 tags
@@ -357,7 +415,7 @@ mod tests {
                 refused: refused.into_iter().map(Tag).collect(),
             });
         let id = "[a-z0-9.-]{1,64}".prop_map(|text| ServerId::new(&text).expect("the pattern is printable"));
-        (0..7u8, any::<u64>(), any::<u64>(), any::<[u8; 4]>(), more, id, 0..=128u8).prop_map(
+        (0..11u8, any::<u64>(), any::<u64>(), any::<[u8; 4]>(), more, id, 0..=128u8).prop_map(
             |(kind, echo, hold, digest, more, server_id, padding)| match kind {
                 0 => Message::Hello { sequence: echo, server_id, padding: Padding(padding) },
                 1 => Message::Welcome { echo, hold, server_id },
@@ -365,7 +423,17 @@ mod tests {
                 3 => Message::Pong { echo, hold, digest },
                 4 => Message::PingMore { echo, hold, digest, more },
                 5 => Message::PongMore { echo, hold, digest, more },
-                _ => Message::Leave { echo, hold, reason: LeaveReason::Restart },
+                6 => Message::Leave { echo, hold, reason: LeaveReason::Restart },
+                7 => Message::RelayRequest { echo, hold, target: Tag([padding; 8]) },
+                8 => Message::RelayPing { echo, hold, origin: Tag([padding; 8]), request: hold },
+                9 => Message::RelayPong { echo, hold, origin: Tag([padding; 8]), request: hold },
+                _ => Message::RelayReply {
+                    echo,
+                    hold,
+                    target: Tag([padding; 8]),
+                    request: hold,
+                    alive: padding > 64,
+                },
             },
         )
     }

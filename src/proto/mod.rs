@@ -27,6 +27,7 @@ pub mod config;
 pub mod connection;
 pub mod event;
 mod heartbeat;
+mod loss;
 pub mod messages;
 pub mod node;
 pub mod peer;
@@ -49,7 +50,7 @@ pub use registry::{ClusterStatus, PeerRegistry};
 pub use seal::{Instance, Keyring, SecretKey, Tag};
 pub use server_id::ServerId;
 pub use snapshot::{LinkView, PeerView, Snapshot};
-pub use stats::{Reject, SendErrorKind, Stats};
+pub use stats::{Reject, RelayResult, SendErrorKind, Stats};
 pub use timer::Time;
 pub use verdict::Verdict;
 

@@ -108,6 +108,11 @@ impl PeerInfo {
         }
     }
 
+    /// Something that was sent to it at `sent` was echoed.
+    pub(crate) fn prove(&mut self, sent: Time) {
+        self.proof = self.proof.max(Some(sent));
+    }
+
     /// Evidence dated `date`, after which `missed` heartbeats still timed out. Below `suspect_after` the peer is
     /// Healthy; above, late evidence lifts nothing.
     pub(crate) fn evidence(&mut self, date: Time, missed: u32, thresholds: Thresholds) {

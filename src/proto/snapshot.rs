@@ -93,4 +93,7 @@ pub struct LinkView {
     pub attempt_count: u32,
     /// Smoothed round-trip time; `None`: not measured yet.
     pub rtt: Option<Duration>,
+    /// The shares, 0 to 1, that are lost of what comes and of what goes, of the last 64 datagrams each way; `None`: not
+    /// measured yet.
+    pub loss: Option<(f64, f64)>,
 }

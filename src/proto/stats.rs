@@ -75,6 +75,31 @@ impl Reject {
     }
 }
 
+/// What became of a question to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayResult {
+    /// The peer answered by way of it.
+    Answered,
+    /// Nothing came.
+    Silent,
+    /// It cannot ask the peer either.
+    Rejected,
+}
+
+impl RelayResult {
+    /// All of them, in the order of the contract.
+    pub const ALL: [RelayResult; 3] = [RelayResult::Answered, RelayResult::Silent, RelayResult::Rejected];
+
+    /// The label in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RelayResult::Answered => "answered",
+            RelayResult::Silent => "silent",
+            RelayResult::Rejected => "rejected",
+        }
+    }
+}
+
 /// What went wrong with a datagram that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendErrorKind {
@@ -130,6 +155,8 @@ pub struct Stats {
     pub heartbeats_missed: u64,
     /// Tries after the first.
     pub heartbeat_retries: u64,
+    /// Questions to other nodes about a silent peer, by what became of them (index: `RelayResult as usize`).
+    pub relays: [u64; RelayResult::ALL.len()],
     /// Changes of a peer's status, by the new one (index: `PeerStatus as usize`).
     pub transitions: [u64; 3],
     /// New instances of peers.

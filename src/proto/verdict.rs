@@ -25,8 +25,12 @@ pub enum Verdict {
     Refused,
     /// Silent.
     Down,
+    /// This node does not hear it, another one does.
+    LinkDown,
     /// Heard, but it does not hear this node.
     OneWay,
+    /// Eight of the last 64 heartbeats needed a retry, and since then more than three.
+    Lossy,
     /// It told that it slept.
     Paused,
     /// Fine.
@@ -35,7 +39,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// All verdicts, in the order in which they apply.
-    pub const ALL: [Verdict; 10] = [
+    pub const ALL: [Verdict; 12] = [
         Verdict::Left,
         Verdict::Conflict,
         Verdict::KeyMismatch,
@@ -43,7 +47,9 @@ impl Verdict {
         Verdict::Unknown,
         Verdict::Refused,
         Verdict::Down,
+        Verdict::LinkDown,
         Verdict::OneWay,
+        Verdict::Lossy,
         Verdict::Paused,
         Verdict::Up,
     ];
@@ -58,7 +64,9 @@ impl Verdict {
             Verdict::Unknown => "unknown",
             Verdict::Refused => "refused",
             Verdict::Down => "down",
+            Verdict::LinkDown => "link_down",
             Verdict::OneWay => "one_way",
+            Verdict::Lossy => "lossy",
             Verdict::Paused => "paused",
             Verdict::Up => "up",
         }
@@ -84,6 +92,13 @@ pub(crate) struct Evidence {
     pub(crate) recent: Duration,
     pub(crate) link_active: bool,
     pub(crate) unechoed: u32,
+    /// Since the newest proof of life by way of another node, if it is much newer than any from the peer itself.
+    pub(crate) relayed: Option<Duration>,
+    /// Whether the link loses datagrams; how many heartbeats needed a retry, of how many; and the shares lost of what
+    /// comes and of what goes.
+    pub(crate) lossy: bool,
+    pub(crate) retried: (u32, u32),
+    pub(crate) loss: Option<(f64, f64)>,
     pub(crate) rtt: Option<Duration>,
     /// Why and how long ago it left.
     pub(crate) left: Option<(LeaveReason, Duration)>,
@@ -113,7 +128,13 @@ impl Evidence {
                 self.status != PeerStatus::Healthy && self.refused.is_some_and(|age| age < self.refused_for)
             }
             Verdict::Down => self.status == PeerStatus::Down,
-            Verdict::OneWay => self.status == PeerStatus::Healthy && !self.link_active,
+            Verdict::LinkDown => {
+                self.status == PeerStatus::Healthy && !self.link_active && self.relayed.is_some()
+            }
+            Verdict::OneWay => {
+                self.status == PeerStatus::Healthy && !self.link_active && self.relayed.is_none()
+            }
+            Verdict::Lossy => self.status == PeerStatus::Healthy && self.link_active && self.lossy,
             Verdict::Paused => self.paused.is_some_and(|(_, age)| age < self.recent),
             Verdict::Up => true,
         }
@@ -168,6 +189,20 @@ impl Evidence {
                 Age(self.heard.unwrap_or_default()),
                 self.unechoed
             ),
+            Verdict::LinkDown => format!(
+                "others hear it, the last one {} ago, but for {} heartbeats nothing passes between it and this node",
+                Age(self.relayed.unwrap_or_default()),
+                self.unechoed
+            ),
+            Verdict::Lossy => {
+                let (retried, of) = self.retried;
+                let (came, went) = self.loss.unwrap_or_default();
+                format!(
+                    "{retried} of the last {of} heartbeats needed a retry; lost are {:.0} % of what comes, {:.0} % of what goes",
+                    came * 100.0,
+                    went * 100.0
+                )
+            }
             Verdict::Paused => {
                 let (length, age) = self.paused.unwrap_or_default();
                 format!("told {} ago that it slept {}", Age(age), Age(length))
@@ -221,6 +256,10 @@ mod tests {
             recent: SECOND * 5,
             link_active: true,
             unechoed: 0,
+            relayed: None,
+            lossy: false,
+            retried: (0, 64),
+            loss: Some((0.0, 0.0)),
             rtt: Some(Duration::from_micros(400)),
             left: None,
             leave_grace: SECOND * 600,
@@ -237,7 +276,7 @@ mod tests {
     fn the_first_that_applies() {
         let down = |e: &mut Evidence| (e.status, e.missed) = (PeerStatus::Down, 7);
         type Change = fn(&mut Evidence);
-        let cases: [(Verdict, &str, Change); 9] = [
+        let cases: [(Verdict, &str, Change); 11] = [
             (Verdict::Up, "answers, round trip 0.4 ms", |_| ()),
             (Verdict::Up, "2 heartbeats missed in a row", |e| {
                 (e.status, e.missed) = (PeerStatus::Suspected, 2)
@@ -247,6 +286,12 @@ mod tests {
             }),
             (Verdict::Up, "answers", |e| e.paused = Some((SECOND * 4, SECOND * 6))),
             (Verdict::OneWay, "does not hear me", |e| e.link_active = false),
+            (Verdict::LinkDown, "others hear it, the last one 1.0 s ago", |e| {
+                (e.link_active, e.relayed) = (false, Some(SECOND))
+            }),
+            (Verdict::Lossy, "9 of the last 64 heartbeats needed a retry; lost are 12 %", |e| {
+                (e.lossy, e.retried, e.loss) = (true, (9, 64), Some((0.125, 0.0)))
+            }),
             (Verdict::Unknown, "never heard", |e| e.heard = None),
             (Verdict::KeyMismatch, "another key", |e| (e.heard, e.foreign_keys) = (None, 3)),
             (Verdict::ConfigMismatch, "another wire version", |e| (e.heard, e.foreign_versions) = (None, 3)),

@@ -234,7 +234,8 @@ impl Net {
         };
         let next = numbers.entry((header.instance, to)).or_default();
         if header.number < *next && self.reused.is_none() {
-            self.reused = Some(format!("node {sender} sent number {} to {to:?} after {}", header.number, *next));
+            self.reused =
+                Some(format!("node {sender} sent number {} to {to:?} after {}", header.number, *next));
         }
         *next = header.number + 1;
     }

@@ -38,6 +38,10 @@ fn the_corpus_of_decode() {
         "body ping, more",
         "body pong, more",
         "body leave",
+        "body relay request",
+        "body relay ping",
+        "body relay pong",
+        "body relay reply",
         "body decode",
         "frame size",
         "frame version",
@@ -64,5 +68,9 @@ fn kind(message: &Message) -> &'static str {
         Message::PingMore { .. } => "ping, more",
         Message::PongMore { .. } => "pong, more",
         Message::Leave { .. } => "leave",
+        Message::RelayRequest { .. } => "relay request",
+        Message::RelayPing { .. } => "relay ping",
+        Message::RelayPong { .. } => "relay pong",
+        Message::RelayReply { .. } => "relay reply",
     }
 }

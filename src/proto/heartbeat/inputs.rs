@@ -88,6 +88,21 @@ impl Heartbeat {
         self.close_if_done(now, echoed);
     }
 
+    /// Another node answered for the peer, to a question of `asked`.
+    pub(crate) fn relayed(&mut self, asked: Time) {
+        self.relayed |= self.open && asked >= self.slot;
+    }
+
+    /// The peer took long to answer: it was busy.
+    pub(crate) fn answered_slowly(&mut self) {
+        self.slow_answer = true;
+    }
+
+    /// The node was isolated: what was missed then counts for no more than a suspicion.
+    pub(crate) fn excuse(&mut self, limit: u32) {
+        self.misses.excuse(limit);
+    }
+
     /// An isolated node does not back off.
     pub(crate) fn keep_trying(&mut self) {
         if self.spacing > 1 {

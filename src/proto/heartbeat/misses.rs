@@ -47,6 +47,15 @@ impl Misses {
         self.count = self.count.saturating_add(1).min(limit);
     }
 
+    /// The count falls to `limit` at most.
+    pub(super) fn excuse(&mut self, limit: u32) {
+        if self.count > limit {
+            self.count = limit;
+            let gone = self.slots.len().saturating_sub(limit as usize);
+            self.slots.drain(..gone);
+        }
+    }
+
     /// Evidence dated `date`. `covers`: the spacing that its datagram announced, if that is the newest one. The
     /// count becomes that of the misses after the newest date; older ones than are remembered stay missed.
     pub(super) fn evidence(&mut self, date: Time, covers: Option<u8>, tolerance: Duration) {
@@ -72,7 +81,8 @@ mod tests {
 
     fn misses() -> Misses {
         let (timeout, laziness) = (SECOND / 2, SECOND / 20);
-        Misses::new(Rhythm { interval: SECOND, timeout, laziness, down_after: 5, max_spacing: 10 })
+        let (down_after, max_spacing, retries) = (5, 10, true);
+        Misses::new(Rhythm { interval: SECOND, timeout, laziness, down_after, max_spacing, retries })
     }
 
     #[test]

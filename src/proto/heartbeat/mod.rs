@@ -9,15 +9,19 @@
 
 mod inputs;
 mod misses;
+mod tries;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::misses::Misses;
+use super::loss::Window;
 use super::timer::Time;
 
 /// Tries in one heartbeat, the first among them.
 const TRIES: u8 = 3;
+/// So many of the last 64 heartbeats with a retry make a link lossy, and so few make it good again.
+const LOSSY: (u32, u32) = (8, 3);
 /// After it answered a refusal, a peer is not accelerated again for so long.
 const CALM: Duration = Duration::from_secs(60);
 
@@ -41,6 +45,19 @@ pub(crate) struct Rhythm {
     pub(crate) laziness: Duration,
     pub(crate) down_after: u32,
     pub(crate) max_spacing: u8,
+    /// Off only in experiments: see [`Mechanisms`](crate::proto::config::Mechanisms).
+    pub(crate) retries: bool,
+}
+
+/// Which other nodes to ask about a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// None: it was heard, or this is the heartbeat's first try.
+    Nobody,
+    /// The one that last knew something of it.
+    Last,
+    /// Three that were not asked yet.
+    Three,
 }
 
 /// What the moment asks for.
@@ -60,7 +77,11 @@ pub(crate) enum Step {
         other_key: Option<u32>,
         /// What to tell the peer: time since the slot, for a retry and a follower's own ping.
         since_slot: Option<Duration>,
+        /// Whom to ask beside.
+        ask: Ask,
     },
+    /// Only ask others.
+    Ask(Ask),
     /// The heartbeat timed out.
     Judged {
         /// No evidence: a miss.
@@ -126,6 +147,13 @@ pub(crate) struct Heartbeat {
     /// Another observer told of refusals: this one does not tell again.
     told: bool,
     calm_until: Time,
+    /// Which of the last 64 heartbeats that were answered needed a retry, and what follows.
+    retried: Window,
+    lossy: bool,
+    /// The peer took long to answer in the open heartbeat: it was busy, so that a retry tells nothing of the link.
+    slow_answer: bool,
+    /// Another node answered for the peer in the open heartbeat.
+    relayed: bool,
     /// When the loop last woke from a stall: what is asked of an earlier slot is asked from then on.
     woke: Time,
     /// Heartbeats whose deadline a stall moved beyond the next slot: tried no more, and still judged. At most
@@ -160,6 +188,10 @@ impl Heartbeat {
             refused: false,
             told: false,
             calm_until: Time::ZERO,
+            retried: Window::default(),
+            lossy: false,
+            slow_answer: false,
+            relayed: false,
             woke: Time::ZERO,
             overtaken: VecDeque::with_capacity(rhythm.down_after as usize),
         }
@@ -245,6 +277,11 @@ impl Heartbeat {
         if !self.open && now >= self.next_slot {
             self.begin(self.next_slot);
         }
+        if cut && self.passive && self.tries == 0 {
+            // Nothing is likely to come: the follower does not wait for long.
+            let soon = self.slot.max(self.woke) + self.retry;
+            self.try_at = self.try_at.map(|at| at.min(soon));
+        }
         self.close_if_done(now, echoed);
         if let Some(older) = self.overtaken.front().copied().filter(|o| o.judge_at <= now) {
             self.overtaken.pop_front();
@@ -284,38 +321,11 @@ impl Heartbeat {
         self.tries = 0;
         self.refused = false;
         self.void = false;
+        self.slow_answer = false;
+        self.relayed = false;
         self.judge_at = slot.max(self.woke) + self.timeout();
         let wait = if self.passive { (self.rhythm.timeout / 2).max(self.retry) } else { Duration::ZERO };
-        self.try_at = Some(slot.max(self.woke) + wait);
-    }
-
-    fn next_try(&mut self, now: Time, cut: bool) -> Step {
-        let first = self.tries == 0;
-        self.tries += 1;
-        let refusing = self.refusals.is_some();
-        // Backing off there are two: the bound ping, by which a deaf peer is heard, and a hello, which a new run
-        // of it can open.
-        let limit = match () {
-            () if refusing || (cut && !self.after_miss) => 1,
-            () if self.backs_off() && self.role == Role::Alone => 1,
-            () if self.backs_off() => 2,
-            () => TRIES,
-        };
-        let again = now + self.retry;
-        // Where the path is too slow for a second try, after a miss every second heartbeat's stands in for the retries.
-        let stands_in = first && self.after_miss && again >= self.judge_at && self.turn % 2 == 1;
-        let retry = !first || stands_in;
-        self.try_at = (self.tries < limit && again < self.judge_at).then_some(again);
-        let late = self.since_slot(now);
-        let turn = if stands_in { self.turn.div_ceil(2) } else { self.turn };
-        self.turn = self.turn.wrapping_add(1);
-        Step::Try {
-            first,
-            hello: self.after_miss && retry,
-            roster: self.after_miss && retry && turn % 2 == 1,
-            other_key: (retry || self.role == Role::Alone).then_some(turn),
-            since_slot: (!first || self.passive || late > self.rhythm.timeout / 8).then_some(late),
-        }
+        self.try_at = Some(slot.max(self.woke) + wait).filter(|_| self.rhythm.retries || !self.passive);
     }
 
     /// Whether evidence counts for the heartbeat of `slot`.
@@ -339,6 +349,7 @@ impl Heartbeat {
             self.after_miss = false;
             self.told = false;
             self.turn = 0;
+            self.note_retried();
             self.close(now);
         }
     }

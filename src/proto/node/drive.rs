@@ -14,6 +14,8 @@ use crate::proto::timer::Time;
 
 /// Answers and pings after a stall are spread over so much.
 pub(super) const SPREAD: Duration = Duration::from_millis(50);
+/// While this node is isolated, nobody is called Down for so long.
+const ISOLATED: Duration = Duration::from_secs(60);
 /// The waits before the three Leaves.
 const LEAVES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(40)];
 
@@ -104,10 +106,15 @@ impl Node {
             let cut = !self.pool.at(peer).is_active;
             match self.beats[peer].step(self.now, echoed, cut) {
                 Step::Wait => break,
-                Step::Try { first, hello, roster, other_key, since_slot } => {
+                Step::Try { first, hello, roster, other_key, since_slot, ask } => {
                     let hello = hello || self.sessions[peer].confirmed.is_none();
+                    if first {
+                        self.end_inquiry(peer);
+                    }
                     self.send_try(peer, first, hello, roster, other_key, since_slot);
+                    self.ask(peer, ask);
                 }
+                Step::Ask(ask) => self.ask(peer, ask),
                 Step::Judged { missed, silent } => self.judged(peer, missed, silent),
             }
         }
@@ -145,20 +152,44 @@ impl Node {
             let address = self.pool.at(peer).remote_address;
             self.registry.at_mut(peer).address = address;
         }
+        if self.isolated.is_none() && self.is_isolated() {
+            self.isolated = Some(self.now);
+        }
         if missed {
             self.stats.heartbeats_missed += 1;
             // The heartbeat bounds the count while a refusing host is given its full interval.
             let count = self.beats[peer].missed();
+            let mut thresholds = self.config.thresholds();
+            if self.isolated.is_some_and(|since| self.now.since(since) < ISOLATED) {
+                thresholds.down_after = u32::MAX;
+            }
             let info = self.registry.at_mut(peer);
-            if count > info.missed_heartbeats {
-                info.heartbeat_missed(self.config.thresholds());
+            if count > info.missed_heartbeats || count >= thresholds.down_after {
+                info.missed_heartbeats = count.saturating_sub(1);
+                info.heartbeat_missed(thresholds);
             }
         }
-        if self.is_isolated() {
+        if self.isolated.is_some() {
             self.beats[peer].keep_trying();
         }
         let share = self.share();
         self.beats[peer].jitter(share);
+    }
+
+    /// Something authentic came: an isolation ends, and what was missed meanwhile counts for no more than a suspicion.
+    pub(super) fn note_heard(&mut self) {
+        self.heard = self.now;
+        if self.isolated.take().is_none() {
+            return;
+        }
+        for peer in 0..self.sessions.len() {
+            let info = self.registry.at_mut(peer);
+            if info.status != PeerStatus::Down {
+                self.beats[peer].excuse(self.config.suspect_after);
+                info.missed_heartbeats = self.beats[peer].missed();
+            }
+        }
+        self.review_at = self.now;
     }
 
     /// Nothing authentic from anybody for `suspect_after` intervals, in a cluster of three or more.

@@ -5,6 +5,7 @@
 
 mod drive;
 mod receive;
+mod relay;
 mod report;
 mod send;
 
@@ -16,6 +17,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use self::drive::Leaving;
+use self::relay::Budget;
 use self::report::Account;
 use self::send::Outbox;
 use super::config::{ConfigError, PeerConfig};
@@ -84,6 +86,10 @@ pub struct Node {
     /// The last stall's end and length; the last time the kernel dropped datagrams.
     stall: Option<(Time, Duration)>,
     drops: Option<Time>,
+    /// Since when this node is isolated.
+    isolated: Option<Time>,
+    /// Its own questions to relays.
+    relays_asked: Budget,
     last_recovery: Option<Time>,
     last_rollback: Option<Time>,
     conflict_told: Option<Time>,
@@ -116,6 +122,7 @@ impl Node {
             laziness: config.laziness(),
             down_after: config.down_after,
             max_spacing: config.max_spacing(),
+            retries: config.mechanisms.retries,
         };
         let own_tags: Vec<Tag> = (0..keys.len()).map(|k| keys.tag(k, &config.server_id)).collect();
         let mut node = Node {
@@ -138,6 +145,8 @@ impl Node {
             late_to: None,
             stall: None,
             drops: None,
+            isolated: None,
+            relays_asked: Budget::default(),
             last_recovery: None,
             last_rollback: None,
             conflict_told: None,
@@ -177,7 +186,8 @@ impl Node {
         }
         let first = self.now + self.config.heartbeat_interval.mul_f64(self.share());
         self.beats.push(Heartbeat::new(rhythm, first));
-        self.accounts.push(Account::new(self.now));
+        let turn = self.rng_below(self.config.static_peers.len());
+        self.accounts.push(Account::new(self.now, turn));
         self.timers.set(entry, Some(first));
         self.refresh(entry);
         Ok(())
@@ -355,6 +365,10 @@ impl Node {
     fn share(&mut self) -> f64 {
         use rand::Rng;
         (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn rng_below(&mut self, end: usize) -> usize {
+        (self.share() * end as f64) as usize
     }
 
     fn make_hello_keys(&mut self) {

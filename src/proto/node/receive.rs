@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Node;
 use super::drive::SPREAD;
-use super::send::Question;
+use super::send::{Asked, Question};
 use crate::proto::event::Change;
 use crate::proto::heartbeat::Role;
 use crate::proto::messages::{LeaveReason, Message, More};
@@ -113,7 +113,9 @@ impl Node {
             });
         }
         self.registry.at_mut(peer).add_bytes_received(len as u64);
-        let hello = Some((sender, instance, sequence));
+        if let Some(confirmed) = self.sessions[peer].confirmed.as_mut().filter(|c| c.instance == instance) {
+            confirmed.note_hello(sequence);
+        }
         self.answer_or_defer(
             peer,
             Question {
@@ -122,7 +124,7 @@ impl Node {
                 key: frame.key,
                 len,
                 received: frame.received,
-                hello,
+                what: Asked::Hello(sender, instance, sequence),
             },
         );
         Ok(())
@@ -230,48 +232,85 @@ impl Node {
         }
         let confirmed =
             self.sessions[peer].confirmed.as_mut().expect("only frames of a confirmed run come here");
-        let newest = confirmed.note(frame.header.number, frame.key, frame.received);
+        let unseen = confirmed.note(frame.header.number, frame.key, frame.received);
         self.registry.at_mut(peer).add_bytes_received(len as u64);
-        self.heard = self.now;
+        self.note_heard();
         if let Message::Leave { reason, .. } = message {
             self.peer_left(peer, reason);
             return Ok(());
         }
-        let pings = matches!(message, Message::Ping { .. } | Message::PingMore { .. });
-        let welcome = matches!(message, Message::Welcome { .. });
-        let more = message.into_more();
-        self.note_echo(peer, read, echo, hold, frame);
-        self.note_evidence(peer, read, newest, pings, &more);
-        self.note_told(peer, frame.key, &more);
-        if pings {
-            let Frame { from, local, key, received, .. } = *frame;
-            self.answer_or_defer(peer, Question { from, local, key, len, received, hello: None });
-        }
-        if welcome && self.late_to.is_some() {
-            let wait = SPREAD.mul_f64(self.share());
-            self.beats[peer].probe_at(self.now + wait);
-        } else if welcome && let Some(to) = self.pool.at(peer).remote_address {
-            // Our answer confirms us at the peer; it goes to the confirmed address, wherever the Welcome came from.
-            let slot = self.beats[peer].since_slot(self.now);
-            self.send_ping(peer, to, frame.key, Some(slot));
-        }
+        self.note_echo(peer, read, &message, unseen, frame);
+        self.note_evidence(peer, read, unseen.is_some(), &message);
+        self.note_message(peer, frame, len, message);
         self.arm(peer);
         self.refresh(peer);
         Ok(())
+    }
+
+    /// What the message asks for, or tells, beside being evidence.
+    fn note_message(&mut self, peer: usize, frame: &Frame<'_>, len: usize, message: Message) {
+        let Frame { from, local, key, received, .. } = *frame;
+        let ask = |node: &mut Node, what| {
+            node.answer_or_defer(peer, Question { from, local, key, len, received, what });
+        };
+        match &message {
+            Message::Ping { .. } | Message::PingMore { .. } => ask(self, Asked::Ping),
+            Message::RelayPing { origin, request, .. } => ask(self, Asked::RelayPing(*origin, *request)),
+            Message::RelayRequest { target, .. } => {
+                self.relay_request(peer, key, *target, frame.header.number);
+            }
+            Message::RelayPong { origin, request, .. } => self.relay_pong(peer, key, *origin, *request),
+            Message::RelayReply { target, request, alive, .. } => {
+                self.relay_reply(peer, key, *target, *request, *alive);
+            }
+            Message::Welcome { .. } => self.after_welcome(peer, key),
+            Message::Hello { .. }
+            | Message::Pong { .. }
+            | Message::PongMore { .. }
+            | Message::Leave { .. } => {}
+        }
+        if let Message::PingMore { more, .. } | Message::PongMore { more, .. } = &message {
+            self.note_told(peer, key, more);
+        }
+    }
+
+    /// Who confirms by a Welcome pings at once: that confirms us at the peer. It goes to the confirmed address,
+    /// wherever the Welcome came from.
+    fn after_welcome(&mut self, peer: usize, key: usize) {
+        if self.late_to.is_some() {
+            let wait = SPREAD.mul_f64(self.share());
+            self.beats[peer].probe_at(self.now + wait);
+        } else if let Some(to) = self.pool.at(peer).remote_address {
+            let slot = self.beats[peer].since_slot(self.now);
+            self.send_ping(peer, to, key, Some(slot));
+        }
     }
 
     fn is_id_of(&self, peer: usize, server_id: &ServerId) -> bool {
         *self.registry.at(peer).server_id == *server_id.as_str()
     }
 
-    /// What the echo proves of the link: round trip, address, two-way proof.
-    fn note_echo(&mut self, peer: usize, read: Echo, echo: u64, hold: u64, frame: &Frame<'_>) {
+    /// What the echo proves of the link: round trip, address, two-way proof, loss. `unseen`: how many datagrams of
+    /// the peer have not come before this one, if it is the newest.
+    fn note_echo(
+        &mut self,
+        peer: usize,
+        read: Echo,
+        message: &Message,
+        unseen: Option<u64>,
+        frame: &Frame<'_>,
+    ) {
         let Echo::Dated { sent, to, newest, .. } = read else { return };
-        if !newest {
-            return;
+        let Some((echo, hold)) = message.echo().filter(|_| newest) else { return };
+        // Both loops may leave a datagram unread for a while; an answer that took longer came from a busy peer.
+        let answers =
+            matches!(message, Message::Pong { .. } | Message::PongMore { .. } | Message::Welcome { .. });
+        let busy = answers && Duration::from_micros(hold) > self.config.laziness() * 2;
+        self.sessions[peer].note_echo(echo, sent, unseen.unwrap_or(0), busy);
+        if busy {
+            self.beats[peer].answered_slowly();
         }
-        self.sessions[peer].note_echo(echo, sent);
-        self.registry.at_mut(peer).proof = Some(sent);
+        self.registry.at_mut(peer).prove(sent);
         let there = micros(frame.received.since(sent));
         if let Some(rtt) = there.checked_sub(hold).map(Duration::from_micros) {
             if self.round_trips.len() == super::ROUND_TRIPS {
@@ -295,18 +334,27 @@ impl Node {
     }
 
     /// What the date proves of the peer's life, and, of a leader's ping, where the slots stand.
-    fn note_evidence(&mut self, peer: usize, read: Echo, newest: bool, pings: bool, more: &More) {
+    fn note_evidence(&mut self, peer: usize, read: Echo, newest: bool, message: &Message) {
         let Echo::Dated { date, .. } = read else { return };
-        let beat = &mut self.beats[peer];
-        beat.evidence(date, newest.then_some(more.spacing), self.now);
-        let missed = beat.missed();
-        self.registry.at_mut(peer).evidence(date, missed, self.config.thresholds());
+        let more = message.more();
+        let told = more.map_or(0, |m| m.spacing);
+        self.accounts[peer].direct = self.accounts[peer].direct.max(Some(date));
+        self.prove_life(peer, date, newest.then_some(told));
         let echoed = self.sessions[peer].echoed_at();
-        if pings {
-            let since = Duration::from_micros(more.since_slot.unwrap_or(0).into());
+        if matches!(message, Message::Ping { .. } | Message::PingMore { .. }) {
+            let since = more.and_then(|m| m.since_slot).unwrap_or(0);
+            let since = Duration::from_micros(since.into());
             self.beats[peer].follow(date - since, self.now, echoed);
         }
         self.beats[peer].settle(self.now, echoed);
+    }
+
+    /// The peer lived at `date`. `covers`: the spacing that its datagram announced, if that is its newest.
+    pub(super) fn prove_life(&mut self, peer: usize, date: Time, covers: Option<u8>) {
+        let beat = &mut self.beats[peer];
+        beat.evidence(date, covers, self.now);
+        let missed = beat.missed();
+        self.registry.at_mut(peer).evidence(date, missed, self.config.thresholds());
     }
 
     /// What the peer told beside.
@@ -355,9 +403,9 @@ impl Node {
         }
         // A ping's answer can tell of the stall, a hello's cannot: it goes first only if another run asks.
         let confirmed = self.sessions[peer].confirmed.as_ref().map(|c| c.instance);
-        let same_run = question.hello.is_some_and(|(_, instance, _)| Some(instance) == confirmed);
+        let same_run = matches!(question.what, Asked::Hello(_, run, _) if Some(run) == confirmed);
         let waiting = &mut self.accounts[peer].answer;
-        if !(same_run && waiting.as_ref().is_some_and(|w| w.hello.is_none())) {
+        if !(same_run && waiting.as_ref().is_some_and(|w| !matches!(w.what, Asked::Hello(..)))) {
             *waiting = Some(question);
         }
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::relay::Inquiry;
 use super::send::Question;
 use super::{EVENTS, Node};
 use crate::proto::config::PeerConfig;
@@ -34,13 +35,18 @@ pub(super) struct Account {
     transitions: [u64; 3],
     /// The run that was called Down, and when.
     called_down: Option<(Instance, Time)>,
+    /// The dates of the newest evidence of its life that came from itself, and by way of another node.
+    pub(super) direct: Option<Time>,
+    pub(super) relayed: Option<Time>,
+    pub(super) inquiry: Inquiry,
     /// The answer that waits after a stall.
     pub(super) answer: Option<Question>,
     pub(super) answer_at: Time,
 }
 
 impl Account {
-    pub(super) fn new(now: Time) -> Account {
+    /// `turn`: which other node to ask first about it.
+    pub(super) fn new(now: Time, turn: usize) -> Account {
         Account {
             status: PeerStatus::Healthy,
             verdict: Verdict::Unknown,
@@ -55,6 +61,9 @@ impl Account {
             false_downs: 0,
             transitions: [0; 3],
             called_down: None,
+            direct: None,
+            relayed: None,
+            inquiry: Inquiry::new(turn),
             answer: None,
             answer_at: now,
         }
@@ -209,6 +218,14 @@ impl Node {
             recent: interval * self.config.down_after,
             link_active: connection.is_active,
             unechoed: connection.attempt_count,
+            // Only others hear it: what came from itself is older than a proof may be.
+            relayed: account
+                .relayed
+                .filter(|at| account.direct.is_none_or(|d| at.since(d) > self.config.proof_horizon()))
+                .map(|at| now.since(at)),
+            lossy: self.beats[peer].is_lossy(),
+            retried: self.beats[peer].retried(),
+            loss: self.sessions[peer].loss(),
             rtt: connection.round_trip.smoothed(),
             left: account.left.map(|(why, at)| (why, now.since(at))),
             leave_grace: self.config.leave_grace,
@@ -265,6 +282,7 @@ impl Node {
                 is_active: connection.is_active,
                 attempt_count: connection.attempt_count,
                 rtt: connection.round_trip.smoothed(),
+                loss: self.sessions[peer].loss(),
             },
             instance: confirmed.map(|c| c.instance),
             key_id: confirmed.map(|c| self.ring.id(c.key)),

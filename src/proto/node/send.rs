@@ -99,23 +99,41 @@ pub(super) struct Question {
     /// Its length: to an unconfirmed address no answer is longer.
     pub(super) len: usize,
     pub(super) received: Time,
-    /// Of a hello: who sent it, and the sequence it took.
-    pub(super) hello: Option<(Tag, Instance, u64)>,
+    pub(super) what: Asked,
+}
+
+/// What was asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    Ping,
+    /// A ping on behalf of another node: its tag, and its request.
+    RelayPing(Tag, u64),
+    /// A hello: who sent it, and the sequence it took.
+    Hello(Tag, Instance, u64),
 }
 
 impl Node {
     /// Answers with a Pong, or a hello with a Welcome.
     pub(super) fn answer(&mut self, peer: usize, question: &Question) {
         let transmit = Transmit { to: question.from, from: question.local };
-        match question.hello {
-            Some(hello) => self.send_welcome(peer, question, hello),
-            None => {
-                let confirmed = self.pool.at(peer).remote_address == Some(question.from);
-                let more = if confirmed { self.tell(peer, None) } else { More::default() };
-                let limit = if confirmed { usize::MAX } else { question.len };
-                self.send_bound(peer, transmit, question.key, What::Other, limit, |echo, hold| {
-                    pong(echo, hold, more)
+        let confirmed = self.pool.at(peer).remote_address == Some(question.from);
+        let limit = if confirmed { usize::MAX } else { question.len };
+        let (key, what) = (question.key, What::Other);
+        match question.what {
+            Asked::Hello(tag, instance, sequence) => {
+                self.send_welcome(peer, question, (tag, instance, sequence));
+            }
+            Asked::RelayPing(origin, request) => {
+                self.send_bound(peer, transmit, key, what, limit, |echo, hold| Message::RelayPong {
+                    echo,
+                    hold,
+                    origin,
+                    request,
                 });
+            }
+            Asked::Ping => {
+                let more = if confirmed { self.tell(peer, None) } else { More::default() };
+                self.send_bound(peer, transmit, key, what, limit, |echo, hold| pong(echo, hold, more));
             }
         }
     }
@@ -222,7 +240,7 @@ impl Node {
     }
 
     /// Seals a message to the peer's confirmed run; nothing without one. `limit`: drop it when it is longer.
-    fn send_bound(
+    pub(super) fn send_bound(
         &mut self,
         peer: usize,
         transmit: Transmit,
@@ -269,7 +287,8 @@ impl Node {
 
     /// What there is to tell `peer` beside the idle form.
     fn tell(&mut self, peer: usize, since_slot: Option<Duration>) -> More {
-        let spacing = self.beats[peer].spacing_to_tell();
+        // An isolated node does not back off.
+        let spacing = if self.is_isolated() { 0 } else { self.beats[peer].spacing_to_tell() };
         let paused =
             self.pause_to_tell().map_or(0, |length| u32::try_from(length.as_millis()).unwrap_or(u32::MAX));
         let since_slot = since_slot.map(|d| u32::try_from(micros(d)).unwrap_or(u32::MAX));

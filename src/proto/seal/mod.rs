@@ -117,7 +117,11 @@ impl FrameKey {
             Seal::Cheap(key) => {
                 let end = frame.len() - SEAL_LEN;
                 let (sealed, tag) = frame.split_at_mut(end);
-                if cheap::tag(*key, sealed) == *tag { Ok(&mut sealed[header_len..]) } else { Err(Reject::Seal) }
+                if cheap::tag(*key, sealed) == *tag {
+                    Ok(&mut sealed[header_len..])
+                } else {
+                    Err(Reject::Seal)
+                }
             }
         }
     }

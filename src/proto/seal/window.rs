@@ -30,4 +30,15 @@ impl ReplayWindow {
             self.seen |= 1 << (self.next - next);
         }
     }
+
+    /// How many of the newest `among` numbers (at most 128) were not seen.
+    pub(crate) fn unseen(&self, among: u32) -> u32 {
+        let mask = 1u128.checked_shl(among).map_or(u128::MAX, |bit| bit - 1);
+        among.min(128) - (self.seen & mask).count_ones()
+    }
+
+    /// One above the newest number; 0: none yet.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
 }

@@ -212,7 +212,7 @@ mod tests {
             bytes_received: 0,
             bytes_sent: 0,
             proven: false,
-            link: LinkView { is_active: true, attempt_count: 0, rtt: None },
+            link: LinkView { is_active: true, attempt_count: 0, rtt: None, loss: None },
             instance: None,
             key_id: None,
             restarts: 0,

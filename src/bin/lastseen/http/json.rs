@@ -85,7 +85,7 @@ pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
             "is_active": p.link.is_active,
             "attempt_count": p.link.attempt_count,
             "rtt_seconds": p.link.rtt.map(|d| d.as_secs_f64()),
-            "loss": { "rx": null, "tx": null },
+            "loss": { "rx": p.link.loss.map(|l| l.0), "tx": p.link.loss.map(|l| l.1) },
         },
         "observers": {
             "healthy": says(PeerStatus::Healthy),

@@ -1,0 +1,99 @@
+//! The tries of a heartbeat, and whom else to ask.
+
+use std::time::Duration;
+
+use super::{Ask, Heartbeat, LOSSY, Role, Step, TRIES};
+use crate::proto::timer::Time;
+
+impl Heartbeat {
+    pub(super) fn next_try(&mut self, now: Time, cut: bool) -> Step {
+        let first = self.tries == 0;
+        self.tries += 1;
+        let refusing = self.refusals.is_some();
+        let known_cut = cut && !self.after_miss;
+        let ask = self.whom_to_ask(first, known_cut);
+        if known_cut && !refusing && !self.backs_off() {
+            return self.try_cut(now, first, ask);
+        }
+        // Backing off there are two: the bound ping, by which a deaf peer is heard, and a hello, which a new run
+        // of it can open.
+        let limit = match () {
+            () if refusing || !self.rhythm.retries => 1,
+            () if self.backs_off() => 2,
+            () => TRIES,
+        };
+        let again = now + self.retry;
+        // Where the path is too slow for a second try, after a miss every second heartbeat's stands in for the retries.
+        let stands_in = first && self.after_miss && again >= self.judge_at && self.turn % 2 == 1;
+        let retry = !first || stands_in;
+        self.try_at = (self.tries < limit && again < self.judge_at).then_some(again);
+        let turn = if stands_in { self.turn.div_ceil(2) } else { self.turn };
+        self.turn = self.turn.wrapping_add(1);
+        if !first && self.backs_off() && self.role == Role::Alone {
+            return Step::Ask(ask); // Its first try was a hello already.
+        }
+        Step::Try {
+            first,
+            hello: self.after_miss && retry,
+            roster: self.after_miss && retry && turn % 2 == 1,
+            other_key: (retry || self.role == Role::Alone).then_some(turn),
+            since_slot: self.slot_to_tell(first, now),
+            ask: if refusing { Ask::Nobody } else { ask },
+        }
+    }
+
+    /// A link that is known to be cut costs one ping, and one question to another node; if that is silent for two
+    /// retry times, three more.
+    fn try_cut(&mut self, now: Time, first: bool, ask: Ask) -> Step {
+        let again = now + self.retry * 2;
+        self.try_at = (first && again < self.judge_at).then_some(again);
+        if !first {
+            return Step::Ask(ask);
+        }
+        let since_slot = self.slot_to_tell(first, now);
+        self.turn = self.turn.wrapping_add(1);
+        let other_key = (self.role == Role::Alone).then_some(self.turn);
+        Step::Try { first, hello: false, roster: false, other_key, since_slot, ask }
+    }
+
+    /// On a link that is known to be cut the other node that knew something last, then, if it is silent, three more:
+    /// for a proof of both directions even while one still works. Else nobody once the peer was heard, nobody with the
+    /// first try, but for a follower, whose first is the leader's.
+    fn whom_to_ask(&self, first: bool, known_cut: bool) -> Ask {
+        match () {
+            () if known_cut && first => Ask::Last,
+            () if known_cut && self.relayed => Ask::Nobody,
+            () if known_cut => Ask::Three,
+            () if self.lives(self.slot) => Ask::Nobody,
+            () if first && (self.backs_off() || !self.passive) => Ask::Nobody,
+            () => Ask::Three,
+        }
+    }
+
+    fn slot_to_tell(&self, first: bool, now: Time) -> Option<Duration> {
+        let late = self.since_slot(now);
+        (!first || self.passive || late > self.rhythm.timeout / 8).then_some(late)
+    }
+
+    /// The open heartbeat was answered: whether it needed a retry. One that this node slept in, or whose peer was
+    /// slow to answer, tells nothing about the link.
+    pub(super) fn note_retried(&mut self) {
+        if self.slot < self.woke || self.void {
+            return;
+        }
+        let retried = (self.tries > 1 || self.passive && self.tries > 0) && !self.slow_answer;
+        self.retried.push(retried);
+        let count = self.retried.count();
+        self.lossy = count >= LOSSY.0 || self.lossy && count > LOSSY.1;
+    }
+
+    /// Whether so many of the last heartbeats needed a retry that the link loses datagrams.
+    pub(crate) fn is_lossy(&self) -> bool {
+        self.lossy
+    }
+
+    /// How many of the last heartbeats needed a retry, of how many.
+    pub(crate) fn retried(&self) -> (u32, u32) {
+        (self.retried.count(), self.retried.len())
+    }
+}
