@@ -161,11 +161,12 @@ impl PeerConfig {
         self.heartbeat_interval.saturating_mul(self.suspect_after).saturating_add(self.heartbeat_timeout)
     }
 
-    /// The longest that a shell may leave a datagram unread while it runs: a tenth of `heartbeat_timeout`.
+    /// The longest that a shell may leave a datagram unread while it runs: a tenth of `heartbeat_timeout`, at most
+    /// 50 ms, since a loop that wakes 100 ms late counts as stalled.
     /// To wake up is what a heartbeat costs most, so a busy loop looks no more often than this; the retry time
     /// allows for it on both sides, which is why it follows from a setting that all nodes share.
     pub fn laziness(&self) -> Duration {
-        self.heartbeat_timeout / 10
+        (self.heartbeat_timeout / 10).min(Duration::from_millis(50))
     }
 
     /// `max_backoff` in whole intervals.

@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::net::Net;
 use crate::proto::{Node, SendErrorKind, Time};
 
+/// Datagrams read before what is to be sent is sent.
+const BATCH: usize = 64;
+
 /// A datagram on its way, or an error that comes back for one.
 #[derive(Debug)]
 pub(super) struct Frame {
@@ -114,9 +117,19 @@ impl Host {
         (self.sent, self.sent_bytes)
     }
 
-    /// Whether its loop runs, reads and is heard.
+    /// Whether its node runs, and nothing ails it.
     pub fn is_well(&self) -> bool {
-        self.node.is_some() && !(self.frozen || self.blocked || self.deaf || self.mute)
+        self.is_open() && !self.frozen && self.slow == Duration::ZERO
+    }
+
+    /// Whether its node runs where it is expected, and what it sends and receives passes, at times at least.
+    pub fn is_open(&self) -> bool {
+        self.node.is_some() && self.moved_to.is_none() && !(self.blocked || self.deaf || self.mute)
+    }
+
+    /// Since when nothing of its own disturbed its node; `None`: it does not run.
+    pub fn undisturbed_since(&self) -> Option<Time> {
+        self.node.as_ref().map(|core| self.clock.when(core.undisturbed_since()))
     }
 
     pub(super) fn start(&mut self, core: Node) {
@@ -151,36 +164,40 @@ impl Host {
         true
     }
 
-    /// One turn, as the shell's loop has it: the socket is emptied, then the timeout is judged. False: not now.
-    pub(super) fn turn(&mut self, now: Time, net: &mut Net) -> bool {
-        let Some(core) = self.node.as_mut() else { return false };
-        if self.frozen || self.rests_until > now {
-            return false;
-        }
+    /// Whether its loop can have a turn now.
+    pub(super) fn can_turn(&self, now: Time) -> bool {
+        self.node.is_some() && !self.frozen && self.rests_until <= now
+    }
+
+    /// Reads what the socket holds, as the shell does, a batch at a time; true: there is more.
+    pub(super) fn read(&mut self, now: Time, net: &mut Net) -> bool {
+        let Some(core) = self.node.as_mut().filter(|_| !self.blocked) else { return false };
         let shown = self.clock.show(now);
-        if !self.blocked {
-            while let Some((at, mut frame)) = self.socket.pop_front() {
-                if frame.refused {
-                    core.handle_send_error(frame.from, SendErrorKind::Refused, &frame.bytes, shown);
-                } else {
-                    let received = self.clock.show(at);
-                    // The core counts what it rejects.
-                    let _ = core.handle_datagram(frame.from, None, &mut frame.bytes, received, shown);
-                }
-                net.recycle(frame.bytes);
+        for _ in 0..BATCH {
+            let Some((at, mut frame)) = self.socket.pop_front() else { break };
+            if frame.refused {
+                core.handle_send_error(frame.from, SendErrorKind::Refused, &frame.bytes, shown);
+            } else {
+                let received = self.clock.show(at);
+                // The core counts what it rejects.
+                let _ = core.handle_datagram(frame.from, None, &mut frame.bytes, received, shown);
             }
-            if self.drops > 0 {
-                core.handle_drops(std::mem::take(&mut self.drops), shown);
-            }
+            net.recycle(frame.bytes);
         }
-        if core.poll_timeout().is_some_and(|deadline| deadline <= shown) {
+        if self.socket.is_empty() && self.drops > 0 {
+            core.handle_drops(std::mem::take(&mut self.drops), shown);
+        }
+        !self.socket.is_empty()
+    }
+
+    /// Judges the timeout, once the socket is empty.
+    pub(super) fn judge(&mut self, now: Time) {
+        let shown = self.clock.show(now);
+        if let Some(core) = self.node.as_mut()
+            && core.poll_timeout().is_some_and(|deadline| deadline <= shown)
+        {
             core.handle_timeout(shown);
         }
-        if core.has_left() {
-            // Its last words are out, or wait to be taken.
-            self.rests_until = now;
-        }
-        true
     }
 
     /// When the loop next has something to do.

@@ -33,3 +33,16 @@ fn a_crash_is_seen() {
     world.start(2);
     assert!(world.run_until(3 * SECOND, World::is_settled).is_some());
 }
+
+/// What the swarm finds for a seed; its scenario beside it, if a rule is broken.
+fn swarm(seed: u64) -> Report {
+    let scenario = swarm::scenario(seed);
+    scenario.run(seed).unwrap_or_else(|broken| panic!("seed {seed}: {scenario:#?}\n{broken}"))
+}
+
+#[test]
+fn the_swarm_breaks_no_rule() {
+    for seed in 0..200 {
+        swarm(seed);
+    }
+}

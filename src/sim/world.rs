@@ -265,10 +265,18 @@ impl World {
     /// One turn of a node's loop, if it can have one now.
     fn turn(&mut self, node: u32) {
         let now = self.net.now;
-        let host = &mut self.hosts[node as usize];
-        if host.turn(now, &mut self.net) {
+        let place = node as usize;
+        if self.hosts[place].can_turn(now) {
+            while self.hosts[place].read(now, &mut self.net) {
+                self.flush(node);
+            }
+            self.hosts[place].judge(now);
             self.flush(node);
-            let host = &mut self.hosts[node as usize];
+            let host = &mut self.hosts[place];
+            if host.node.as_ref().is_some_and(Node::has_left) {
+                // Its last words are out.
+                return self.crash(node, true);
+            }
             let lazy = if self.setup.lazy { self.setup.config.laziness() } else { Duration::ZERO };
             let rest = host.slow.max(lazy);
             if rest > Duration::ZERO {
@@ -418,6 +426,7 @@ impl World {
         let now = host.clock.show(self.net.now);
         let Some(core) = host.node.as_mut() else { return Ok(()) };
         let answer = core.handle_datagram(from, None, &mut bytes.to_vec(), now, now);
+        self.net.numbers = None;
         self.flush(to);
         self.arm(to);
         answer

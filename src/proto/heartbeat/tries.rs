@@ -38,7 +38,7 @@ impl Heartbeat {
             roster: self.after_miss && retry && turn % 2 == 1,
             other_key: (retry || self.role == Role::Alone).then_some(turn),
             since_slot: self.slot_to_tell(first, now),
-            ask: if refusing { Ask::Nobody } else { ask },
+            ask,
         }
     }
 
@@ -65,6 +65,8 @@ impl Heartbeat {
             () if known_cut && self.relayed => Ask::Nobody,
             () if known_cut => Ask::Three,
             () if self.lives(self.slot) => Ask::Nobody,
+            // A firewall that refuses is not the peer's word.
+            () if self.refusals.is_some() => Ask::Three,
             () if first && (self.backs_off() || !self.passive) => Ask::Nobody,
             () => Ask::Three,
         }

@@ -182,6 +182,7 @@ impl Node {
         if self.isolated.take().is_none() {
             return;
         }
+        self.was_isolated = Some(self.now);
         for peer in 0..self.sessions.len() {
             let info = self.registry.at_mut(peer);
             if info.status != PeerStatus::Down {

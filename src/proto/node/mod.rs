@@ -4,6 +4,8 @@
 //! told about it.
 
 mod drive;
+#[cfg(feature = "sim")]
+mod probe;
 mod receive;
 mod relay;
 mod report;
@@ -86,8 +88,9 @@ pub struct Node {
     /// The last stall's end and length; the last time the kernel dropped datagrams.
     stall: Option<(Time, Duration)>,
     drops: Option<Time>,
-    /// Since when this node is isolated.
+    /// Since when this node is isolated, and when it last ceased to be.
     isolated: Option<Time>,
+    was_isolated: Option<Time>,
     /// Its own questions to relays.
     relays_asked: Budget,
     last_recovery: Option<Time>,
@@ -146,6 +149,7 @@ impl Node {
             stall: None,
             drops: None,
             isolated: None,
+            was_isolated: None,
             relays_asked: Budget::default(),
             last_recovery: None,
             last_rollback: None,
@@ -323,12 +327,6 @@ impl Node {
     /// The pool of their endpoints.
     pub fn connections(&self) -> &ConnectionPool {
         &self.pool
-    }
-
-    /// Whether the link to the peer at this place of the roster is not known to be cut.
-    #[cfg(feature = "sim")]
-    pub(crate) fn link_is_active(&self, place: usize) -> bool {
-        self.pool.at(place).is_active
     }
 
     /// This run.

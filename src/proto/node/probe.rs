@@ -1,0 +1,32 @@
+//! What the simulator looks at beside the snapshot, which is too slow to be made after every step.
+
+use super::Node;
+use crate::proto::config::Mechanisms;
+use crate::proto::timer::Time;
+
+impl Node {
+    /// Whether the link to the peer at this place of the roster is not known to be cut.
+    pub(crate) fn link_is_active(&self, place: usize) -> bool {
+        self.pool.at(place).is_active
+    }
+
+    /// Whether it has begun to leave.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// When this run began, and when it was last disturbed: woke late, lost datagrams in its queue, or was isolated.
+    pub(crate) fn undisturbed_since(&self) -> Time {
+        let stall = self.stall.map(|(end, _)| end);
+        let isolated = self.isolated.map(|_| self.now);
+        [stall, self.drops, isolated, self.was_isolated].into_iter().flatten().fold(self.started, Time::max)
+    }
+}
+
+impl crate::proto::PeerConfig {
+    /// Switches mechanisms off, to show what they are worth.
+    pub(crate) fn with_mechanisms(mut self, retries: bool, relays: bool) -> Self {
+        self.mechanisms = Mechanisms { retries, relays };
+        self
+    }
+}

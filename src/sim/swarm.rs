@@ -1,0 +1,109 @@
+//! The swarm: a seed makes a scenario, its settings and its faults.
+
+use super::rng::Rng;
+use super::scenario::{Between, Fault, Link, Scenario, Settings, Timed};
+
+/// The scenario of a seed.
+pub fn scenario(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed ^ 0x5EED_5EED);
+    let rng = &mut rng;
+    let nodes = 2 + rng.below(9);
+    let settings = settings(rng);
+    let interval = settings.heartbeat_interval.unwrap_or(1.0);
+    let timeout = settings.heartbeat_timeout.unwrap_or(interval / 2.0);
+    let duration = interval * (20.0 + rng.share() * 60.0);
+    let faults = (0..1 + rng.below(5)).map(|_| timed(rng, nodes, duration, interval)).collect();
+    // With the worst of the weather a round trip stays below an interval, as the detector expects.
+    let base = timeout * rng.pick(&[0.0005, 0.005, 0.02, 0.05]);
+    let mut links = vec![Link::Delay { base, jitter: base * rng.share() * 2.0 }];
+    if rng.chance(0.2) {
+        links.push(Link::Duplicate { share: 0.1, within: interval * 2.0 });
+    }
+    Scenario {
+        about: format!("swarm seed {seed}"),
+        nodes,
+        peers: None,
+        warm_up: interval * 8.0,
+        duration,
+        settle_within: None,
+        settings,
+        links,
+        faults,
+        lazy: rng.chance(0.3),
+        drift: rng.pick(&[0, 0, 200]),
+        cheap_seal: false,
+    }
+}
+
+fn settings(rng: &mut Rng) -> Settings {
+    let interval = rng.pick(&[0.2, 0.5, 1.0, 1.0, 2.0]);
+    let suspect_after = 1 + rng.below(3) as u32;
+    Settings {
+        heartbeat_interval: Some(interval),
+        heartbeat_timeout: Some(interval * rng.pick(&[0.3, 0.5, 0.5, 0.8, 1.0])),
+        suspect_after: Some(suspect_after),
+        down_after: Some(suspect_after + 2 + rng.below(4) as u32),
+        max_backoff: Some(interval * rng.pick(&[2.0, 5.0, 10.0, 10.0, 20.0])),
+    }
+}
+
+fn some(rng: &mut Rng, nodes: usize) -> Vec<u32> {
+    let count = 1 + rng.below(nodes.div_ceil(2));
+    let mut all: Vec<u32> = (0..nodes as u32).collect();
+    for n in 0..count {
+        let other = n + rng.below(nodes - n);
+        all.swap(n, other);
+    }
+    all.truncate(count);
+    all
+}
+
+fn timed(rng: &mut Rng, nodes: usize, duration: f64, interval: f64) -> Timed {
+    let at = duration * rng.share() * 0.8;
+    let length = Some(interval * rng.pick(&[0.2, 1.0, 3.0, 8.0, 20.0, 60.0]) * (0.5 + rng.share()));
+    let every = rng.chance(0.2).then(|| interval * (2.0 + rng.share() * 20.0));
+    // What begins again must have ended.
+    let length = length.map(|l| every.map_or(l, |e| l.min(e * 0.8)));
+    let fault = fault(rng, nodes, interval);
+    let every = if matches!(fault, Fault::Hostile { .. }) { Some(interval) } else { every };
+    let length = if matches!(fault, Fault::Hostile { .. }) { Some(interval / 2.0) } else { length };
+    Timed { at, length, every, fault }
+}
+
+fn fault(rng: &mut Rng, nodes: usize, interval: f64) -> Fault {
+    match rng.below(12) {
+        0 => Fault::Crash { nodes: some(rng, nodes), refuses: rng.chance(0.5) },
+        1 => Fault::Leave { nodes: some(rng, nodes) },
+        2 => Fault::Freeze { nodes: some(rng, nodes) },
+        3 => Fault::Block { nodes: some(rng, nodes) },
+        4 => Fault::Deaf { nodes: some(rng, nodes) },
+        5 => Fault::Mute { nodes: some(rng, nodes) },
+        6 => Fault::Slow { nodes: some(rng, nodes), by: interval * rng.share() },
+        7 => Fault::Move { nodes: some(rng, nodes) },
+        8 => Fault::Hostile { nodes: some(rng, nodes), rate: 20.0 },
+        9 => {
+            let one = some(rng, nodes);
+            let groups = vec![one.clone(), (0..nodes as u32).filter(|n| !one.contains(n)).collect()];
+            Fault::Links { between: Some(Between::Groups(groups)), rule: Link::Cut }
+        }
+        10 => {
+            let between = Between::OneWay(some(rng, nodes), some(rng, nodes));
+            let rule = rng.pick(&[Link::Cut, Link::Cut, Link::Refuse]);
+            Fault::Links { between: Some(between), rule }
+        }
+        _ => Fault::Links { between: None, rule: weather(rng, interval) },
+    }
+}
+
+fn weather(rng: &mut Rng, interval: f64) -> Link {
+    match rng.below(5) {
+        0 => Link::Loss { p: rng.pick(&[0.01, 0.05, 0.1, 0.3]) },
+        1 => Link::Burst {
+            bad: interval * rng.share() * 3.0 + 0.001,
+            good: interval * (2.0 + rng.share() * 20.0),
+        },
+        2 => Link::Tail { share: 0.05, mean: interval * rng.share() * 5.0 },
+        3 => Link::Delay { base: interval * rng.share() * 0.15, jitter: interval * rng.share() * 0.1 },
+        _ => Link::Duplicate { share: 0.3, within: interval * 3.0 },
+    }
+}
