@@ -181,6 +181,8 @@ pub struct Timed {
 pub struct Report {
     /// Its seed.
     pub seed: u64,
+    /// The heartbeat interval.
+    pub interval: Duration,
     /// How long it was, warm-up and settling included.
     pub length: Duration,
     /// Steps of the simulation.
@@ -287,6 +289,7 @@ impl Scenario {
         let each = world.elapsed().as_secs_f64() * world.len() as f64;
         Ok(Report {
             seed,
+            interval: config.heartbeat_interval,
             length: world.elapsed(),
             steps: world.steps(),
             settled,

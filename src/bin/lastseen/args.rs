@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Events(Events),
     /// Answer as a monitoring plugin: one line and an exit code
     Check(Check),
+    /// Run a scenario in the simulator, or a swarm of random ones
+    Sim(Sim),
     /// Print a new cluster key
     Keygen,
     /// Print the default configuration, or check a file
@@ -81,6 +83,23 @@ pub(crate) struct Demo {
     /// Play the story once and exit
     #[arg(long)]
     pub(crate) once: bool,
+}
+
+/// `sim`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Sim {
+    /// A scenario (TOML)
+    #[arg(value_name = "FILE", required_unless_present = "swarm")]
+    pub(crate) file: Option<PathBuf>,
+    /// The run's seed, or the first of a swarm's
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) seed: u64,
+    /// So many seeds, each with a random scenario of its own
+    #[arg(long, value_name = "COUNT", conflicts_with = "file")]
+    pub(crate) swarm: Option<u64>,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Which running daemon is asked.

@@ -10,6 +10,7 @@ mod log;
 mod resolve;
 mod run;
 mod settings;
+mod simulate;
 mod views;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Peers(a) => views::run_peers(&a),
         Command::Events(a) => views::run_events(&a),
         Command::Check(a) => check::run(&a),
+        Command::Sim(a) => simulate::run(&a),
         Command::Keygen => keygen(),
         Command::Config(Config::Default) => exit::print(&settings::default_file()),
         Command::Config(Config::Check(a)) => config_check(&a),
