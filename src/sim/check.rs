@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::world::{Record, World, index};
-use crate::proto::{Change, PeerStatus, Time};
+use crate::proto::{Change, Instance, PeerStatus, Time};
 
 /// Transitions kept for the day that something breaks.
 const KEPT: usize = 60;
@@ -28,9 +28,11 @@ pub struct Checker {
     open: Vec<Option<Time>>,
     /// When each node ended that does not run.
     crashed: Vec<Option<Time>>,
+    runs: Vec<Option<Instance>>,
     recent: VecDeque<String>,
     watched: Time,
-    sent: Vec<u64>,
+    /// What each node had sent and received when that was looked at last.
+    moved: Vec<(u64, u64)>,
     /// Downs about nodes that ran, raised by nodes that were not well, by nodes that were, and how many of these
     /// were about a node that was well itself and within reach.
     pub downs: Downs,
@@ -55,9 +57,10 @@ impl Checker {
             well: vec![None; nodes],
             open: vec![None; nodes],
             crashed: vec![None; nodes],
+            runs: vec![None; nodes],
             recent: VecDeque::with_capacity(KEPT),
             watched: world.now(),
-            sent: vec![0; nodes],
+            moved: vec![(0, 0); nodes],
             downs: Downs::default(),
         }
     }
@@ -101,7 +104,9 @@ impl Checker {
         for node in 0..world.len() as u32 {
             let host = world.host(node);
             let place = node as usize;
-            let since = |before: Option<Time>, is: bool| is.then(|| before.unwrap_or(now));
+            let run = host.node.as_ref().map(crate::proto::Node::instance);
+            let same = std::mem::replace(&mut self.runs[place], run) == run;
+            let since = |before: Option<Time>, is: bool| is.then(|| before.filter(|_| same).unwrap_or(now));
             self.well[place] = since(self.well[place], host.is_well());
             self.open[place] = since(self.open[place], host.is_open());
             match (&self.crashed[place], host.node.is_some()) {
@@ -169,8 +174,10 @@ impl Checker {
         let peer = long(self.well[subject as usize]);
         let link = |a: u32, b: u32| world.net().clean_since(a, b).is_some_and(|at| at <= since);
         let both = |a, b| link(a, b) && link(b, a);
+        // Who was slow itself, or slept, asks too late to be answered in time.
+        let awake = long(self.well[observer as usize]);
         let relayed = || {
-            (0..world.len() as u32).any(|relay| {
+            awake && (0..world.len() as u32).any(|relay| {
                 let other = relay != observer && relay != subject;
                 other
                     && long(self.well[relay as usize])
@@ -182,7 +189,13 @@ impl Checker {
         };
         if me && peer && (both(observer, subject) || relayed()) {
             let what = format!("n{observer} calls n{subject} Down, which is well and within reach");
-            return self.fail(world, what);
+            let mut broken = self.broken(world, what);
+            for (a, b) in [(observer, subject), (subject, observer)] {
+                if let (Some(core), Ok(place)) = (world.node(a), world.roster(a).binary_search(&b)) {
+                    let _ = write!(broken.evidence, "\nn{a} of n{b}: {}", core.describe(place));
+                }
+            }
+            return Err(Box::new(broken));
         }
         if me && peer {
             self.downs.false_under_loss += 1
@@ -223,20 +236,19 @@ impl Checker {
         Ok(())
     }
 
-    /// Invariant 5: what a node sends in an interval stays under the stated bound: for each peer three tries, six
-    /// questions of at most 64, one answer to each that it may have received, and as many served for others.
+    /// Invariant 5: what a node sends in an interval stays under the stated bound: one datagram for each that it
+    /// received, three tries a peer, twice (a window may see two heartbeats), 64 questions, twice, and a push to all for
+    /// each peer that is refused.
     fn bounded(&mut self, world: &World) -> Result<(), Box<Broken>> {
         for node in 0..world.len() as u32 {
             let peers = world.roster(node).len() as u64;
-            let sent = world.host(node).sent().0;
-            let burst = sent - std::mem::replace(&mut self.sent[node as usize], sent);
-            // Tries, questions; answers to the tries and the questions of all others, and pushes.
-            let limit = 2 * (3 * peers + 64 + 6 * peers) + 20 * peers + 3 * peers * peers.min(64);
+            let (sent, received) = (world.host(node).sent().0, world.host(node).received());
+            let (was_sent, was_received) = std::mem::replace(&mut self.moved[node as usize], (sent, received));
+            let (burst, came) = (sent - was_sent, received - was_received);
+            let limit = came + 6 * peers + 128 + peers * peers.min(64);
             if burst > limit {
-                return self.fail(
-                    world,
-                    format!("n{node} sent {burst} datagrams in an interval, more than {limit}"),
-                );
+                let what = format!("n{node} sent {burst} datagrams in an interval, more than {limit}: {came} came");
+                return self.fail(world, what);
             }
             if let Some(core) = world.node(node).filter(|core| core.stats().outputs_dropped > 0) {
                 let dropped = core.stats().outputs_dropped;

@@ -82,6 +82,7 @@ pub struct Host {
     pub(super) held: Vec<(SocketAddr, Vec<u8>)>,
     pub(super) sent: u64,
     pub(super) sent_bytes: u64,
+    received: u64,
 }
 
 impl Host {
@@ -104,6 +105,7 @@ impl Host {
             held: Vec::new(),
             sent: 0,
             sent_bytes: 0,
+            received: 0,
         }
     }
 
@@ -115,6 +117,11 @@ impl Host {
     /// Datagrams and bytes of UDP payload that its node sent, over all its runs.
     pub fn sent(&self) -> (u64, u64) {
         (self.sent, self.sent_bytes)
+    }
+
+    /// Datagrams that its node read, over all its runs.
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// Whether its node runs, and nothing ails it.
@@ -178,6 +185,7 @@ impl Host {
             if frame.refused {
                 core.handle_send_error(frame.from, SendErrorKind::Refused, &frame.bytes, shown);
             } else {
+                self.received += 1;
                 let received = self.clock.show(at);
                 // The core counts what it rejects.
                 let _ = core.handle_datagram(frame.from, None, &mut frame.bytes, received, shown);

@@ -46,3 +46,10 @@ fn the_swarm_breaks_no_rule() {
         swarm(seed);
     }
 }
+
+#[test]
+#[ignore = "prints a scenario"]
+fn show() {
+    let seed = std::env::var("SEED").unwrap().parse().unwrap();
+    println!("{:?}", swarm::scenario(seed));
+}

@@ -66,7 +66,7 @@ impl Heartbeat {
                 if later > Duration::ZERO {
                     self.judge_at = slot + self.timeout();
                     if self.tries == 0 {
-                        self.try_at = Some(slot + (self.rhythm.timeout / 2).max(self.retry));
+                        self.try_at = Some(slot + self.patience());
                     }
                     self.before = slot - self.rhythm.interval;
                 }
@@ -144,7 +144,9 @@ impl Heartbeat {
         } else if self.next_slot <= now {
             self.begin(self.newest(self.next_slot, now));
         }
-        self.try_at = self.try_at.map(|at| at.max(now) + spread);
+        // A loop that is late in every turn never comes to what it puts off again and again.
+        let again = std::mem::replace(&mut self.put_off, self.open);
+        self.try_at = self.try_at.map(|at| if again { now } else { at.max(now) + spread });
     }
 
     /// The kernel dropped datagrams: the open heartbeat proves nothing either way.

@@ -154,6 +154,8 @@ pub(crate) struct Heartbeat {
     slow_answer: bool,
     /// Another node answered for the peer in the open heartbeat.
     relayed: bool,
+    /// A stall put the next try off.
+    put_off: bool,
     /// When the loop last woke from a stall: what is asked of an earlier slot is asked from then on.
     woke: Time,
     /// Heartbeats whose deadline a stall moved beyond the next slot: tried no more, and still judged. At most
@@ -192,6 +194,7 @@ impl Heartbeat {
             lossy: false,
             slow_answer: false,
             relayed: false,
+            put_off: false,
             woke: Time::ZERO,
             overtaken: VecDeque::with_capacity(rhythm.down_after as usize),
         }
@@ -222,8 +225,10 @@ impl Heartbeat {
 
     /// Puts the open heartbeat aside, and begins the newest one that is due.
     fn overtake(&mut self, next: Time, now: Time) {
-        // When all places are taken the stalls are so dense that the older ones decide soon enough.
-        if self.overtaken.len() < self.rhythm.down_after as usize {
+        // When all places are taken the stalls are so dense that the older ones decide soon enough. What was not even
+        // tried decides nothing.
+        let tried = self.tries > 0 || self.passive;
+        if tried && self.overtaken.len() < self.rhythm.down_after as usize {
             self.overtaken.push_back(self.as_asked());
         }
         self.begin(self.newest(next, now));
@@ -232,6 +237,12 @@ impl Heartbeat {
     /// The pair's timeout: never below its retry time, at most one interval.
     pub(crate) fn timeout(&self) -> Duration {
         self.rhythm.timeout.max(self.retry).min(self.rhythm.interval)
+    }
+
+    /// How long a follower waits for the leader's ping before it pings by itself: not beyond the heartbeat's end, or a
+    /// wrong estimate of the round trip would never be mended.
+    fn patience(&self) -> Duration {
+        (self.rhythm.timeout / 2).max(self.retry).min(self.timeout())
     }
 
     /// A date is early by one path delay: what is dated so much before the slot still counts for it.
@@ -324,7 +335,7 @@ impl Heartbeat {
         self.slow_answer = false;
         self.relayed = false;
         self.judge_at = slot.max(self.woke) + self.timeout();
-        let wait = if self.passive { (self.rhythm.timeout / 2).max(self.retry) } else { Duration::ZERO };
+        let wait = if self.passive { self.patience() } else { Duration::ZERO };
         self.try_at = Some(slot.max(self.woke) + wait).filter(|_| self.rhythm.retries || !self.passive);
     }
 
@@ -350,6 +361,7 @@ impl Heartbeat {
             self.told = false;
             self.turn = 0;
             self.note_retried();
+            self.put_off = false;
             self.close(now);
         }
     }

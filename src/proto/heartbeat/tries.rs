@@ -9,9 +9,12 @@ impl Heartbeat {
     pub(super) fn next_try(&mut self, now: Time, cut: bool) -> Step {
         let first = self.tries == 0;
         self.tries += 1;
+        self.put_off = false;
         let refusing = self.refusals.is_some();
         let known_cut = cut && !self.after_miss;
-        let ask = self.whom_to_ask(first, known_cut);
+        let again = now + self.retry;
+        let room = again < self.judge_at;
+        let ask = self.whom_to_ask(first, known_cut, room);
         if known_cut && !refusing && !self.backs_off() {
             return self.try_cut(now, first, ask);
         }
@@ -22,11 +25,10 @@ impl Heartbeat {
             () if self.backs_off() => 2,
             () => TRIES,
         };
-        let again = now + self.retry;
         // Where the path is too slow for a second try, after a miss every second heartbeat's stands in for the retries.
-        let stands_in = first && self.after_miss && again >= self.judge_at && self.turn % 2 == 1;
+        let stands_in = first && self.after_miss && !room && self.turn % 2 == 1;
         let retry = !first || stands_in;
-        self.try_at = (self.tries < limit && again < self.judge_at).then_some(again);
+        self.try_at = (self.tries < limit && room).then_some(again);
         let turn = if stands_in { self.turn.div_ceil(2) } else { self.turn };
         self.turn = self.turn.wrapping_add(1);
         if !first && self.backs_off() && self.role == Role::Alone {
@@ -58,8 +60,8 @@ impl Heartbeat {
 
     /// On a link that is known to be cut the other node that knew something last, then, if it is silent, three more:
     /// for a proof of both directions even while one still works. Else nobody once the peer was heard, nobody with the
-    /// first try, but for a follower, whose first is the leader's.
-    fn whom_to_ask(&self, first: bool, known_cut: bool) -> Ask {
+    /// first try, but for a follower, whose first is the leader's. `room`: there is time for another try.
+    fn whom_to_ask(&self, first: bool, known_cut: bool, room: bool) -> Ask {
         match () {
             () if known_cut && first => Ask::Last,
             () if known_cut && self.relayed => Ask::Nobody,
@@ -67,6 +69,8 @@ impl Heartbeat {
             () if self.lives(self.slot) => Ask::Nobody,
             // A firewall that refuses is not the peer's word.
             () if self.refusals.is_some() => Ask::Three,
+            // Where there is no time for another try, others are asked after a miss.
+            () if !room && self.after_miss => Ask::Three,
             () if first && (self.backs_off() || !self.passive) => Ask::Nobody,
             () => Ask::Three,
         }

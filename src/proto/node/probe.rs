@@ -10,6 +10,20 @@ impl Node {
         self.pool.at(place).is_active
     }
 
+    /// All that is known of the heartbeats with the peer at this place, and of the questions about it.
+    pub(crate) fn describe(&self, place: usize) -> String {
+        let account = &self.accounts[place];
+        format!(
+            "{:?}\n{:?}\n{:?}, heard {:?} directly, {:?} by others\n{:?}",
+            self.beats[place],
+            self.pool.at(place),
+            account.inquiry,
+            account.direct,
+            account.relayed,
+            self.stats
+        )
+    }
+
     /// Whether it has begun to leave.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.is_some()
