@@ -29,11 +29,11 @@ impl Heartbeat {
         let stands_in = first && self.after_miss && !room && self.turn % 2 == 1;
         let retry = !first || stands_in;
         self.try_at = (self.tries < limit && room).then_some(again);
-        let turn = if stands_in { self.turn.div_ceil(2) } else { self.turn };
-        self.turn = self.turn.wrapping_add(1);
         if !first && self.backs_off() && self.role == Role::Alone {
             return Step::Ask(ask); // Its first try was a hello already.
         }
+        let turn = if stands_in { self.turn.div_ceil(2) } else { self.turn };
+        self.turn = self.turn.wrapping_add(1);
         Step::Try {
             first,
             hello: self.after_miss && retry,

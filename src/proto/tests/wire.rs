@@ -412,6 +412,9 @@ fn rotate(
         if state % 100 < loss { Fate::Lost } else { Fate::After(one_way) }
     });
     cluster.run(120 * SECOND);
+    // On a path too slow for retries every second heartbeat alone gets through.
+    let end = cluster.now + 2 * SECOND;
+    cluster.run_while(end, |c| !c.is_whole());
     let whole = cluster.is_whole();
     (cluster.take_changes().into_iter().filter(|c| c.2 == Down).collect(), whole)
 }
