@@ -177,15 +177,16 @@ impl Checker {
         // Who was slow itself, or slept, asks too late to be answered in time.
         let awake = long(self.well[observer as usize]);
         let relayed = || {
-            awake && (0..world.len() as u32).any(|relay| {
-                let other = relay != observer && relay != subject;
-                other
-                    && long(self.well[relay as usize])
-                    && both(observer, relay)
-                    && both(relay, subject)
-                    && knows(world, observer, relay)
-                    && knows(world, relay, subject)
-            })
+            awake
+                && (0..world.len() as u32).any(|relay| {
+                    let other = relay != observer && relay != subject;
+                    other
+                        && long(self.well[relay as usize])
+                        && both(observer, relay)
+                        && both(relay, subject)
+                        && knows(world, observer, relay)
+                        && knows(world, relay, subject)
+                })
         };
         if me && peer && (both(observer, subject) || relayed()) {
             let what = format!("n{observer} calls n{subject} Down, which is well and within reach");
@@ -243,11 +244,13 @@ impl Checker {
         for node in 0..world.len() as u32 {
             let peers = world.roster(node).len() as u64;
             let (sent, received) = (world.host(node).sent().0, world.host(node).received());
-            let (was_sent, was_received) = std::mem::replace(&mut self.moved[node as usize], (sent, received));
+            let (was_sent, was_received) =
+                std::mem::replace(&mut self.moved[node as usize], (sent, received));
             let (burst, came) = (sent - was_sent, received - was_received);
             let limit = came + 6 * peers + 128 + peers * peers.min(64);
             if burst > limit {
-                let what = format!("n{node} sent {burst} datagrams in an interval, more than {limit}: {came} came");
+                let what =
+                    format!("n{node} sent {burst} datagrams in an interval, more than {limit}: {came} came");
                 return self.fail(world, what);
             }
             if let Some(core) = world.node(node).filter(|core| core.stats().outputs_dropped > 0) {

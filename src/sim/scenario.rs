@@ -265,7 +265,18 @@ impl Scenario {
     /// # Errors
     /// The first rule that did not hold.
     pub fn run(&self, seed: u64) -> Result<Report, Box<Broken>> {
-        let mut world = World::new(self.setup(), seed);
+        self.run_with(seed, |config| config)
+    }
+
+    /// Runs it with other settings than it says.
+    pub(crate) fn run_with(
+        &self,
+        seed: u64,
+        change: impl FnOnce(PeerConfig) -> PeerConfig,
+    ) -> Result<Report, Box<Broken>> {
+        let mut setup = self.setup();
+        setup.config = change(setup.config);
+        let mut world = World::new(setup, seed);
         let mut stage = Stage { checker: Checker::new(&world), rng: Rng::new(seed ^ 0x5CE7A210), places: 0 };
         let warm = world.now() + secs(self.warm_up);
         stage.checker.run(&mut world, warm)?;

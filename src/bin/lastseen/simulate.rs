@@ -107,7 +107,10 @@ fn to_text(scenario: &Scenario, r: &Report, took: f64) -> String {
     let d = &r.downs;
     line(
         "downs",
-        format!("{} right, {} of nodes cut off or unwell, {} false under loss", d.right, d.excused, d.false_under_loss),
+        format!(
+            "{} right, {} of nodes cut off or unwell, {} false under loss",
+            d.right, d.excused, d.false_under_loss
+        ),
     );
     line("sent", format!("{:.2} datagrams, {:.0} bytes a node and second", r.sent.0, r.sent.1));
     line("digest", format!("{:016x}", r.digest));

@@ -24,6 +24,11 @@ impl Node {
         )
     }
 
+    /// Whether it leads the pair with the peer at this place.
+    pub(crate) fn leads(&self, place: usize) -> bool {
+        self.beats[place].role == crate::proto::heartbeat::Role::Leader
+    }
+
     /// Whether it has begun to leave.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.is_some()

@@ -1,0 +1,147 @@
+//! The failures that the detector's rules mend, where more than a few nodes are needed to show them.
+
+use super::*;
+use PeerStatus::{Down, Suspected};
+
+fn both(a: u32, b: u32) -> [Scope; 2] {
+    [Scope::Between(vec![a], vec![b]), Scope::Between(vec![b], vec![a])]
+}
+
+#[test]
+fn slow_path() {
+    // One pair of sixteen has a round trip of 800 ms at a timeout of 500 ms.
+    for loss in [0.0, 0.05] {
+        let mut world = whole(Setup::new(16), 3);
+        for scope in both(0, 1) {
+            let slow = Duration::from_millis(400);
+            world.add_rule(scope, Rule::Delay { base: slow, jitter: Duration::ZERO });
+        }
+        world.run_for(20 * SECOND);
+        world.take_records();
+        world.add_rule(Scope::All, Rule::Loss(loss));
+        let before = world.host(0).sent().0;
+        world.run_for(600 * SECOND);
+        let sent = (world.host(0).sent().0 - before) as f64 / 600.0;
+        assert_eq!(changes(&mut world), [], "loss {loss}");
+        if loss == 0.0 {
+            // Fifteen pairs, each with one datagram of its own an interval.
+            assert!((14.9..15.1).contains(&sent), "{sent} datagrams a second");
+            let lossy = world
+                .node(0)
+                .unwrap()
+                .snapshot(world.now())
+                .peers
+                .iter()
+                .any(|p| p.conditions.contains(&crate::proto::Verdict::Lossy));
+            assert!(!lossy);
+        }
+    }
+}
+
+#[test]
+fn blocked_io() {
+    // Nothing leaves and nothing is read, but the timers run: 50 s, less than an isolated node waits.
+    for seed in 0..2 {
+        let mut world = whole(Setup { cheap_seal: true, ..Setup::new(128) }, seed);
+        world.block(0, true);
+        world.run_for(50 * SECOND);
+        let all = changes(&mut world);
+        assert!(!all.iter().any(|(at, _, to)| *at == 0 && *to == Down), "an isolated node calls nobody Down");
+        assert_eq!(all.iter().filter(|(_, of, to)| *of == 0 && *to == Down).count(), 127);
+        assert!(all.iter().all(|(at, of, _)| *at == 0 || *of == 0), "nobody else is touched");
+        let status = world.node(0).unwrap().snapshot(world.now()).status;
+        assert!(!status.is_quorum_available() && status.suspected_peers == 127, "{status:?}");
+        world.block(0, false);
+        world.run_for(30 * SECOND);
+        assert!(!changes(&mut world).iter().any(|c| c.2 == Down), "none after unblocking");
+        assert!(world.is_whole());
+    }
+}
+
+#[test]
+fn an_isolated_node_gives_up_after_a_minute() {
+    let mut world = whole(Setup::new(4), 1);
+    world.deafen(0, true);
+    world.run_for(60 * SECOND);
+    assert!(!changes(&mut world).iter().any(|(at, _, to)| *at == 0 && *to == Down));
+    world.run_for(6 * SECOND);
+    assert!((1..4).all(|peer| world.status(0, peer) == Some(Down)));
+}
+
+#[test]
+fn cut_forever() {
+    // A link is cut for an hour while its peer lives.
+    for (loss, most) in [(0.0, 0), (0.1, 0), (0.3, 3)] {
+        let mut world = whole(Setup { cheap_seal: true, ..Setup::new(16) }, 5);
+        for scope in both(0, 1) {
+            world.add_rule(scope, Rule::Cut);
+        }
+        world.run_for(20 * SECOND);
+        world.add_rule(Scope::All, Rule::Loss(loss));
+        let asked = |world: &World| world.node(0).unwrap().stats().relays.iter().sum::<u64>();
+        let (before, sent) = (asked(&world), world.host(0).sent().0);
+        world.run_for(3600 * SECOND);
+        let all = changes(&mut world);
+        let downs = all.iter().filter(|c| c.2 == Down).count();
+        assert!(downs <= most, "{downs} Downs at a loss of {loss}");
+        if loss > 0.0 {
+            continue;
+        }
+        assert_eq!(all, [], "nothing changes");
+        let asked = (asked(&world) - before) as f64 / 3600.0;
+        assert!((0.99..1.01).contains(&asked), "one relay an interval: {asked}");
+        let sent = (world.host(0).sent().0 - sent) as f64 / 3600.0;
+        assert!((15.0..18.0).contains(&sent), "{sent} datagrams a second");
+        // The relay dies: others are asked in the same heartbeat.
+        let relay = (2..16).max_by_key(|n| served(&world, *n)).unwrap();
+        world.crash(relay, false);
+        world.run_for(60 * SECOND);
+        let wrong: Vec<_> = changes(&mut world).into_iter().filter(|c| c.1 != relay).collect();
+        assert_eq!(wrong, [], "nobody is even suspected");
+    }
+}
+
+/// How much more than its share a node sends.
+fn served(world: &World, node: u32) -> u64 {
+    world.host(node).sent().0
+}
+
+#[test]
+fn fast_heal() {
+    // A partition of 60 s ends.
+    for (loss, limit) in [(0.0, 7100), (0.1, 7300), (0.3, 8800)] {
+        for nodes in [5u32, 16, 64] {
+            let seeds = if nodes == 64 { 1 } else { 4 };
+            for seed in 0..seeds {
+                let mut world = whole(Setup { cheap_seal: true, ..Setup::new(nodes as usize) }, seed);
+                let half: Vec<u32> = (0..nodes / 2).collect();
+                let scope = Scope::Across(vec![half.clone(), (nodes / 2..nodes).collect()]);
+                world.add_rule(Scope::All, Rule::Loss(loss));
+                world.add_rule(scope.clone(), Rule::Cut);
+                world.run_for(60 * SECOND);
+                world.remove_rule(&scope, &Rule::Cut);
+                let healed = |w: &World| {
+                    (0..nodes).all(|a| (0..nodes).all(|b| w.status(a, b).is_none_or(|s| s < Suspected)))
+                };
+                let took = world.run_until(20 * SECOND, healed);
+                let took =
+                    took.unwrap_or_else(|| panic!("{nodes} nodes, loss {loss}, seed {seed}: not healed"));
+                assert!(took <= limit * MS, "{nodes} nodes, loss {loss}, seed {seed}: {took:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn follower_latency_under_loss() {
+    // A crash under 30 % loss is Down at all within 7 s.
+    for seed in 0..10 {
+        let mut world = whole(Setup::new(16), seed);
+        world.add_rule(Scope::All, Rule::Loss(0.3));
+        world.run_for(10 * SECOND);
+        world.crash(3, false);
+        let down = |w: &World| (0..16).all(|at| at == 3 || w.status(at, 3) == Some(Down));
+        let took = world.run_until(10 * SECOND, down).expect("the crash is seen");
+        assert!(took <= 7 * SECOND, "seed {seed}: {took:?}");
+    }
+}
