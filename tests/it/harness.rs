@@ -44,6 +44,7 @@ pub(crate) struct Node {
 /// Some nodes that know each other. Dropping it kills them.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
+    log_level: &'static str,
     agent: ureq::Agent,
     _dir: TempDir,
 }
@@ -54,7 +55,13 @@ pub(crate) type Transitions = BTreeMap<(usize, String, String), u64>;
 impl Cluster {
     /// `count` nodes with their settings in flags, all of which hear each other.
     pub(crate) fn start(count: usize) -> Cluster {
+        Cluster::start_logging(count, "info")
+    }
+
+    /// The same, of nodes that log no more than this: where much happens, their log hides all else.
+    pub(crate) fn start_logging(count: usize, level: &'static str) -> Cluster {
         let mut cluster = Cluster::reserve(count);
+        cluster.log_level = level;
         for n in 0..count {
             let peers = cluster.nodes.iter().enumerate().filter(|(other, _)| *other != n);
             let peers = peers.flat_map(|(_, p)| ["--peer".to_owned(), format!("{}@{}", p.id, p.udp)]);
@@ -100,7 +107,7 @@ impl Cluster {
             .proxy(None)
             .build();
         let nodes = held.iter().enumerate().map(node).collect();
-        Cluster { nodes, agent: agent.into(), _dir: tempfile::tempdir().unwrap() }
+        Cluster { nodes, log_level: "info", agent: agent.into(), _dir: tempfile::tempdir().unwrap() }
     }
 
     fn launch_all(&mut self) {
@@ -121,7 +128,7 @@ impl Cluster {
     pub(crate) fn launch(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         let mut command = Command::new(env!("CARGO_BIN_EXE_lastseen"));
-        command.arg("run").args(&node.args).env_clear();
+        command.arg("run").args(&node.args).env_clear().env("LASTSEEN_LOG__LEVEL", self.log_level);
         command.args(["--listen", &node.udp.to_string(), "--http", &node.http.to_string()]);
         node.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
     }
@@ -202,14 +209,23 @@ impl Cluster {
 
     /// Every transition that every node that runs has counted.
     pub(crate) fn transitions(&self) -> Transitions {
-        let mut all = Transitions::new();
-        for (observer, _) in self.nodes.iter().enumerate().filter(|(_, node)| node.child.is_some()) {
-            for (labels, value) in self.series(observer, "lastseen_peer_transitions_total") {
-                let key = (observer, labels["peer"].clone(), labels["to"].clone());
-                all.insert(key, value as u64);
-            }
-        }
-        all
+        let running = self.nodes.iter().enumerate().filter(|(_, node)| node.child.is_some());
+        running.flat_map(|(observer, _)| self.transitions_at(observer)).collect()
+    }
+
+    /// Every transition that one node has counted.
+    pub(crate) fn transitions_at(&self, observer: usize) -> Transitions {
+        let series = self.series(observer, "lastseen_peer_transitions_total").into_iter();
+        let key =
+            |labels: &BTreeMap<String, String>| (observer, labels["peer"].clone(), labels["to"].clone());
+        series.map(|(labels, value)| (key(&labels), value as u64)).collect()
+    }
+
+    /// The events that a node keeps; none if there is no answer.
+    pub(crate) fn events(&self, n: usize) -> Vec<Value> {
+        let text = self.get(n, "/api/v1/events?follow=false").1;
+        let lines = text.lines().filter_map(|line| line.strip_prefix("data:"));
+        lines.filter_map(|line| serde_json::from_str(line.trim()).ok()).collect()
     }
 
     /// Panics if anybody accused anybody since `before` but those in `faulty`.

@@ -1,8 +1,10 @@
 //! Tests of the real binary and of the parts together.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod adversity;
 mod bad_input;
 mod cluster;
+mod confined;
 mod corpus;
 mod demo;
 mod harness;

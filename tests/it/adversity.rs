@@ -1,0 +1,201 @@
+//! Loss, stops and starvation: real processes in a network of their own, of which nobody may be blamed.
+//!
+//! Every test has faults first, during which nobody innocent may be accused, and then none, when all must hear each
+//! other again. What counts are the daemons' counters, which also tell what happened between two looks.
+
+use std::time::Duration;
+
+use lastseen::net::Clock;
+use nix::sys::signal::Signal;
+
+use crate::confined::{Loss, Starvation, in_a_network_of_its_own};
+use crate::harness::{AT_ALL, Cluster, Transitions, within};
+
+const DOWN: &[&str] = &["down"];
+const ACCUSED: &[&str] = &["suspected", "down"];
+/// One node is asked at a time: the questions must not be the load.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+#[test]
+#[ignore = "needs root: network namespaces, nft"]
+fn thirty_percent_loss() {
+    const NODES: usize = 16;
+    const LOSS_FOR: Duration = Duration::from_secs(90);
+    in_a_network_of_its_own(|| {
+        let cluster = Cluster::start_logging(NODES, "error");
+        let innocent = Innocent { cluster: &cluster, before: cluster.transitions(), nodes: 0..NODES };
+        let retries =
+            || (0..NODES).map(|n| cluster.value(n, "lastseen_heartbeat_retries_total")).sum::<f64>();
+        let retries_before = retries();
+
+        let loss = Loss::begin(30);
+        let mut observers = (0..NODES).cycle();
+        watch(LOSS_FOR, ASK_EVERY, |_| innocent.are_not(DOWN, observers.next().unwrap()));
+        (0..NODES).for_each(|observer| innocent.are_not(DOWN, observer));
+        let (retries, (arrived, lost)) = (retries() - retries_before, loss.end());
+        let share = lost as f64 / arrived as f64;
+        let suspected: u64 = innocent.accusations(ACCUSED).values().sum();
+        println!(
+            "loss: {lost} of {arrived} datagrams ({share:.3}), {retries} retries, {suspected} suspected"
+        );
+        assert!((0.28..0.32).contains(&share), "{lost} of {arrived} datagrams are no 30 %");
+        // Every pair has a slot a second, of which 51 % need a retry: ping or pong is lost.
+        let expected = (NODES * (NODES - 1) / 2) as f64 * LOSS_FOR.as_secs_f64() * 0.51;
+        assert!(retries > expected / 2.0, "{retries} retries are too few for that loss, some {expected:.0}");
+
+        cluster.all_up(AT_ALL);
+        (0..NODES).for_each(|observer| innocent.are_not(DOWN, observer));
+    });
+}
+
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn stopped_over_and_over() {
+    const NODES: usize = 16;
+    const STOPPERS: usize = 4;
+    const SLEEPER: usize = STOPPERS;
+    const STOPS: u128 = 10;
+    /// The stoppers begin so much after each other: they overlap, and each runs while others stand still.
+    const STAGGER_MS: u128 = 700;
+    /// Until the last of them runs again.
+    const FOR: Duration = Duration::from_secs(42);
+    let stands_still = |n: usize, at: Duration| match n {
+        0..STOPPERS => {
+            let begun = at.as_millis().checked_sub(STAGGER_MS * n as u128);
+            begun.is_some_and(|ms| ms / 4000 < STOPS && ms % 4000 < 3000)
+        }
+        SLEEPER => (10..22).contains(&at.as_secs()),
+        _ => false,
+    };
+    in_a_network_of_its_own(|| {
+        let cluster = Cluster::start_logging(NODES, "error");
+        let innocent =
+            Innocent { cluster: &cluster, before: cluster.transitions(), nodes: SLEEPER + 1..NODES };
+        let (mut stopped, mut stops) = ([false; NODES], [0_u32; NODES]);
+        let (mut observers, mut ask_at) = ((0..NODES).cycle(), Duration::ZERO);
+        watch(FOR, Duration::ZERO, |at| {
+            for n in 0..NODES {
+                if stands_still(n, at) != stopped[n] {
+                    stopped[n] = !stopped[n];
+                    stops[n] += u32::from(stopped[n]);
+                    cluster.signal(n, if stopped[n] { Signal::SIGSTOP } else { Signal::SIGCONT });
+                }
+            }
+            let observer = observers.next().unwrap();
+            if at >= ask_at && !stopped[observer] {
+                ask_at = at + ASK_EVERY;
+                innocent.are_not(ACCUSED, observer);
+            }
+        });
+        cluster.all_up(AT_ALL);
+
+        (0..NODES).for_each(|observer| innocent.are_not(ACCUSED, observer));
+        let stalls = |n: usize| cluster.value(n, "lastseen_stalls_total") as u32;
+        let seen: Vec<(u32, u32)> = (0..=SLEEPER).map(|n| (stops[n], stalls(n))).collect();
+        println!("stops: (sent, noticed) {seen:?}");
+        assert!(seen.iter().all(|(sent, noticed)| *sent > 0 && noticed >= sent), "stops noticed: {seen:?}");
+        let sleeper = |n| cluster.transitions_at(n)[&(n, cluster.nodes[SLEEPER].id.clone(), "down".into())];
+        assert!(innocent.nodes.clone().all(|n| sleeper(n) > 0), "who stands still for 12 s is down");
+    });
+}
+
+#[test]
+#[ignore = "needs root: network namespaces, cgroup v1"]
+fn starved_of_cpu() {
+    const NODES: usize = 8;
+    const FOR: Duration = Duration::from_secs(30);
+    /// In every second. With the smaller one a node lies still for up to four seconds, with the other for one.
+    const QUOTAS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(5)];
+    const STARVED: usize = QUOTAS.len();
+    in_a_network_of_its_own(|| {
+        let cluster = Cluster::start_logging(NODES, "error");
+        let innocent = Innocent { cluster: &cluster, before: cluster.transitions(), nodes: STARVED..NODES };
+        let stalls =
+            |n| (cluster.value(n, "lastseen_stalls_total"), cluster.value(n, "lastseen_stall_seconds_total"));
+        let before: Vec<_> = (0..STARVED).map(stalls).collect();
+
+        let groups = QUOTAS.map(Starvation::new);
+        (0..STARVED).for_each(|n| groups[n].add(cluster.pid(n)));
+        // A question costs more than the quota: the starved are asked when they are no longer.
+        let mut observers = (STARVED..NODES).cycle();
+        watch(FOR, ASK_EVERY, |_| innocent.are_not(ACCUSED, observers.next().unwrap()));
+        drop(groups);
+        cluster.all_up(AT_ALL);
+
+        (0..NODES).for_each(|observer| innocent.are_not(ACCUSED, observer));
+        let stalls = (0..STARVED).map(stalls).zip(before).map(|(now, old)| (now.0 - old.0, now.1 - old.1));
+        let stalls: Vec<(f64, f64)> = stalls.collect();
+        println!("starved: (stalls, seconds) {stalls:.1?}");
+        let starved = |(count, seconds): &(f64, f64)| *count >= 5.0 && *seconds > FOR.as_secs_f64() / 3.0;
+        assert!(stalls.iter().all(starved), "no starvation: (stalls, seconds) {stalls:?}");
+    });
+}
+
+/// Nodes that nobody has a reason to accuse, and what everybody had counted before.
+struct Innocent<'a> {
+    cluster: &'a Cluster,
+    before: Transitions,
+    nodes: std::ops::Range<usize>,
+}
+
+impl Innocent<'_> {
+    /// Panics, with the events of both, if `observer` has called one of them one of `statuses`.
+    #[track_caller]
+    fn are_not(&self, statuses: &[&str], observer: usize) {
+        let wrong = self.of(self.cluster.transitions_at(observer), statuses);
+        if let Some((_, peer, _)) = wrong.keys().next() {
+            let subject = self.cluster.nodes.iter().position(|node| node.id == *peer).unwrap();
+            panic!("{wrong:?}\n{}", self.story(observer, subject));
+        }
+    }
+
+    /// How often they were called one of `statuses`, at all nodes.
+    fn accusations(&self, statuses: &[&str]) -> Transitions {
+        self.of(self.cluster.transitions(), statuses)
+    }
+
+    /// What is new in `counted`, and about them, and one of `statuses`.
+    fn of(&self, counted: Transitions, statuses: &[&str]) -> Transitions {
+        assert!(!counted.is_empty(), "the counters are there");
+        let ids: Vec<&str> = self.nodes.clone().map(|n| self.cluster.nodes[n].id.as_str()).collect();
+        let asked = counted
+            .into_iter()
+            .filter(|((_, peer, to), _)| ids.contains(&peer.as_str()) && statuses.contains(&to.as_str()));
+        let new = asked.map(|(key, count)| {
+            let before = self.before.get(&key).copied().unwrap_or(0);
+            (key, count - before)
+        });
+        new.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// What two nodes told of each other and of themselves, by time.
+    fn story(&self, one: usize, other: usize) -> String {
+        let of = |observer: usize, subject: usize| {
+            let id = self.cluster.nodes[subject].id.as_str();
+            let concerns = move |event: &serde_json::Value| event["peer"].is_null() || event["peer"] == *id;
+            self.cluster.events(observer).into_iter().filter(move |event| concerns(event))
+        };
+        let line = |event: serde_json::Value| {
+            let field = |name: &str| event[name].as_str().unwrap_or("-").to_owned();
+            let names = ["time", "observer", "type", "peer", "from", "to", "verdict", "why"];
+            names.map(field).join(" ")
+        };
+        let mut lines: Vec<String> = of(one, other).chain(of(other, one)).map(line).collect();
+        lines.sort();
+        lines.join("\n")
+    }
+}
+
+/// Calls `look` with the time since the start, at most once `every` so long, until `over` has passed.
+fn watch(over: Duration, every: Duration, mut look: impl FnMut(Duration)) {
+    let start = Clock.now();
+    let mut next = start;
+    within(over, || {
+        let now = Clock.now();
+        if now >= next {
+            next = now + every;
+            look(now.since(start));
+        }
+        None::<()>
+    });
+}
