@@ -43,9 +43,9 @@ pub struct Checker {
 pub struct Downs {
     /// About nodes that did not run.
     pub right: u64,
-    /// About nodes that were unwell, or cut off.
+    /// About nodes that were unwell, or cut off, at times at least.
     pub excused: u64,
-    /// About nodes that were well and within reach, under loss.
+    /// About nodes that were well and within reach, but for independent loss.
     pub false_under_loss: u64,
 }
 
@@ -198,10 +198,10 @@ impl Checker {
             }
             return Err(Box::new(broken));
         }
-        if me && peer {
-            self.downs.false_under_loss += 1
+        if me && peer && world.net().only_loss(observer, subject, since) {
+            self.downs.false_under_loss += 1;
         } else {
-            self.downs.excused += 1
+            self.downs.excused += 1;
         }
         Ok(())
     }

@@ -156,6 +156,15 @@ impl Net {
         Some(past.max().unwrap_or(Time::ZERO))
     }
 
+    /// Whether since `since` nothing but independent loss took anything away between the two.
+    pub(super) fn only_loss(&self, a: u32, b: u32, since: Time) -> bool {
+        let worse = |scope: &Scope, rule: &Rule| {
+            rule.loses() && !matches!(rule, Rule::Loss(_)) && (scope.covers(a, b) || scope.covers(b, a))
+        };
+        !self.rules.iter().any(|(scope, rule)| worse(scope, rule))
+            && !self.past.iter().any(|(scope, rule, at)| *at > since && worse(scope, rule))
+    }
+
     /// A datagram leaves `sender`.
     pub(super) fn send(&mut self, sender: u32, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let receiver = self.at_address(to);
@@ -232,7 +241,7 @@ impl Net {
             digest = (digest ^ u64::from_le_bytes(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
         }
         self.digest = digest;
-        if self.small && digest % 16 == 0 {
+        if self.small && digest.is_multiple_of(16) {
             if self.tape.len() < 64 {
                 self.tape.push(bytes.to_vec());
             } else {

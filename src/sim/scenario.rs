@@ -241,6 +241,11 @@ impl Scenario {
                 return Err(format!("{what} is {value}; it must be 0 to 10000000 seconds"));
             }
         }
+        for timed in &self.faults {
+            if let Some(node) = timed.fault.nodes().iter().find(|n| **n as usize >= self.nodes) {
+                return Err(format!("a fault is about n{node}; the nodes are n0 to n{}", self.nodes - 1));
+            }
+        }
         let config = PeerConfig { server_id: "n0".into(), ..self.config() };
         config.validate().map_err(|e| e.to_string())
     }
@@ -334,6 +339,24 @@ impl Scenario {
     }
 }
 
+impl Fault {
+    /// The nodes that it names; those of links are free to name others.
+    fn nodes(&self) -> &[u32] {
+        match self {
+            Fault::Links { .. } => &[],
+            Fault::Crash { nodes, .. }
+            | Fault::Leave { nodes }
+            | Fault::Freeze { nodes }
+            | Fault::Block { nodes }
+            | Fault::Deaf { nodes }
+            | Fault::Mute { nodes }
+            | Fault::Slow { nodes, .. }
+            | Fault::Move { nodes }
+            | Fault::Hostile { nodes, .. } => nodes,
+        }
+    }
+}
+
 impl Link {
     /// The rule that it names.
     pub fn rule(&self) -> Rule {
@@ -370,28 +393,15 @@ struct Stage {
 
 impl Stage {
     fn apply(&mut self, world: &mut World, begins: bool, fault: &Fault) -> Result<(), Box<Broken>> {
-        let nodes = match fault {
-            Fault::Links { between, rule } => {
-                let scope = between.as_ref().map_or(Scope::All, Between::scope);
-                if begins {
-                    world.add_rule(scope, rule.rule());
-                } else {
-                    world.remove_rule(&scope, &rule.rule());
-                }
-                &Vec::new()
+        if let Fault::Links { between, rule } = fault {
+            let scope = between.as_ref().map_or(Scope::All, Between::scope);
+            if begins {
+                world.add_rule(scope, rule.rule());
+            } else {
+                world.remove_rule(&scope, &rule.rule());
             }
-            Fault::Crash { nodes, .. }
-            | Fault::Leave { nodes }
-            | Fault::Freeze { nodes }
-            | Fault::Block { nodes }
-            | Fault::Deaf { nodes }
-            | Fault::Mute { nodes }
-            | Fault::Slow { nodes, .. }
-            | Fault::Move { nodes }
-            | Fault::Hostile { nodes, .. } => nodes,
-        };
-        let count = world.len();
-        for &node in nodes.iter().filter(|n| (**n as usize) < count) {
+        }
+        for &node in fault.nodes() {
             self.ail(world, begins, fault, node)?;
         }
         self.checker.note(world, &format!("{} {fault:?}", if begins { "begins:" } else { "ends:" }));

@@ -1,7 +1,6 @@
 //! What the simulator looks at beside the snapshot, which is too slow to be made after every step.
 
 use super::Node;
-use crate::proto::config::Mechanisms;
 use crate::proto::timer::Time;
 
 impl Node {
@@ -25,6 +24,7 @@ impl Node {
     }
 
     /// Whether it leads the pair with the peer at this place.
+    #[cfg(test)]
     pub(crate) fn leads(&self, place: usize) -> bool {
         self.beats[place].role == crate::proto::heartbeat::Role::Leader
     }
@@ -44,8 +44,9 @@ impl Node {
 
 impl crate::proto::PeerConfig {
     /// Switches mechanisms off, to show what they are worth.
+    #[cfg(test)]
     pub(crate) fn with_mechanisms(mut self, retries: bool, relays: bool) -> Self {
-        self.mechanisms = Mechanisms { retries, relays };
+        self.mechanisms = crate::proto::config::Mechanisms { retries, relays };
         self
     }
 }

@@ -1,0 +1,254 @@
+//! The experiments of `benches/RESULTS.md`, in the simulator: `cargo run --release --example experiments -- NAME`.
+//!
+//! `crash`, `stalls`, `bursts`, `start`, `churn`, and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
+
+use std::time::Duration;
+
+use lastseen::PeerStatus;
+use lastseen::proto::Change;
+use lastseen::sim::rng::Rng;
+use lastseen::sim::world::index;
+use lastseen::sim::{Rule, Scope, Setup, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize| words.get(at).and_then(|w| w.parse::<f64>().ok());
+    match words.first().map(String::as_str) {
+        Some("crash") => crash(),
+        Some("stalls") => stalls(),
+        Some("bursts") => bursts(),
+        Some("start") => start(),
+        Some("churn") => churn(),
+        Some("days") => match (number(1), number(2), number(3)) {
+            (Some(loss), Some(days), Some(seed)) => self::days(loss, days, seed as u64),
+            _ => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() {
+    eprintln!("usage: experiments crash | stalls | bursts | start | churn | days LOSS DAYS SEED");
+    std::process::exit(64);
+}
+
+fn setup(nodes: usize) -> Setup {
+    Setup { cheap_seal: true, ..Setup::new(nodes) }
+}
+
+/// A cluster in its steady state.
+fn whole(setup: Setup, seed: u64) -> World {
+    let mut world = World::new(setup, seed);
+    world.run_until(10 * SECOND, World::is_whole).expect("it starts");
+    world.run_for(10 * SECOND);
+    world.take_records();
+    world
+}
+
+/// New statuses since the last look: when, observer, subject, which.
+fn changes(world: &mut World) -> Vec<(Duration, u32, u32, PeerStatus)> {
+    let start = world.now() - world.elapsed();
+    let of = |r: lastseen::sim::world::Record| match r.event.change {
+        Change::Status { to, .. } => Some((r.at.since(start), r.node, index(&r.event.peer?)?, to)),
+        _ => None,
+    };
+    world.take_records().into_iter().filter_map(of).collect()
+}
+
+/// The half, the 99th of a hundred, and the greatest, in seconds.
+fn spread(all: &mut [Duration]) -> String {
+    all.sort();
+    let at = |share: f64| all[((all.len() - 1) as f64 * share) as usize].as_secs_f64();
+    format!("{:5.2} {:5.2} {:5.2}", at(0.5), at(0.99), at(1.0))
+}
+
+/// S1: from a crash to the first and the last Down.
+fn crash() {
+    println!("S1: silent crashes at random phases; seconds to the first and to the last Down (p50 p99 max)");
+    println!("{:>5} {:>7} | {:^17} | {:^17} | a node and second", "nodes", "crashes", "first", "last");
+    for (nodes, trials) in [(5u32, 1000), (16, 1000), (64, 300), (128, 100)] {
+        let mut world = whole(setup(nodes as usize), 1);
+        let mut rng = Rng::new(2);
+        let (mut first, mut last) = (Vec::new(), Vec::new());
+        let before = (world.elapsed(), world.host(0).sent());
+        world.run_for(60 * SECOND);
+        let (sent, bytes) = world.host(0).sent();
+        let quiet = (world.elapsed() - before.0).as_secs_f64();
+        for _ in 0..trials {
+            world.run_for(rng.between(Duration::ZERO, SECOND));
+            world.take_records();
+            let (victim, at) = (rng.below(nodes as usize) as u32, world.elapsed());
+            world.crash(victim, false);
+            world.run_for(8 * SECOND);
+            let downs: Vec<Duration> = changes(&mut world)
+                .into_iter()
+                .filter(|c| c.2 == victim && c.3 == PeerStatus::Down)
+                .map(|c| c.0 - at)
+                .collect();
+            assert_eq!(downs.len(), nodes as usize - 1, "all see it within 8 s");
+            first.extend(downs.iter().min());
+            last.extend(downs.iter().max());
+            world.start(victim);
+            world.run_for(4 * SECOND);
+        }
+        println!(
+            "{nodes:>5} {trials:>7} | {} | {} | {:.2} datagrams, {:.0} B with headers",
+            spread(&mut first),
+            spread(&mut last),
+            (sent - before.1.0) as f64 / quiet,
+            (bytes - before.1.1) as f64 / quiet + (sent - before.1.0) as f64 / quiet * 28.0,
+        );
+    }
+}
+
+/// S3: Lifeguard's grid: C of 128 nodes are stalled for D, run for I, and so on for two minutes.
+fn stalls() {
+    println!(
+        "S3: 128 nodes, C of them stalled for D, awake for I, over and over for 120 s; false Downs about"
+    );
+    println!("healthy nodes (FP), of these at healthy nodes (FP-); Downs about stalled nodes beside");
+    for blocked in [false, true] {
+        let (mut wrong, mut minus, mut right, mut suspected, mut runs) = (0, 0, 0, 0, 0);
+        for count in [1u32, 4, 16, 32] {
+            for stalled in [128u64, 512, 2048, 8192, 32_768] {
+                for awake in [1u64, 16, 256, 4096, 16_384] {
+                    let mut world = whole(setup(128), u64::from(count) + stalled + awake);
+                    let end = world.now() + 120 * SECOND;
+                    while world.now() < end {
+                        stall(&mut world, count, blocked, true);
+                        world.run_for(MS * stalled as u32);
+                        stall(&mut world, count, blocked, false);
+                        world.run_for(MS * awake as u32);
+                    }
+                    world.run_for(10 * SECOND);
+                    runs += 1;
+                    for (_, observer, subject, to) in changes(&mut world) {
+                        let healthy = subject >= count;
+                        match to {
+                            PeerStatus::Down if healthy => {
+                                wrong += 1;
+                                minus += u32::from(observer >= count);
+                            }
+                            PeerStatus::Down => right += 1,
+                            PeerStatus::Suspected if healthy => suspected += 1,
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+        let kind = if blocked { "blocked I/O" } else { "frozen" };
+        println!(
+            "{kind:<12} {runs} runs: FP {wrong}, FP- {minus}, suspected {suspected}; about stalled nodes {right}"
+        );
+    }
+}
+
+fn stall(world: &mut World, count: u32, blocked: bool, begins: bool) {
+    for node in 0..count {
+        if blocked { world.block(node, begins) } else { world.freeze(node, begins) }
+    }
+}
+
+/// S4: false Downs against the length of bursts.
+fn bursts() {
+    println!(
+        "S4: 16 nodes for an hour, each direction of each link with bursts of total loss, a twentieth of the time"
+    );
+    println!("{:>12} {:>12} {:>8}", "mean burst", "suspected", "Down");
+    for burst in [0.5, 1.0, 2.0, 5.0] {
+        let mut world = whole(setup(16), 1);
+        let bad = Duration::from_secs_f64(burst);
+        world.add_rule(Scope::All, Rule::Burst { bad, good: bad * 19 });
+        world.run_for(3600 * SECOND);
+        let all = changes(&mut world);
+        let count = |status| all.iter().filter(|c| c.3 == status).count();
+        println!("{burst:>10} s {:>12} {:>8}", count(PeerStatus::Suspected), count(PeerStatus::Down));
+    }
+}
+
+/// S6: from the start of all within a second until everybody has heard everybody.
+fn start() {
+    println!("S6: all nodes start within a second; until everybody has proof of everybody");
+    for (nodes, peers) in
+        [(16, None), (64, None), (128, None), (256, None), (1000, Some(16)), (10_000, Some(16))]
+    {
+        let mut world = World::new(Setup { peers, start_within: SECOND, ..setup(nodes) }, 1);
+        let mut took = None;
+        for tick in 1..200u32 {
+            world.run_for(50 * MS);
+            // Nobody waits for who has not started.
+            if 50 * MS * tick >= SECOND && world.is_whole() {
+                took = Some(50 * MS * tick);
+                break;
+            }
+        }
+        let bytes: u64 =
+            (0..nodes as u32).map(|n| world.host(n).sent().1 + world.host(n).sent().0 * 28).sum();
+        let took = took.map_or("not within 10 s".to_owned(), |t| format!("{:.2} s", t.as_secs_f64()));
+        let of = peers.map_or("all others".to_owned(), |p| format!("{p} peers"));
+        println!("{nodes:>6} nodes, {of:<10}: {took}, {:.1} kB a node", bytes as f64 / nodes as f64 / 1e3);
+    }
+}
+
+/// S7: a rolling restart, and a tenth at once.
+fn churn() {
+    println!("S7: restarts without a word, each down for 300 ms; seen by the others, and false Downs");
+    for nodes in [16u32, 64, 128] {
+        for at_once in [1, nodes / 10] {
+            let mut world = whole(setup(nodes as usize), 1);
+            let rounds = 32;
+            for round in 0..rounds {
+                let who: Vec<u32> = (0..at_once).map(|n| (round * at_once + n) % nodes).collect();
+                who.iter().for_each(|n| world.crash(*n, false));
+                world.run_for(300 * MS);
+                who.iter().for_each(|n| world.start(*n));
+                world.run_for(if at_once == 1 { 700 * MS } else { 9700 * MS });
+            }
+            let settled = world.run_until(20 * SECOND, World::is_settled);
+            let records = world.take_records();
+            let restarts = records.iter().filter(|r| r.event.change == Change::Restart).count();
+            let downs = records
+                .iter()
+                .filter(|r| matches!(r.event.change, Change::Status { to: PeerStatus::Down, .. }))
+                .count();
+            println!(
+                "{nodes:>5} nodes, {at_once:>2} at a time, {rounds} rounds: {restarts} restarts seen of {}, {downs} Downs, settled {:.2} s after the last",
+                rounds * at_once * (nodes - 1),
+                settled.map_or(f64::NAN, |t| t.as_secs_f64()),
+            );
+        }
+    }
+}
+
+/// False Downs of 16 nodes under random loss, over days.
+fn days(loss: f64, days: f64, seed: u64) {
+    let mut world = whole(setup(16), seed);
+    world.add_rule(Scope::All, Rule::Loss(loss));
+    let (mut downs, mut suspected) = (0, 0);
+    let hours = (days * 24.0) as u32;
+    for hour in 1..=hours {
+        world.run_for(3600 * SECOND);
+        for (at, observer, subject, to) in changes(&mut world) {
+            suspected += u32::from(to == PeerStatus::Suspected);
+            if to == PeerStatus::Down {
+                downs += 1;
+                println!("{at:?}: n{observer} calls n{subject} Down");
+            }
+        }
+        if hour % 24 == 0 || hour == hours {
+            let missed: u64 =
+                (0..16).filter_map(|n| world.node(n)).map(|n| n.stats().heartbeats_missed).sum();
+            let q = missed as f64 / (240.0 * 3600.0 * f64::from(hour));
+            println!(
+                "loss {loss}, seed {seed}, day {:.1}: {downs} false Downs, {suspected} suspicions; {:.4} % of heartbeats missed; independent misses would give {:.5} Downs",
+                f64::from(hour) / 24.0,
+                q * 100.0,
+                240.0 * 3600.0 * f64::from(hour) * (1.0 - q) * q.powi(5),
+            );
+        }
+    }
+}
