@@ -8,6 +8,7 @@ pub mod check;
 pub mod host;
 pub mod link;
 pub mod net;
+pub mod plan;
 pub mod rng;
 pub mod scenario;
 pub mod swarm;

@@ -8,4 +8,5 @@ mod confined;
 mod corpus;
 mod demo;
 mod harness;
+mod offline;
 mod wire_count;

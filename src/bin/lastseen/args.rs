@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Events(Events),
     /// Answer as a monitoring plugin: one line and an exit code
     Check(Check),
+    /// What a cluster of some size will do and cost, and the cheapest settings for a wish
+    Plan(Plan),
     /// Run a scenario in the simulator, or a swarm of random ones
     Sim(Sim),
     /// Print a new cluster key
@@ -83,6 +85,50 @@ pub(crate) struct Demo {
     /// Play the story once and exit
     #[arg(long)]
     pub(crate) once: bool,
+}
+
+/// `plan`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Plan {
+    /// How many nodes
+    #[arg(long, value_name = "N")]
+    pub(crate) nodes: usize,
+    /// Independent loss in each direction, like 2% or 0.02
+    #[arg(long, value_name = "P", value_parser = share)]
+    pub(crate) loss: f64,
+    /// Within how long 99 of 100 crashes shall be Down
+    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    pub(crate) detect: Duration,
+    /// Heartbeat interval
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
+    pub(crate) interval: Duration,
+    /// Heartbeat timeout [default: half of the interval]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
+    /// Misses in a row that make a peer Down
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub(crate) down_after: u32,
+    /// Most false Downs in the whole cluster in a day [default: one in a year]
+    #[arg(long, default_value_t = 1.0 / 365.0, value_name = "N", hide_default_value = true)]
+    pub(crate) false_downs: f64,
+    /// Simulate it too, with so many crashes
+    #[arg(long, value_name = "CRASHES", num_args = 0..=1, default_missing_value = "20")]
+    pub(crate) simulate: Option<u32>,
+    /// The seed of the simulation
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A share: `2%` or `0.02`.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |n| (n, 100.0));
+    match number.trim().parse::<f64>() {
+        Ok(value) if (0.0..1.0).contains(&(value / scale)) => Ok(value / scale),
+        _ => Err(format!("\"{text}\" is no share; write 0% to 99.9%, or 0 to 0.999")),
+    }
 }
 
 /// `sim`.

@@ -7,6 +7,7 @@ mod demo;
 mod exit;
 mod http;
 mod log;
+mod plan;
 mod resolve;
 mod run;
 mod settings;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Peers(a) => views::run_peers(&a),
         Command::Events(a) => views::run_events(&a),
         Command::Check(a) => check::run(&a),
+        Command::Plan(a) => plan::run(&a),
         Command::Sim(a) => simulate::run(&a),
         Command::Keygen => keygen(),
         Command::Config(Config::Default) => exit::print(&settings::default_file()),

@@ -20,7 +20,7 @@ use crate::args::Run;
 
 pub(crate) use listen::Listen;
 pub(crate) use raw::{Detail, Fault, Level, LogFormat, Source, Transitions};
-pub(crate) use report::report;
+pub(crate) use report::{report, series_of};
 pub(crate) use roster::{Entry, Host, Myself, check_id};
 pub(crate) use table::{Sourced, Values, default_file};
 

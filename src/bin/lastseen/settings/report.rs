@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use lastseen::metrics::{Exporter, Extra};
 use lastseen::proto::{Instance, Keyring, Node, PeerConfig, StaticPeer, Time};
+use lastseen::sim::plan::DATAGRAM_BYTES;
 use serde_json::{Value, json};
 
 use super::{Detail, Settings};
-
-/// An idle heartbeat on an IPv4 network: 22 bytes header, 12 body, 16 tag, 28 IPv4 and UDP.
-const DATAGRAM_BYTES: usize = 78;
 
 /// What a node costs.
 struct Cost {
@@ -24,15 +22,15 @@ impl Cost {
     /// In the quiet state of a full mesh each node sends, and receives, one datagram per peer and interval.
     fn of(peers: usize, interval: Duration, detail: Detail) -> Cost {
         let datagrams = peers as f64 / interval.as_secs_f64();
-        let own = series(false);
-        let per_peer = if detail == Detail::Peers { series(true) - own } else { 0 };
-        Cost {
-            nodes: peers + 1,
-            datagrams,
-            bytes: datagrams * DATAGRAM_BYTES as f64,
-            series: own + peers * per_peer,
-        }
+        let series = series_of(if detail == Detail::Peers { peers } else { 0 });
+        Cost { nodes: peers + 1, datagrams, bytes: datagrams * DATAGRAM_BYTES, series }
     }
+}
+
+/// The series that a node exports with those of so many peers.
+pub(crate) fn series_of(peers: usize) -> usize {
+    let own = series(false);
+    own + peers * (series(true) - own)
 }
 
 /// The series that a node with one peer exports, with or without those of the peer.

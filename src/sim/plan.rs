@@ -1,0 +1,290 @@
+//! What a cluster will do and cost, from formulas, and from runs.
+//!
+//! Theory, for independent loss p in each direction: a try fails with q1 = 1 - (1-p)^2, since ping and pong must pass. A
+//! heartbeat is missed if its three tries fail, and what m relays are asked, four datagrams each: q = q1^3 (1 -
+//! (1-p)^4)^m. The detector counts any sign of life, so this is an upper bound. Misses of different heartbeats being
+//! independent, an observer calls a healthy peer Down 3600/T (1-q) q^k times an hour, at an interval of T seconds and k
+//! misses in a row. A silent crash is Down after a time that is uniform on ((k-1) T + timeout, k T + timeout].
+
+use std::time::Duration;
+
+use super::link::{Rule, Scope};
+use super::rng::Rng;
+use super::world::{Setup, World, index};
+use crate::proto::{Change, PeerConfig, PeerStatus};
+
+/// Tries in a heartbeat.
+const TRIES: i32 = 3;
+/// Other nodes asked in a heartbeat: two rounds of three.
+const RELAYS: usize = 6;
+/// An idle ping or pong on an IPv4 network: 22 bytes header, 12 body, 16 seal, 28 IPv4 and UDP.
+pub const DATAGRAM_BYTES: f64 = 78.0;
+
+/// A cluster and its settings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plan {
+    /// Nodes, all of which watch each other.
+    pub nodes: usize,
+    /// Independent loss in each direction, 0 up to, but without, 1.
+    pub loss: f64,
+    /// One heartbeat a pair every so often.
+    pub interval: Duration,
+    /// A heartbeat without evidence for so long is a miss.
+    pub timeout: Duration,
+    /// Misses in a row that make a peer Down.
+    pub down_after: u32,
+}
+
+/// What formulas say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    /// From a silent crash to Down at one observer: half of the times, 99 of 100, and at most.
+    pub detection: [Duration; 3],
+    /// The probability that a heartbeat of a healthy peer is missed, at most.
+    pub miss: f64,
+    /// False Downs in the whole cluster in a day, at most.
+    pub false_downs: f64,
+    /// Datagrams that a node sends in a second while nothing is lost; it receives as many.
+    pub datagrams: f64,
+    /// The same with this loss, about.
+    pub datagrams_under_loss: f64,
+}
+
+impl Prediction {
+    /// Bytes that a node sends in a second while nothing is lost, headers included.
+    pub fn bytes(&self) -> f64 {
+        self.datagrams * DATAGRAM_BYTES
+    }
+}
+
+impl Plan {
+    /// What the formulas say of it.
+    pub fn predict(&self) -> Prediction {
+        let (t, tau, k) = (self.interval, self.timeout, f64::from(self.down_after));
+        let at = |share: f64| t.mul_f64(k - 1.0 + share) + tau;
+        let peers = self.nodes.saturating_sub(1) as f64;
+        let q = self.miss();
+        let hourly = 3600.0 / t.as_secs_f64() * (1.0 - q) * q.powi(self.down_after as i32);
+        let quiet = peers / t.as_secs_f64();
+        Prediction {
+            detection: [at(0.5), at(0.99), at(1.0)],
+            miss: q,
+            false_downs: hourly * 24.0 * peers * self.nodes as f64,
+            datagrams: quiet,
+            datagrams_under_loss: quiet * self.cost_of_loss(),
+        }
+    }
+
+    fn miss(&self) -> f64 {
+        let passes = 1.0 - self.loss;
+        let relays = RELAYS.min(self.nodes.saturating_sub(2)) as i32;
+        (1.0 - passes.powi(2)).powi(TRIES) * (1.0 - passes.powi(4)).powi(relays)
+    }
+
+    /// How much more than without loss is sent: pings and their pongs until one try succeeds, and what relays pass on.
+    /// The leader asks three with its first retry, three more with the second if none of them answered; the follower
+    /// when no try of the leader came.
+    fn cost_of_loss(&self) -> f64 {
+        let p = self.loss;
+        let passes = 1.0 - p;
+        let q1 = 1.0 - passes * passes;
+        let relays = 3.0_f64.min(self.nodes.saturating_sub(2) as f64);
+        let tries = (1.0 + q1 + q1 * q1) * (1.0 + passes);
+        let relay = 1.0 + passes + passes.powi(2) + passes.powi(3);
+        let silent = (1.0 - passes.powi(4)).powf(relays);
+        let asked = (q1 + q1 * q1 * silent + p.powi(TRIES)) * relays;
+        (tries + asked * relay) / 2.0
+    }
+
+    /// The longest interval, and so the cheapest settings, with which 99 of 100 crashes are Down within `detect` and at
+    /// most `false_downs` false Downs are expected in the whole cluster in a day; `None`: there is none.
+    pub fn cheapest(nodes: usize, loss: f64, detect: Duration, false_downs: f64) -> Option<Plan> {
+        (3..=10).find_map(|down_after| {
+            // (k - 1 + 0.99) T + T/2 <= D, in steps of 10 ms.
+            let longest = detect.as_secs_f64() / (f64::from(down_after) + 0.49);
+            let interval = Duration::from_millis((longest * 100.0).floor() as u64 * 10);
+            let plan = Plan { nodes, loss, interval, timeout: interval / 2, down_after };
+            (plan.is_valid() && plan.predict().false_downs <= false_downs).then_some(plan)
+        })
+    }
+
+    fn is_valid(&self) -> bool {
+        PeerConfig { server_id: "n0".into(), ..self.config() }.validate().is_ok()
+    }
+
+    fn config(&self) -> PeerConfig {
+        PeerConfig {
+            heartbeat_interval: self.interval,
+            heartbeat_timeout: self.timeout,
+            down_after: self.down_after,
+            suspect_after: 2.min(self.down_after.saturating_sub(1)),
+            max_backoff: self.interval * 10,
+            ..Setup::new(2).config
+        }
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// What is wrong, and what would be right.
+    pub fn check(&self) -> Result<(), String> {
+        if !(2..=20_000).contains(&self.nodes) {
+            return Err(format!("{} nodes; it must be 2 to 20000", self.nodes));
+        }
+        if !(0.0..1.0).contains(&self.loss) {
+            return Err(format!("a loss of {}; it must be 0 % to less than 100 %", self.loss));
+        }
+        PeerConfig { server_id: "n0".into(), ..self.config() }.validate().map_err(|e| e.to_string())
+    }
+
+    /// Simulates `crashes` silent crashes, one after the other, under the plan's loss.
+    pub fn simulate(&self, crashes: u32, seed: u64) -> Measured {
+        let setup = Setup { config: self.config(), cheap_seal: true, ..Setup::new(self.nodes) };
+        let (mut world, mut rng) = (World::new(setup, seed), Rng::new(!seed));
+        world.run_for(self.interval * 10);
+        world.add_rule(Scope::All, Rule::Loss(self.loss));
+        world.run_for(self.interval * 5);
+        let mut m = Measured::default();
+        world.take_records();
+        let (start, before) = (world.elapsed(), sent(&world));
+        world.run_for(self.interval * 30);
+        let quiet = (world.elapsed() - start).as_secs_f64() * self.nodes as f64;
+        m.datagrams = (sent(&world).0 - before.0) as f64 / quiet;
+        m.bytes = (sent(&world).1 - before.1) as f64 / quiet + m.datagrams * 28.0;
+        for _ in 0..crashes {
+            world.run_for(rng.between(Duration::ZERO, self.interval));
+            let victim = rng.below(self.nodes) as u32;
+            let at = world.now();
+            world.crash(victim, false);
+            world.run_for(self.interval * (self.down_after + 2) + self.timeout);
+            for record in world.take_records() {
+                if !matches!(record.event.change, Change::Status { to: PeerStatus::Down, .. }) {
+                    continue;
+                }
+                if record.event.peer.as_deref().and_then(index) == Some(victim) {
+                    m.detection.push(record.at.since(at));
+                } else {
+                    m.false_downs += 1;
+                }
+            }
+            m.expected += self.nodes - 1;
+            world.start(victim);
+            world.run_for(self.interval * 4);
+            world.take_records();
+        }
+        m.detection.sort();
+        m.length = world.elapsed();
+        m
+    }
+}
+
+fn sent(world: &World) -> (u64, u64) {
+    (0..world.len() as u32).map(|n| world.host(n).sent()).fold((0, 0), |a, s| (a.0 + s.0, a.1 + s.1))
+}
+
+/// What runs showed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// From each crash to Down at each observer, in order.
+    pub detection: Vec<Duration>,
+    /// How many there should be.
+    pub expected: usize,
+    /// Downs about nodes that ran.
+    pub false_downs: u64,
+    /// Datagrams that a node sent in a second, with the loss.
+    pub datagrams: f64,
+    /// Bytes that a node sent in a second, with the loss, headers included.
+    pub bytes: f64,
+    /// How long the runs were.
+    pub length: Duration,
+}
+
+impl Measured {
+    /// The detection time that this share of all was no longer than; `None`: nothing was detected.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let last = self.detection.len().checked_sub(1)?;
+        self.detection.get((last as f64 * share).round() as usize).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn plan(nodes: usize, loss: f64) -> Plan {
+        Plan { nodes, loss, interval: SECOND, timeout: SECOND / 2, down_after: 5 }
+    }
+
+    /// False Downs a peer-hour at a miss probability of q.
+    fn hourly(q: f64) -> f64 {
+        3600.0 * (1.0 - q) * q.powi(5)
+    }
+
+    #[test]
+    fn formulas_give_the_published_figures() {
+        // The table of reference: reply only, and any new datagram where both sides ping, without retries.
+        let cases = [(0.01, 1.1e-5, 1.1e-15), (0.05, 0.029, 9.9e-9), (0.1, 0.72, 8.7e-6), (0.3, 60.9, 0.26)];
+        for (p, reply_only, any) in cases {
+            let q1 = 1.0 - (1.0f64 - p).powi(2);
+            for (q, wanted) in [(q1, reply_only), (p * q1, any)] {
+                assert!((hourly(q) / wanted - 1.0f64).abs() < 0.06, "{p}: {} for {wanted}", hourly(q));
+            }
+        }
+        // Two nodes have no relay: the tries alone.
+        let q = plan(2, 0.3).predict().miss;
+        assert!((q - 0.51f64.powi(3)).abs() < 1e-12, "{q}");
+        let three = plan(3, 0.3).predict().miss;
+        assert!((three - q * (1.0 - 0.7f64.powi(4))).abs() < 1e-12, "{three}");
+    }
+
+    #[test]
+    fn a_run_stays_within_the_formulas() {
+        for loss in [0.0, 0.1, 0.3] {
+            let plan = plan(16, loss);
+            let (said, seen) = (plan.predict(), plan.simulate(20, 1));
+            assert_eq!(seen.detection.len(), seen.expected, "every crash is seen by all");
+            assert_eq!(seen.false_downs, 0);
+            assert!(seen.quantile(0.99).unwrap() <= said.detection[2] + SECOND, "{seen:?}");
+            let half = seen.quantile(0.5).unwrap();
+            assert!(half.abs_diff(said.detection[0]) < SECOND / 3, "{half:?}");
+            assert!(seen.datagrams < said.datagrams_under_loss * 1.1, "{} {said:?}", seen.datagrams);
+            assert!(seen.datagrams > said.datagrams_under_loss * 0.8, "{} {said:?}", seen.datagrams);
+            if loss == 0.0 {
+                assert!((seen.datagrams / said.datagrams - 1.0).abs() < 0.02, "{}", seen.datagrams);
+                assert!(seen.bytes <= said.bytes() && seen.bytes > said.bytes() * 0.85, "{}", seen.bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_not_promised() {
+        assert_eq!(Plan::cheapest(200, 0.9, SECOND * 5, 0.001), None);
+        assert_eq!(Plan::cheapest(200, 0.02, Duration::from_millis(20), 0.001), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_cheapest_meets_the_wish_and_is_the_cheapest(
+            nodes in 2usize..300, loss in 0.0..0.35f64, detect in 500u64..60_000,
+        ) {
+            let (detect, most) = (Duration::from_millis(detect), 1.0 / 365.0);
+            if let Some(plan) = Plan::cheapest(nodes, loss, detect, most) {
+                let said = plan.predict();
+                prop_assert!(plan.check().is_ok() && said.false_downs <= most && said.detection[1] <= detect);
+                // One miss fewer would allow a longer interval, and too many false Downs.
+                let longer = Duration::from_secs_f64(detect.as_secs_f64() / (f64::from(plan.down_after) - 0.51));
+                let cheaper = Plan { interval: longer, timeout: longer / 2, down_after: plan.down_after - 1, ..plan };
+                prop_assert!(plan.down_after == 3 || cheaper.predict().false_downs > most * 0.99);
+            }
+        }
+
+        #[test]
+        fn more_loss_is_never_better(nodes in 2usize..300, low in 0.0..0.5f64, more in 0.0..0.4f64) {
+            let (a, b) = (plan(nodes, low).predict(), plan(nodes, low + more).predict());
+            prop_assert!(a.miss <= b.miss && a.datagrams_under_loss <= b.datagrams_under_loss);
+        }
+    }
+}
