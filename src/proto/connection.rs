@@ -14,11 +14,21 @@ const GRANULARITY: Duration = Duration::from_millis(10);
 pub struct RoundTrip {
     /// (smoothed, variation), once there is a sample.
     estimate: Option<(Duration, Duration)>,
+    /// The last sample was too far off to be believed.
+    doubted: bool,
 }
 
 impl RoundTrip {
-    /// Takes one sample.
+    /// Takes one sample. One that is far above what is expected (twice the smoothed time and eight variations) counts
+    /// only if the next is so too: a peer that stood still between reading its clock and sending is no slow path.
     pub fn sample(&mut self, rtt: Duration) {
+        let far = |(smoothed, variation): (Duration, Duration)| {
+            rtt > smoothed.saturating_mul(2).saturating_add(variation.saturating_mul(8)) + GRANULARITY
+        };
+        self.doubted = !self.doubted && self.estimate.is_some_and(far);
+        if self.doubted {
+            return;
+        }
         self.estimate = Some(match self.estimate {
             None => (rtt, rtt / 2),
             Some((smoothed, variation)) => (
@@ -218,6 +228,18 @@ mod tests {
         }
         let ids: Vec<_> = pool.get_active_connections().map(|c| c.server_id.to_string()).collect();
         assert_eq!(ids, ["b"]);
+    }
+
+    #[test]
+    fn one_outlier_is_doubted_two_are_believed() {
+        let ms = Duration::from_millis;
+        let mut round_trip = RoundTrip::default();
+        (0..9).for_each(|_| round_trip.sample(ms(4)));
+        round_trip.sample(ms(3000));
+        assert_eq!(round_trip.smoothed(), Some(ms(4)));
+        (0..9).for_each(|_| round_trip.sample(ms(4)));
+        (0..2).for_each(|_| round_trip.sample(ms(800)));
+        assert!(round_trip.smoothed() > Some(ms(100)), "the path has become slow");
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Checker {
             let run = host.node.as_ref().map(crate::proto::Node::instance);
             let same = std::mem::replace(&mut self.runs[place], run) == run;
             let since = |before: Option<Time>, is: bool| is.then(|| before.filter(|_| same).unwrap_or(now));
-            self.well[place] = since(self.well[place], host.is_well());
+            self.well[place] = since(self.well[place], host.is_well(now));
             self.open[place] = since(self.open[place], host.is_open());
             match (&self.crashed[place], host.node.is_some()) {
                 (None, false) => self.crashed[place] = Some(now),
@@ -286,7 +286,7 @@ impl Checker {
             line.push(match (world.node(node), subject) {
                 (None, _) => '+',
                 _ if Some(node) == subject => '=',
-                _ if !world.host(node).is_well() => 'z',
+                _ if !world.host(node).is_well(world.now()) => 'z',
                 (_, None) => '.',
                 (_, Some(s)) => match world.status(node, s) {
                     Some(PeerStatus::Healthy) => '.',

@@ -71,6 +71,8 @@ pub struct Host {
     pub(super) deaf: bool,
     pub(super) mute: bool,
     pub(super) slow: Duration,
+    /// How long its next turn stands still before it sends.
+    pub(super) pause: Option<Duration>,
     /// Without its process it answers that the port is closed.
     pub(super) refuses: bool,
     pub(super) moved_to: Option<SocketAddr>,
@@ -97,6 +99,7 @@ impl Host {
             deaf: false,
             mute: false,
             slow: Duration::ZERO,
+            pause: None,
             refuses: false,
             moved_to: None,
             socket: VecDeque::new(),
@@ -124,9 +127,10 @@ impl Host {
         self.received
     }
 
-    /// Whether its node runs, and nothing ails it.
-    pub fn is_well(&self) -> bool {
-        self.is_open() && !self.frozen && self.slow == Duration::ZERO
+    /// Whether its node runs, and nothing ails it at this time.
+    pub fn is_well(&self, now: Time) -> bool {
+        let awake = !self.frozen && self.slow == Duration::ZERO && self.pause.is_none();
+        self.is_open() && awake && self.rests_until <= now + Duration::from_millis(50)
     }
 
     /// Whether its node runs where it is expected, and what it sends and receives passes, at times at least.

@@ -165,11 +165,18 @@ impl Net {
             && !self.past.iter().any(|(scope, rule, at)| *at > since && worse(scope, rule))
     }
 
-    /// A datagram leaves `sender`.
-    pub(super) fn send(&mut self, sender: u32, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+    /// A datagram leaves `sender`, so much later than its core wrote it.
+    pub(super) fn send(
+        &mut self,
+        sender: u32,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+        late: Duration,
+    ) {
         let receiver = self.at_address(to);
         self.note(sender, receiver, bytes);
-        let (mut after, mut copy) = (Duration::ZERO, None);
+        let (mut after, mut copy) = (late, None);
         for place in 0..self.rules.len() {
             let (scope, rule) = &self.rules[place];
             if !receiver.is_some_and(|receiver| scope.covers(sender, receiver)) {

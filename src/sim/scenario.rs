@@ -140,6 +140,13 @@ pub enum Fault {
         /// Seconds.
         by: f64,
     },
+    /// In the middle of a turn, between reading the clock and sending, they stand still.
+    Pause {
+        /// Which.
+        nodes: Vec<u32>,
+        /// Seconds.
+        by: f64,
+    },
     /// They speak from another address, and hear only there.
     Move {
         /// Which.
@@ -351,6 +358,7 @@ impl Fault {
             | Fault::Deaf { nodes }
             | Fault::Mute { nodes }
             | Fault::Slow { nodes, .. }
+            | Fault::Pause { nodes, .. }
             | Fault::Move { nodes }
             | Fault::Hostile { nodes, .. } => nodes,
         }
@@ -430,6 +438,7 @@ impl Stage {
                 elsewhere.set_port(10_000 + self.places % 50_000);
                 world.relocate(node, begins.then_some(elsewhere));
             }
+            Fault::Pause { by, .. } if begins => world.pause_in_turn(node, secs(*by)),
             Fault::Hostile { rate, .. } if begins => return self.attack(world, node, *rate),
             _ => {}
         }

@@ -65,13 +65,17 @@ fn timed(rng: &mut Rng, nodes: usize, duration: f64, interval: f64) -> Timed {
     // What begins again must have ended.
     let length = length.map(|l| every.map_or(l, |e| l.min(e * 0.8)));
     let fault = fault(rng, nodes, interval);
-    let every = if matches!(fault, Fault::Hostile { .. }) { Some(interval) } else { every };
-    let length = if matches!(fault, Fault::Hostile { .. }) { Some(interval / 2.0) } else { length };
+    let (every, length) = match fault {
+        Fault::Hostile { .. } => (Some(interval), Some(interval / 2.0)),
+        // It begins with the next turn.
+        Fault::Pause { by, .. } => (every.map(|e| e + by * 2.0), Some(by + interval * 2.0)),
+        _ => (every, length),
+    };
     Timed { at, length, every, fault }
 }
 
 fn fault(rng: &mut Rng, nodes: usize, interval: f64) -> Fault {
-    match rng.below(12) {
+    match rng.below(13) {
         0 => Fault::Crash { nodes: some(rng, nodes), refuses: rng.chance(0.5) },
         1 => Fault::Leave { nodes: some(rng, nodes) },
         2 => Fault::Freeze { nodes: some(rng, nodes) },
@@ -81,12 +85,13 @@ fn fault(rng: &mut Rng, nodes: usize, interval: f64) -> Fault {
         6 => Fault::Slow { nodes: some(rng, nodes), by: interval * rng.share() },
         7 => Fault::Move { nodes: some(rng, nodes) },
         8 => Fault::Hostile { nodes: some(rng, nodes), rate: 20.0 },
-        9 => {
+        9 => Fault::Pause { nodes: some(rng, nodes), by: interval * rng.pick(&[0.3, 1.0, 3.0, 10.0]) },
+        10 => {
             let one = some(rng, nodes);
             let groups = vec![one.clone(), (0..nodes as u32).filter(|n| !one.contains(n)).collect()];
             Fault::Links { between: Some(Between::Groups(groups)), rule: Link::Cut }
         }
-        10 => {
+        11 => {
             let between = Between::OneWay(some(rng, nodes), some(rng, nodes));
             let rule = rng.pick(&[Link::Cut, Link::Cut, Link::Refuse]);
             Fault::Links { between: Some(between), rule }

@@ -279,6 +279,8 @@ impl World {
             }
             let lazy = if self.setup.lazy { self.setup.config.laziness() } else { Duration::ZERO };
             let rest = host.slow.max(lazy);
+            // It stood still in the middle of the turn: between reading the clock and sending.
+            let rest = rest.max(host.pause.take().unwrap_or_default());
             if rest > Duration::ZERO {
                 host.rests_until = now + rest;
             }
@@ -301,7 +303,7 @@ impl World {
             if host.blocked {
                 host.held.push((transmit.to, self.buffer.clone()));
             } else {
-                self.net.send(node, from, transmit.to, &self.buffer);
+                self.net.send(node, from, transmit.to, &self.buffer, host.pause.unwrap_or_default());
             }
         }
         while let Some(event) = core.poll_event() {
@@ -380,9 +382,14 @@ impl World {
         host.blocked = blocked;
         let from = host.moved_to.unwrap_or_else(|| address(node));
         for (to, bytes) in std::mem::take(&mut host.held) {
-            self.net.send(node, from, to, &bytes);
+            self.net.send(node, from, to, &bytes, Duration::ZERO);
         }
         self.turn(node);
+    }
+
+    /// In its next turn the node stands still for so long between reading the clock and sending.
+    pub fn pause_in_turn(&mut self, node: u32, length: Duration) {
+        self.hosts[node as usize].pause = Some(length);
     }
 
     /// The node receives nothing, or again.

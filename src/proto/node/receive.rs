@@ -312,7 +312,9 @@ impl Node {
         }
         self.registry.at_mut(peer).prove(sent);
         let there = micros(frame.received.since(sent));
-        if let Some(rtt) = there.checked_sub(hold).map(Duration::from_micros) {
+        // What was sent before a stall may have left after it: the clock was read, then the process stood still.
+        let stood_still = self.late_to.is_some() || self.stall.is_some_and(|(end, _)| sent < end);
+        if let Some(rtt) = there.checked_sub(hold).filter(|_| !stood_still).map(Duration::from_micros) {
             if self.round_trips.len() == super::ROUND_TRIPS {
                 self.round_trips.pop_front();
             }

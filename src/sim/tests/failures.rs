@@ -145,3 +145,19 @@ fn follower_latency_under_loss() {
         assert!(took <= 7 * SECOND, "seed {seed}: {took:?}");
     }
 }
+
+#[test]
+fn a_pause_before_sending_spoils_no_estimate() {
+    // The clock is read, then the process stands still for 3 s, then it sends: what returns measures no round trip.
+    for seed in 0..10 {
+        let mut world = whole(Setup::new(5), seed);
+        world.pause_in_turn(0, 3 * SECOND);
+        world.run_for(4 * SECOND);
+        let slow: Vec<_> = (0..5)
+            .flat_map(|node| world.node(node).unwrap().snapshot(world.now()).peers)
+            .filter(|peer| peer.link.rtt.is_none_or(|rtt| rtt > 10 * MS))
+            .collect();
+        assert!(slow.is_empty(), "seed {seed}: {slow:?}");
+        assert_eq!(changes(&mut world).iter().filter(|c| c.0 == 0).count(), 0, "nobody is blamed");
+    }
+}
