@@ -72,7 +72,11 @@ impl Node {
         for peer in 0..self.sessions.len() {
             let spread = SPREAD.mul_f64(self.share());
             self.beats[peer].stalled(late, self.now, spread);
-            self.accounts[peer].answer_at = self.now + SPREAD.mul_f64(self.share());
+            let spread = SPREAD.mul_f64(self.share());
+            let account = &mut self.accounts[peer];
+            // A loop that is late in every turn never comes to an answer that it puts off again and again.
+            let again = std::mem::replace(&mut account.put_off, account.answer.is_some());
+            account.answer_at = if again { self.now } else { self.now + spread };
             self.arm(peer);
         }
     }
@@ -98,6 +102,7 @@ impl Node {
         if self.accounts[peer].answer_at <= self.now
             && let Some(question) = self.accounts[peer].answer.take()
         {
+            self.accounts[peer].put_off = false;
             self.answer(peer, &question);
         }
         // Bounded: at most one heartbeat ends and one begins at a moment, with its tries.

@@ -42,6 +42,8 @@ pub(super) struct Account {
     /// The answer that waits after a stall.
     pub(super) answer: Option<Question>,
     pub(super) answer_at: Time,
+    /// It was put off by a stall.
+    pub(super) put_off: bool,
 }
 
 impl Account {
@@ -66,6 +68,7 @@ impl Account {
             inquiry: Inquiry::new(turn),
             answer: None,
             answer_at: now,
+            put_off: false,
         }
     }
 }
