@@ -24,6 +24,8 @@ pub struct Broken {
 pub struct Checker {
     /// Since when each node is well; `None`: it is not.
     well: Vec<Option<Time>>,
+    /// When each last ceased to be so.
+    ill: Vec<Time>,
     /// Since when each node is not blocked, deaf or mute, whether it was frozen or not.
     open: Vec<Option<Time>>,
     /// When each node ended that does not run.
@@ -55,6 +57,7 @@ impl Checker {
         let nodes = world.len();
         Checker {
             well: vec![None; nodes],
+            ill: vec![Time::ZERO; nodes],
             open: vec![None; nodes],
             crashed: vec![None; nodes],
             runs: vec![None; nodes],
@@ -107,7 +110,11 @@ impl Checker {
             let run = host.node.as_ref().map(crate::proto::Node::instance);
             let same = std::mem::replace(&mut self.runs[place], run) == run;
             let since = |before: Option<Time>, is: bool| is.then(|| before.filter(|_| same).unwrap_or(now));
-            self.well[place] = since(self.well[place], host.is_well(now));
+            let well = since(self.well[place], host.is_well(now));
+            if self.well[place].is_some() && well.is_none() {
+                self.ill[place] = now;
+            }
+            self.well[place] = well;
             self.open[place] = since(self.open[place], host.is_open());
             match (&self.crashed[place], host.node.is_some()) {
                 (None, false) => self.crashed[place] = Some(now),
@@ -167,7 +174,11 @@ impl Checker {
         let config = &world.setup().config;
         // What began to work only now needs a heartbeat to be noticed, with its longest spacing.
         let window = config.heartbeat_interval * (config.down_after - 1);
-        let since = world.now() - window;
+        let mut since = world.now() - window;
+        if self.well[observer as usize].is_none_or(|at| at > since) {
+            // Time that the observer slept is no time in which it could notice.
+            since = since.min(self.ill[observer as usize] - window);
+        }
         let long = |at: Option<Time>| at.is_some_and(|at| at <= since);
         // An own pause is no excuse, and neither is blocked I/O, for as long as an isolated node waits.
         let me = long(self.open[observer as usize]);
