@@ -31,6 +31,7 @@ down_after                                   5                 3
 detection, half of all                  5.00 s            6.87 s
 detection, 99 of 100                    5.49 s            7.99 s
 false Downs a day, at most               6e-18              2e-8
+  for round trips up to                37.5 ms          198.8 ms
 datagrams a second and node               19.0               8.3
   with the loss, about                    41.0              17.9
 bytes a second and node                   1482               647
