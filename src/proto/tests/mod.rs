@@ -4,6 +4,7 @@ mod dates;
 mod detector;
 mod face;
 mod refused;
+mod relays;
 mod stalls;
 mod wire;
 

@@ -161,3 +161,22 @@ fn a_pause_before_sending_spoils_no_estimate() {
         assert_eq!(changes(&mut world).iter().filter(|c| c.0 == 0).count(), 0, "nobody is blamed");
     }
 }
+
+#[test]
+#[ignore = "a virtual day takes a minute"]
+fn loss_30_day() {
+    // 30 % loss in each direction, for a day.
+    let mut world = whole(Setup { cheap_seal: true, ..Setup::new(16) }, 7);
+    world.add_rule(Scope::All, Rule::Loss(0.3));
+    let (mut suspected, mut down) = (0, 0);
+    for _ in 0..24 {
+        world.run_for(3600 * SECOND);
+        let all = changes(&mut world);
+        suspected += all.iter().filter(|c| c.2 == Suspected).count();
+        down += all.iter().filter(|c| c.2 == Down).count();
+    }
+    let missed: u64 = (0..16).map(|n| world.node(n).unwrap().stats().heartbeats_missed).sum();
+    println!("{missed} misses, {suspected} runs of two or more, {down} of five");
+    assert_eq!(down, 0);
+    assert!((40..200).contains(&suspected), "{suspected}");
+}
