@@ -30,6 +30,9 @@ impl Window {
     }
 }
 
+/// Tries of a heartbeat, and what relays and answers may add.
+const SILENCE: u64 = 6;
+
 /// Which of what this node sent to a peer was lost on the way, as far as echoes tell.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sent {
@@ -39,10 +42,14 @@ pub(crate) struct Sent {
 impl Sent {
     /// The peer echoed a datagram for the first time: `unechoed` sent before it were not echoed, while `unseen`
     /// datagrams of the peer were lost, which may have been their echoes. `busy`: the peer was slow to answer, and
-    /// echoed only the newest of all that it had received.
+    /// echoed only the newest of all that it had received. More in a row than a heartbeat has tries are no loss but a
+    /// silence, which the status tells of.
     pub(crate) fn echoed(&mut self, unechoed: u64, unseen: u64, busy: bool) {
+        if unechoed > SILENCE {
+            return;
+        }
         let lost = if busy { 0 } else { unechoed.saturating_sub(unseen) };
-        for n in 0..unechoed.min(64) {
+        for n in 0..unechoed {
             self.window.push(n < lost);
         }
         self.window.push(false);

@@ -43,7 +43,7 @@ fn thirty_percent_loss() {
         let expected = (NODES * (NODES - 1) / 2) as f64 * LOSS_FOR.as_secs_f64() * 0.51;
         assert!(retries > expected / 2.0, "{retries} retries are too few for that loss, some {expected:.0}");
 
-        cluster.all_up(AT_ALL);
+        cluster.all_heard(AT_ALL);
         (0..NODES).for_each(|observer| innocent.are_not(DOWN, observer));
     });
 }
@@ -87,7 +87,7 @@ fn stopped_over_and_over() {
                 innocent.are_not(ACCUSED, observer);
             }
         });
-        cluster.all_up(AT_ALL);
+        cluster.all_heard(AT_ALL);
 
         (0..NODES).for_each(|observer| innocent.are_not(ACCUSED, observer));
         let stalls = |n: usize| cluster.value(n, "lastseen_stalls_total") as u32;
@@ -120,7 +120,7 @@ fn starved_of_cpu() {
         let mut observers = (STARVED..NODES).cycle();
         watch(FOR, ASK_EVERY, |_| innocent.are_not(ACCUSED, observers.next().unwrap()));
         drop(groups);
-        cluster.all_up(AT_ALL);
+        cluster.all_heard(AT_ALL);
 
         (0..NODES).for_each(|observer| innocent.are_not(ACCUSED, observer));
         let stalls = (0..STARVED).map(stalls).zip(before).map(|(now, old)| (now.0 - old.0, now.1 - old.1));

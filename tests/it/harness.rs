@@ -117,6 +117,14 @@ impl Cluster {
         self.all_up(AT_ALL);
     }
 
+    /// Waits until every node hears every other, whatever their links may have lost shortly before.
+    #[track_caller]
+    pub(crate) fn all_heard(&self, at_most: Duration) {
+        let fine = |verdict: &str| matches!(verdict, "up" | "lossy");
+        let heard = || self.pairs().into_iter().all(|(a, b)| fine(&self.verdict(a, b))).then_some(());
+        within(at_most, heard).unwrap_or_else(|| panic!("not heard within {at_most:?}:\n{}", self.tell()));
+    }
+
     /// Waits until every node hears every other.
     #[track_caller]
     pub(crate) fn all_up(&self, at_most: Duration) {

@@ -357,10 +357,10 @@ impl Heartbeat {
         // A leader's slot is not done before it has pinged; for one slept through the ping at waking stands.
         let pinged = self.tries > 0 || self.passive || self.slot < self.woke;
         if self.open && pinged && self.echoes(echoed, self.echo_since()) && self.lives(self.slot) {
+            self.note_retried();
             self.after_miss = false;
             self.told = false;
             self.turn = 0;
-            self.note_retried();
             self.put_off = false;
             self.close(now);
         }

@@ -81,10 +81,11 @@ impl Heartbeat {
         (!first || self.passive || late > self.rhythm.timeout / 8).then_some(late)
     }
 
-    /// The open heartbeat was answered: whether it needed a retry. One that this node slept in, or whose peer was
-    /// slow to answer, tells nothing about the link.
+    /// The open heartbeat was answered: whether it needed a retry. One within two intervals of a stall of this node, or
+    /// whose peer was slow to answer or silent for a whole heartbeat before, tells nothing about the link.
     pub(super) fn note_retried(&mut self) {
-        if self.slot < self.woke || self.void {
+        let stalled = self.woke > Time::ZERO && self.slot < self.woke + self.rhythm.interval * 2;
+        if stalled || self.void || self.after_miss {
             return;
         }
         let retried = (self.tries > 1 || self.passive && self.tries > 0) && !self.slow_answer;

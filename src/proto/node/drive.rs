@@ -81,12 +81,10 @@ impl Node {
         }
     }
 
-    /// The pause to tell the peers: one of an interval or more, for two intervals.
+    /// The pause to tell the peers, for two intervals.
     pub(super) fn pause_to_tell(&self) -> Option<Duration> {
         let interval = self.config.heartbeat_interval;
-        self.stall
-            .filter(|(end, length)| *length >= interval && self.now.since(*end) < interval * 2)
-            .map(|(_, l)| l)
+        self.stall.filter(|(end, _)| self.now.since(*end) < interval * 2).map(|(_, length)| length)
     }
 
     /// Sets the peer's next deadline; never earlier than now, so that lateness is the loop's alone.
@@ -188,10 +186,14 @@ impl Node {
             return;
         }
         self.was_isolated = Some(self.now);
+        // If it is cut off again at once, suspect_after + 1 more are missed before it is isolated again: not enough for
+        // a Down.
+        let (suspect_after, down_after) = (self.config.suspect_after, self.config.down_after);
+        let limit = suspect_after.min(down_after.saturating_sub(suspect_after + 2));
         for peer in 0..self.sessions.len() {
             let info = self.registry.at_mut(peer);
             if info.status != PeerStatus::Down {
-                self.beats[peer].excuse(self.config.suspect_after);
+                self.beats[peer].excuse(limit);
                 info.missed_heartbeats = self.beats[peer].missed();
             }
         }

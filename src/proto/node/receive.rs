@@ -305,7 +305,8 @@ impl Node {
         // Both loops may leave a datagram unread for a while; an answer that took longer came from a busy peer.
         let answers =
             matches!(message, Message::Pong { .. } | Message::PongMore { .. } | Message::Welcome { .. });
-        let busy = answers && Duration::from_micros(hold) > self.config.laziness() * 2;
+        let held = answers && Duration::from_micros(hold) > self.config.laziness() * 2;
+        let busy = held || message.more().is_some_and(|more| more.paused > 0);
         self.sessions[peer].note_echo(echo, sent, unseen.unwrap_or(0), busy);
         if busy {
             self.beats[peer].answered_slowly();
@@ -361,8 +362,10 @@ impl Node {
 
     /// What the peer told beside.
     fn note_told(&mut self, peer: usize, key: usize, more: &More) {
-        if more.paused > 0 {
-            self.accounts[peer].paused = Some((Duration::from_millis(more.paused.into()), self.now));
+        // A short pause explains a late answer; only one that may cost heartbeats is worth a word.
+        let paused = Duration::from_millis(more.paused.into());
+        if paused >= self.config.heartbeat_interval {
+            self.accounts[peer].paused = Some((paused, self.now));
         }
         for tag in &more.refused {
             let Some(&other) = self.by_tag.get(&(key, *tag)) else { continue };
@@ -399,9 +402,13 @@ impl Node {
     }
 
     /// One answer a datagram, to its source; after a stall one a peer, spread over 50 ms.
-    fn answer_or_defer(&mut self, peer: usize, question: Question) {
+    fn answer_or_defer(&mut self, peer: usize, mut question: Question) {
         if self.late_to.is_none() {
             return self.answer(peer, &question);
+        }
+        // Whoever asked by way of it has long asked others; an ordinary pong tells of the stall.
+        if matches!(question.what, Asked::RelayPing(..)) {
+            question.what = Asked::Ping;
         }
         // A ping's answer can tell of the stall, a hello's cannot: it goes first only if another run asks.
         let confirmed = self.sessions[peer].confirmed.as_ref().map(|c| c.instance);

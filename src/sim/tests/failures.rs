@@ -180,3 +180,45 @@ fn loss_30_day() {
     assert_eq!(down, 0);
     assert!((40..200).contains(&suspected), "{suspected}");
 }
+
+#[test]
+fn a_busy_node_is_not_lossy() {
+    // Stopped for 3 s of every 4, or for 400 ms of every 900: no datagram is lost on the way.
+    for (stopped, awake) in [(3000, 1000), (400, 500)] {
+        let mut world = whole(Setup { lazy: true, ..Setup::new(8) }, 4);
+        for round in 0..40 {
+            let busy = [0, 1];
+            busy.iter().for_each(|n| world.freeze(*n, true));
+            world.run_for(MS * (stopped + round % 7));
+            busy.iter().for_each(|n| world.freeze(*n, false));
+            world.run_for(MS * awake);
+            for node in 0..8 {
+                let core = world.node(node).unwrap();
+                for peer in core.snapshot(world.host(node).clock().show(world.now())).peers {
+                    let lossy = peer.conditions.contains(&crate::proto::Verdict::Lossy);
+                    assert!(!lossy, "{stopped} ms: n{node} of {}: {:?}", peer.server_id, peer.link);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn blocked_over_and_over() {
+    // Lifeguard's stalls with timers that run: nothing leaves or is read for so long, then all works for a moment.
+    for (blocked, awake) in [(2048, 1), (2048, 256), (8192, 1), (8192, 4096), (32_768, 1), (32_768, 4096)] {
+        for count in [1, 4, 12] {
+            let mut world = whole(Setup { cheap_seal: true, ..Setup::new(24) }, 9);
+            for _ in 0..(120_000 / (blocked + awake)).max(3) {
+                (0..count).for_each(|n| world.block(n, true));
+                world.run_for(MS * blocked);
+                (0..count).for_each(|n| world.block(n, false));
+                world.run_for(MS * awake);
+            }
+            world.run_for(10 * SECOND);
+            let wrong: Vec<_> =
+                changes(&mut world).into_iter().filter(|c| c.1 >= count && c.2 == Down).collect();
+            assert_eq!(wrong, [], "{count} nodes, {blocked} ms blocked, {awake} ms awake");
+        }
+    }
+}
