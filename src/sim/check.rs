@@ -35,8 +35,7 @@ pub struct Checker {
     watched: Time,
     /// What each node had sent and received when that was looked at last.
     moved: Vec<(u64, u64)>,
-    /// Downs about nodes that ran, raised by nodes that were not well, by nodes that were, and how many of these
-    /// were about a node that was well itself and within reach.
+    /// All Downs so far, by whether they were right.
     pub downs: Downs,
 }
 
@@ -180,7 +179,7 @@ impl Checker {
             since = since.min(self.ill[observer as usize] - window);
         }
         let long = |at: Option<Time>| at.is_some_and(|at| at <= since);
-        // An own pause is no excuse, and neither is blocked I/O, for as long as an isolated node waits.
+        // An own pause is no excuse for calling a peer Down that answers by itself.
         let me = long(self.open[observer as usize]);
         let peer = long(self.well[subject as usize]);
         let link = |a: u32, b: u32| world.net().clean_since(a, b).is_some_and(|at| at <= since);
