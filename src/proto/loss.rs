@@ -1,62 +1,69 @@
-//! What a link loses, told from sequence numbers and echoes.
+//! What a link loses, told from sequence numbers: who receives counts, and tells the other side.
 
-/// The last 64 outcomes of something.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Window {
-    /// Bit 0 is the newest.
-    bits: u64,
-    len: u32,
-}
+use super::seal::ReplayWindow;
 
-impl Window {
-    pub(crate) fn push(&mut self, outcome: bool) {
-        self.bits = self.bits << 1 | u64::from(outcome);
-        self.len = (self.len + 1).min(64);
-    }
-
-    /// How many of them are true.
-    pub(crate) fn count(&self) -> u32 {
-        self.bits.count_ones()
-    }
-
-    /// How many there are, at most 64.
-    pub(crate) fn len(&self) -> u32 {
-        self.len
-    }
-
-    /// The share that is true; `None`: there are none.
-    pub(crate) fn share(&self) -> Option<f64> {
-        (self.len > 0).then(|| f64::from(self.count()) / f64::from(self.len))
-    }
-}
-
-/// Tries of a heartbeat, and what relays and answers may add.
+/// So many of the newest numbers are looked at.
+const AMONG: u64 = 64;
+/// More in a row, the tries of a heartbeat and what relays and answers may add, is no loss but a silence, which the
+/// status tells of.
 const SILENCE: u64 = 6;
+/// So many lost of the newest, those of both directions together, make a link lossy, and so few make it good again.
+const LOSSY: (u32, u32) = (8, 3);
 
-/// Which of what this node sent to a peer was lost on the way, as far as echoes tell.
+/// The loss of a link since the peer's run was confirmed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sent {
-    window: Window,
+pub(crate) struct Loss {
+    /// Which numbers of the peer came, or were passed over in a silence.
+    came: ReplayWindow,
+    /// The first that came.
+    first: Option<u64>,
+    /// How many of this node's newest did not come there, as the peer says; `None`: it has not said so yet.
+    told: Option<u8>,
+    lossy: bool,
 }
 
-impl Sent {
-    /// The peer echoed a datagram for the first time: `unechoed` sent before it were not echoed, while `unseen`
-    /// datagrams of the peer were lost, which may have been their echoes. `busy`: the peer was slow to answer, and
-    /// echoed only the newest of all that it had received. More in a row than a heartbeat has tries are no loss but a
-    /// silence, which the status tells of.
-    pub(crate) fn echoed(&mut self, unechoed: u64, unseen: u64, busy: bool) {
-        if unechoed > SILENCE {
-            return;
+impl Loss {
+    /// The peer's datagram of this number came.
+    pub(crate) fn came(&mut self, number: u64) {
+        let next = self.came.next();
+        if self.first.is_some() && number.saturating_sub(next) > SILENCE {
+            (next.max(number.saturating_sub(AMONG))..number).for_each(|passed| self.came.mark(passed));
         }
-        let lost = if busy { 0 } else { unechoed.saturating_sub(unseen) };
-        for n in 0..unechoed {
-            self.window.push(n < lost);
-        }
-        self.window.push(false);
+        self.came.mark(number);
+        self.first = self.first.or(Some(number));
+        self.judge();
     }
 
-    pub(crate) fn share(&self) -> Option<f64> {
-        self.window.share()
+    /// The peer says how many of this node's did not come there.
+    pub(crate) fn told(&mut self, lost: u8) {
+        self.told = Some(lost);
+        self.judge();
+    }
+
+    /// How many of the newest that the peer sent have not come, to be told to it.
+    pub(crate) fn lost(&self) -> u8 {
+        self.came.unseen(self.among()) as u8
+    }
+
+    fn among(&self) -> u32 {
+        self.first.map_or(0, |first| self.came.next().saturating_sub(first).min(AMONG) as u32)
+    }
+
+    fn judge(&mut self) {
+        let lost = u32::from(self.lost()) + u32::from(self.told.unwrap_or(0));
+        self.lossy = lost >= LOSSY.0 || self.lossy && lost > LOSSY.1;
+    }
+
+    pub(crate) fn is_lossy(&self) -> bool {
+        self.lossy
+    }
+
+    /// The shares that are lost of what comes and of what goes, of the last 64 each; `None`: not known yet. `sent`: how
+    /// many this node has sent to the run.
+    pub(crate) fn shares(&self, sent: u64) -> Option<(f64, f64)> {
+        let (among, told) = (self.among(), self.told?);
+        let came = (among > 0).then(|| f64::from(self.lost()) / f64::from(among))?;
+        Some((came, (f64::from(told) / sent.clamp(1, AMONG) as f64).min(1.0)))
     }
 }
 
@@ -65,24 +72,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_forgets() {
-        let mut window = Window::default();
-        assert_eq!(window.share(), None);
-        (0..100).for_each(|n| window.push(n % 4 == 0));
-        assert_eq!((window.count(), window.len(), window.share()), (16, 64, Some(0.25)));
-        (0..64).for_each(|_| window.push(false));
-        assert_eq!(window.share(), Some(0.0));
+    fn what_did_not_come_is_lost_until_it_is_old() {
+        let mut loss = Loss::default();
+        (100..160).filter(|n| n % 8 != 0).for_each(|n| loss.came(n));
+        assert_eq!((loss.lost(), loss.is_lossy(), loss.shares(60)), (7, false, None));
+        loss.told(1);
+        assert!(loss.is_lossy(), "eight, both directions together");
+        assert_eq!(loss.shares(32), Some((7.0 / 60.0, 1.0 / 32.0)));
+        loss.came(104);
+        assert_eq!(loss.lost(), 6, "it was late, not lost");
+        loss.told(0);
+        (160..200).for_each(|n| loss.came(n));
+        assert!(loss.lost() == 3 && !loss.is_lossy());
     }
 
     #[test]
-    fn a_lost_answer_is_no_lost_question() {
-        let mut sent = Sent::default();
-        sent.echoed(0, 0, false);
-        sent.echoed(1, 1, false);
-        assert_eq!(sent.share(), Some(0.0), "the answer to it was lost");
-        sent.echoed(1, 0, false);
-        assert_eq!(sent.share(), Some(1.0 / 5.0));
-        sent.echoed(2, 0, true);
-        assert_eq!(sent.share(), Some(1.0 / 8.0), "a busy peer lost nothing");
+    fn a_silence_is_no_loss() {
+        let mut loss = Loss::default();
+        (0..10).for_each(|n| loss.came(n));
+        loss.came(10 + SILENCE);
+        assert_eq!(u64::from(loss.lost()), SILENCE);
+        loss.came(1000);
+        assert_eq!(loss.lost(), 0);
+        loss.came(u64::MAX);
+        assert_eq!(loss.lost(), 0);
     }
 }

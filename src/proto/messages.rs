@@ -149,6 +149,8 @@ pub struct More {
     pub since_slot: Option<u32>,
     /// The sender slept so many milliseconds; 0: it did not.
     pub paused: u32,
+    /// So many of the addressee's last 64 datagrams have not come.
+    pub lost: u8,
     /// The tags, under the frame's key, of peers whose hosts refuse; at most 16.
     pub refused: Vec<Tag>,
 }
@@ -196,7 +198,7 @@ impl Message {
     /// `Decode`: it is not exactly one message in its canonical form. No state is touched.
     pub fn decode(body: &[u8]) -> Result<Message, Reject> {
         let (message, rest) = postcard::take_from_bytes::<Message>(body).map_err(|_| Reject::Decode)?;
-        let bounded = message.more().is_none_or(|m| m.refused.len() <= MAX_REFUSED);
+        let bounded = message.more().is_none_or(|m| m.refused.len() <= MAX_REFUSED && m.lost <= 64);
         if !rest.is_empty() || !bounded {
             return Err(Reject::Decode);
         }
@@ -233,6 +235,14 @@ impl Message {
         match self {
             Message::PingMore { more, .. } | Message::PongMore { more, .. } => Some(more),
             _ => None,
+        }
+    }
+
+    /// How many of the addressee's last 64 datagrams have not come; `None`: it is no ping or pong, and does not tell.
+    pub fn lost(&self) -> Option<u8> {
+        match self {
+            Message::Ping { .. } | Message::Pong { .. } => Some(0),
+            _ => self.more().map(|more| more.lost),
         }
     }
 }
@@ -290,7 +300,8 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let digest = [1, 2, 3, 4];
-        let more = More { spacing: 4, since_slot: Some(500), paused: 4200, refused: vec![Tag([9; 8])] };
+        let more =
+            More { spacing: 4, since_slot: Some(500), paused: 4200, lost: 5, refused: vec![Tag([9; 8])] };
         let tag = Tag([9; 8]);
         let cases: [(Message, &[u8]); 11] = [
             (
@@ -302,11 +313,11 @@ mod tests {
             (Message::Pong { echo: 128, hold: 1, digest }, b"\x03\x80\x01\x01\x01\x02\x03\x04"),
             (
                 Message::PingMore { echo: 1, hold: 2, digest, more },
-                b"\x04\x01\x02\x01\x02\x03\x04\x04\x01\xf4\x03\xe8\x20\x01\x09\x09\x09\x09\x09\x09\x09\x09",
+                b"\x04\x01\x02\x01\x02\x03\x04\x04\x01\xf4\x03\xe8\x20\x05\x01\x09\x09\x09\x09\x09\x09\x09\x09",
             ),
             (
                 Message::PongMore { echo: 1, hold: 2, digest, more: More::default() },
-                b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0",
+                b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\0",
             ),
             (Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Removal }, b"\x06\x01\x02\x01"),
             (
@@ -391,7 +402,8 @@ mod tests {
             b"\x0b\0\0",                     // an unknown variant
             b"\x00\x01\x01a\x01\x01",        // padding that is not zero
             b"\x06\x01\x02\x02",             // an unknown reason
-            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\xff\xff\xff\xff\x0f", // a claim of 2^32 tags
+            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\xff\xff\xff\xff\x0f", // a claim of 2^32 tags
+            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\x41\0", // 65 lost of 64
         ] {
             assert_eq!(Message::decode(wrong), Err(Reject::Decode), "{wrong:?}");
         }
@@ -406,12 +418,14 @@ mod tests {
             any::<u8>(),
             any::<Option<u32>>(),
             any::<u32>(),
+            0..=64u8,
             prop::collection::vec(any::<[u8; 8]>(), 0..=16),
         )
-            .prop_map(|(spacing, since_slot, paused, refused)| More {
+            .prop_map(|(spacing, since_slot, paused, lost, refused)| More {
                 spacing,
                 since_slot,
                 paused,
+                lost,
                 refused: refused.into_iter().map(Tag).collect(),
             });
         let id = "[a-z0-9.-]{1,64}".prop_map(|text| ServerId::new(&text).expect("the pattern is printable"));

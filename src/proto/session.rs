@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::loss;
+use super::loss::Loss;
 use super::seal::{FrameKey, Instance, Keyring, ReplayWindow, Tag};
 use super::timer::Time;
 
@@ -30,9 +30,8 @@ pub(crate) struct Confirmed {
     /// For each key of the keyring: (to seal for it, to open what it sealed), made when first used.
     keys: Vec<Option<(FrameKey, FrameKey)>>,
     window: ReplayWindow,
-    /// Which of its numbers came, those of hellos included, and the first of all that did.
-    arrived: ReplayWindow,
-    first: Option<u64>,
+    /// What is lost between it and us.
+    pub(crate) loss: Loss,
     /// The newest number received from it, and when.
     newest: Option<(u64, Time)>,
     /// One above the newest number of a hello of it that was answered.
@@ -104,8 +103,6 @@ pub(crate) struct Session {
     unechoed_from: u64,
     /// The newest sequence that was echoed, and when it was sent.
     echoed: Option<(u64, Time)>,
-    /// What of ours was lost on the way.
-    lost: loss::Sent,
     welcomes: (Time, u32),
 }
 
@@ -122,7 +119,6 @@ impl Session {
             unechoed: VecDeque::new(),
             unechoed_from: 0,
             echoed: None,
-            lost: loss::Sent::default(),
             welcomes: (Time::ZERO, 0),
         }
     }
@@ -212,13 +208,9 @@ impl Session {
         Echo::Dated { sent, to, date, newest: self.echoed.is_none_or(|(newest, _)| sequence > newest) }
     }
 
-    /// Takes an echo over as the newest one. `unseen`: how many datagrams of the peer went missing just before it;
-    /// `busy`: the peer took long to answer.
-    pub(crate) fn note_echo(&mut self, echo: u64, sent: Time, unseen: u64, busy: bool) {
+    /// Takes an echo over as the newest one.
+    pub(crate) fn note_echo(&mut self, echo: u64, sent: Time) {
         if let Some(sequence) = echo.checked_sub(1) {
-            if let Some((before, _)) = self.echoed {
-                self.lost.echoed(sequence.saturating_sub(before + 1), unseen, busy);
-            }
             self.echoed = Some((sequence, sent));
             self.forget_unechoed(sequence);
         }
@@ -231,8 +223,7 @@ impl Session {
 
     /// The shares that are lost of what comes and of what goes, of the last 64 each; `None`: not known yet.
     pub(crate) fn loss(&self) -> Option<(f64, f64)> {
-        let came = self.confirmed.as_ref()?.loss()?;
-        Some((came, self.lost.share()?))
+        self.confirmed.as_ref()?.loss.shares(self.next_sequence - self.floor)
     }
 
     /// Whether an echo of it can confirm a new instance.
@@ -255,8 +246,7 @@ impl Session {
             key,
             keys: (0..keys).map(|_| None).collect(),
             window: ReplayWindow::default(),
-            arrived: ReplayWindow::default(),
-            first: None,
+            loss: Loss::default(),
             newest: None,
             hello_answered: 0,
         });
@@ -323,32 +313,24 @@ impl Confirmed {
         self.window.check(number)
     }
 
-    /// Takes a datagram of this run over: if its number is the newest, how many before it have not come.
-    pub(crate) fn note(&mut self, number: u64, key: usize, received: Time) -> Option<u64> {
+    /// Takes a datagram of this run over. True: its number is the newest.
+    pub(crate) fn note(&mut self, number: u64, key: usize, received: Time) -> bool {
         self.window.mark(number);
         self.key = key;
-        let before = self.arrived.next();
-        self.arrived.mark(number);
-        self.first = self.first.or(Some(number));
+        self.loss.came(number);
         if self.newest.is_some_and(|(newest, _)| number <= newest) {
-            return None;
+            return false;
         }
         self.newest = Some((number, received));
-        Some(number.saturating_sub(before))
+        true
     }
 
     /// A hello of this run came, that took this sequence.
     pub(crate) fn note_hello(&mut self, sequence: u64) {
         // A number far ahead tells nothing of what was lost.
         if self.newest.is_some_and(|(newest, _)| sequence < newest + 64) {
-            self.arrived.mark(sequence);
+            self.loss.came(sequence);
         }
-    }
-
-    /// The share of the last 64 datagrams that has not come.
-    fn loss(&self) -> Option<f64> {
-        let among = self.arrived.next().checked_sub(self.first?)?.min(64) as u32;
-        (among > 0).then(|| f64::from(self.arrived.unseen(among)) / f64::from(among))
     }
 }
 
@@ -371,7 +353,7 @@ mod tests {
         assert_eq!(session.read_echo(sequence + 2, 0, start), Echo::NeverSent);
         let read = session.read_echo(sequence + 1, 3_000, start + 10 * MS);
         assert_eq!(read, Echo::Dated { sent: start, to: Some(to()), date: start + 3 * MS, newest: true });
-        session.note_echo(sequence + 1, start, 0, false);
+        session.note_echo(sequence + 1, start);
         let Echo::Dated { date, newest, .. } = session.read_echo(sequence + 1, u64::MAX, start + 10 * MS)
         else {
             panic!("it is remembered")
@@ -383,7 +365,7 @@ mod tests {
     fn the_newest_echo_is_remembered_for_good_and_dates_by_arrival_after_an_hour() {
         let mut session = Session::new(vec![]);
         let first = session.next_sequence(Time::ZERO, to(), What::Ping);
-        session.note_echo(first + 1, Time::ZERO, 0, false);
+        session.note_echo(first + 1, Time::ZERO);
         let sequences = SENT + UNECHOED + 100;
         let start = |sequence: u64| Time::from_micros(sequence * 1000);
         for sequence in 1..=sequences as u64 {

@@ -97,7 +97,6 @@ pub(crate) struct Evidence {
     /// Whether the link loses datagrams; how many heartbeats needed a retry, of how many; and the shares lost of what
     /// comes and of what goes.
     pub(crate) lossy: bool,
-    pub(crate) retried: (u32, u32),
     pub(crate) loss: Option<(f64, f64)>,
     pub(crate) rtt: Option<Duration>,
     /// Why and how long ago it left.
@@ -195,10 +194,9 @@ impl Evidence {
                 self.unechoed
             ),
             Verdict::Lossy => {
-                let (retried, of) = self.retried;
                 let (came, went) = self.loss.unwrap_or_default();
                 format!(
-                    "{retried} of the last {of} heartbeats needed a retry; lost are {:.0} % of what comes, {:.0} % of what goes",
+                    "lost are {:.0} % of what comes from it and {:.0} % of what goes to it, of the last 64 datagrams each",
                     came * 100.0,
                     went * 100.0
                 )
@@ -258,7 +256,6 @@ mod tests {
             unechoed: 0,
             relayed: None,
             lossy: false,
-            retried: (0, 64),
             loss: Some((0.0, 0.0)),
             rtt: Some(Duration::from_micros(400)),
             left: None,
@@ -289,8 +286,8 @@ mod tests {
             (Verdict::LinkDown, "others hear it, the last one 1.0 s ago", |e| {
                 (e.link_active, e.relayed) = (false, Some(SECOND))
             }),
-            (Verdict::Lossy, "9 of the last 64 heartbeats needed a retry; lost are 12 %", |e| {
-                (e.lossy, e.retried, e.loss) = (true, (9, 64), Some((0.125, 0.0)))
+            (Verdict::Lossy, "lost are 12 % of what comes from it and 0 % of", |e| {
+                (e.lossy, e.loss) = (true, Some((0.125, 0.0)))
             }),
             (Verdict::Unknown, "never heard", |e| e.heard = None),
             (Verdict::KeyMismatch, "another key", |e| (e.heard, e.foreign_keys) = (None, 3)),

@@ -93,11 +93,6 @@ impl Heartbeat {
         self.relayed |= self.open && asked >= self.slot;
     }
 
-    /// The peer took long to answer: it was busy.
-    pub(crate) fn answered_slowly(&mut self) {
-        self.slow_answer = true;
-    }
-
     /// The node was isolated: what was missed then counts for no more than a suspicion.
     pub(crate) fn excuse(&mut self, limit: u32) {
         self.misses.excuse(limit);

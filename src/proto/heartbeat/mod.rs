@@ -15,13 +15,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::misses::Misses;
-use super::loss::Window;
 use super::timer::Time;
 
 /// Tries in one heartbeat, the first among them.
 const TRIES: u8 = 3;
-/// So many of the last 64 heartbeats with a retry make a link lossy, and so few make it good again.
-const LOSSY: (u32, u32) = (8, 3);
 /// After it answered a refusal, a peer is not accelerated again for so long.
 const CALM: Duration = Duration::from_secs(60);
 
@@ -147,11 +144,6 @@ pub(crate) struct Heartbeat {
     /// Another observer told of refusals: this one does not tell again.
     told: bool,
     calm_until: Time,
-    /// Which of the last 64 heartbeats that were answered needed a retry, and what follows.
-    retried: Window,
-    lossy: bool,
-    /// The peer took long to answer in the open heartbeat: it was busy, so that a retry tells nothing of the link.
-    slow_answer: bool,
     /// Another node answered for the peer in the open heartbeat.
     relayed: bool,
     /// A stall put the next try off.
@@ -190,9 +182,6 @@ impl Heartbeat {
             refused: false,
             told: false,
             calm_until: Time::ZERO,
-            retried: Window::default(),
-            lossy: false,
-            slow_answer: false,
             relayed: false,
             put_off: false,
             woke: Time::ZERO,
@@ -332,7 +321,6 @@ impl Heartbeat {
         self.tries = 0;
         self.refused = false;
         self.void = false;
-        self.slow_answer = false;
         self.relayed = false;
         self.judge_at = slot.max(self.woke) + self.timeout();
         let wait = if self.passive { self.patience() } else { Duration::ZERO };
@@ -357,7 +345,6 @@ impl Heartbeat {
         // A leader's slot is not done before it has pinged; for one slept through the ping at waking stands.
         let pinged = self.tries > 0 || self.passive || self.slot < self.woke;
         if self.open && pinged && self.echoes(echoed, self.echo_since()) && self.lives(self.slot) {
-            self.note_retried();
             self.after_miss = false;
             self.told = false;
             self.turn = 0;

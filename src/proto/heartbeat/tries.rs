@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ask, Heartbeat, LOSSY, Role, Step, TRIES};
+use super::{Ask, Heartbeat, Role, Step, TRIES};
 use crate::proto::timer::Time;
 
 impl Heartbeat {
@@ -79,28 +79,5 @@ impl Heartbeat {
     fn slot_to_tell(&self, first: bool, now: Time) -> Option<Duration> {
         let late = self.since_slot(now);
         (!first || self.passive || late > self.rhythm.timeout / 8).then_some(late)
-    }
-
-    /// The open heartbeat was answered: whether it needed a retry. One within two intervals of a stall of this node, or
-    /// whose peer was slow to answer or silent for a whole heartbeat before, tells nothing about the link.
-    pub(super) fn note_retried(&mut self) {
-        let stalled = self.woke > Time::ZERO && self.slot < self.woke + self.rhythm.interval * 2;
-        if stalled || self.void || self.after_miss {
-            return;
-        }
-        let retried = (self.tries > 1 || self.passive && self.tries > 0) && !self.slow_answer;
-        self.retried.push(retried);
-        let count = self.retried.count();
-        self.lossy = count >= LOSSY.0 || self.lossy && count > LOSSY.1;
-    }
-
-    /// Whether so many of the last heartbeats needed a retry that the link loses datagrams.
-    pub(crate) fn is_lossy(&self) -> bool {
-        self.lossy
-    }
-
-    /// How many of the last heartbeats needed a retry, of how many.
-    pub(crate) fn retried(&self) -> (u32, u32) {
-        (self.retried.count(), self.retried.len())
     }
 }

@@ -232,15 +232,18 @@ impl Node {
         }
         let confirmed =
             self.sessions[peer].confirmed.as_mut().expect("only frames of a confirmed run come here");
-        let unseen = confirmed.note(frame.header.number, frame.key, frame.received);
+        let newest = confirmed.note(frame.header.number, frame.key, frame.received);
+        if let Some(lost) = message.lost().filter(|_| newest) {
+            confirmed.loss.told(lost);
+        }
         self.registry.at_mut(peer).add_bytes_received(len as u64);
         self.note_heard();
         if let Message::Leave { reason, .. } = message {
             self.peer_left(peer, reason);
             return Ok(());
         }
-        self.note_echo(peer, read, &message, unseen, frame);
-        self.note_evidence(peer, read, unseen.is_some(), &message);
+        self.note_echo(peer, read, &message, frame);
+        self.note_evidence(peer, read, newest, &message);
         self.note_message(peer, frame, len, message);
         self.arm(peer);
         self.refresh(peer);
@@ -290,27 +293,11 @@ impl Node {
         *self.registry.at(peer).server_id == *server_id.as_str()
     }
 
-    /// What the echo proves of the link: round trip, address, two-way proof, loss. `unseen`: how many datagrams of
-    /// the peer have not come before this one, if it is the newest.
-    fn note_echo(
-        &mut self,
-        peer: usize,
-        read: Echo,
-        message: &Message,
-        unseen: Option<u64>,
-        frame: &Frame<'_>,
-    ) {
+    /// What the echo proves of the link: round trip, address, two-way proof.
+    fn note_echo(&mut self, peer: usize, read: Echo, message: &Message, frame: &Frame<'_>) {
         let Echo::Dated { sent, to, newest, .. } = read else { return };
         let Some((echo, hold)) = message.echo().filter(|_| newest) else { return };
-        // Both loops may leave a datagram unread for a while; an answer that took longer came from a busy peer.
-        let answers =
-            matches!(message, Message::Pong { .. } | Message::PongMore { .. } | Message::Welcome { .. });
-        let held = answers && Duration::from_micros(hold) > self.config.laziness() * 2;
-        let busy = held || message.more().is_some_and(|more| more.paused > 0);
-        self.sessions[peer].note_echo(echo, sent, unseen.unwrap_or(0), busy);
-        if busy {
-            self.beats[peer].answered_slowly();
-        }
+        self.sessions[peer].note_echo(echo, sent);
         self.registry.at_mut(peer).prove(sent);
         let there = micros(frame.received.since(sent));
         // What was sent before a stall may have left after it: the clock was read, then the process stood still.

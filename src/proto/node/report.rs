@@ -226,8 +226,7 @@ impl Node {
                 .relayed
                 .filter(|at| account.direct.is_none_or(|d| at.since(d) > self.config.proof_horizon()))
                 .map(|at| now.since(at)),
-            lossy: self.beats[peer].is_lossy(),
-            retried: self.beats[peer].retried(),
+            lossy: self.sessions[peer].confirmed.as_ref().is_some_and(|c| c.loss.is_lossy()),
             loss: self.sessions[peer].loss(),
             rtt: connection.round_trip.smoothed(),
             left: account.left.map(|(why, at)| (why, now.since(at))),

@@ -292,7 +292,8 @@ impl Node {
         let paused =
             self.pause_to_tell().map_or(0, |length| u32::try_from(length.as_millis()).unwrap_or(u32::MAX));
         let since_slot = since_slot.map(|d| u32::try_from(micros(d)).unwrap_or(u32::MAX));
-        More { spacing, since_slot, paused, refused: Vec::new() }
+        let lost = self.sessions[peer].confirmed.as_ref().map_or(0, |c| c.loss.lost());
+        More { spacing, since_slot, paused, lost, refused: Vec::new() }
     }
 }
 

@@ -222,3 +222,68 @@ fn blocked_over_and_over() {
         }
     }
 }
+
+/// How many ordered pairs are `lossy`, and the mean shares that they say are lost of what comes and of what goes.
+fn losses(world: &World) -> (usize, f64, f64) {
+    let of = |node| world.node(node).unwrap().snapshot(world.host(node).clock().show(world.now())).peers;
+    let peers: Vec<_> = (0..world.len() as u32).flat_map(of).collect();
+    let lossy = peers.iter().filter(|p| p.conditions.contains(&crate::proto::Verdict::Lossy)).count();
+    let mean = |of: fn((f64, f64)) -> f64| {
+        peers.iter().map(|p| p.link.loss.map_or(0.0, of)).sum::<f64>() / peers.len() as f64
+    };
+    (lossy, mean(|l| l.0), mean(|l| l.1))
+}
+
+#[test]
+fn lossy_comes_and_ends() {
+    for loss in [0.02, 0.1, 0.3] {
+        let mut world = whole(Setup { cheap_seal: true, ..Setup::new(8) }, 11);
+        world.add_rule(Scope::All, Rule::Loss(loss));
+        let (mut lossy, mut came, mut went) = (0, 0.0, 0.0);
+        for _ in 0..10 {
+            world.run_for(100 * SECOND);
+            let now = losses(&world);
+            (lossy, came, went) = (lossy + now.0, came + now.1 / 10.0, went + now.2 / 10.0);
+        }
+        let near = |told: f64| (told - loss).abs() < loss / 10.0;
+        assert!(near(came) && near(went), "{loss}: told are {came}, {went}");
+        // Eight of 128 are 6 %.
+        let pairs = 10 * 8 * 7;
+        assert!(if loss < 0.05 { lossy < pairs / 20 } else { lossy > pairs * 19 / 20 }, "{loss}: {lossy}");
+        world.remove_rule(&Scope::All, &Rule::Loss(loss));
+        world.run_for(80 * SECOND);
+        assert_eq!(losses(&world), (0, 0.0, 0.0), "{loss}: it ends with the loss");
+    }
+}
+
+#[test]
+fn loss_has_a_direction_and_both_ends_know_it() {
+    let mut world = whole(Setup::new(4), 12);
+    world.add_rule(Scope::Between(vec![0], vec![1]), Rule::Loss(0.25));
+    world.run_for(100 * SECOND);
+    let link = |at: u32, of: u32| {
+        let peers = world.node(at).unwrap().snapshot(world.now()).peers;
+        let peer = peers.into_iter().find(|p| world::index(&p.server_id) == Some(of)).unwrap();
+        (peer.verdict == crate::proto::Verdict::Lossy, peer.link.loss.unwrap())
+    };
+    for (at, of, rx, tx) in [(0, 1, 0.0, 0.25), (1, 0, 0.25, 0.0)] {
+        let (lossy, (came, went)) = link(at, of);
+        assert!(lossy && (came - rx).abs() < 0.15 && (went - tx).abs() < 0.15, "{at} {of}: {came} {went}");
+        assert_eq!((rx == 0.0, tx == 0.0), (came == 0.0, went == 0.0));
+    }
+    assert_eq!(link(0, 2), (false, (0.0, 0.0)));
+}
+
+#[test]
+fn a_cut_that_heals_is_not_lossy() {
+    let mut world = whole(Setup::new(4), 13);
+    for scope in both(0, 1) {
+        world.add_rule(scope, Rule::Cut);
+    }
+    world.run_for(40 * SECOND);
+    for scope in both(0, 1) {
+        world.remove_rule(&scope, &Rule::Cut);
+    }
+    world.run_for(10 * SECOND);
+    assert_eq!(losses(&world), (0, 0.0, 0.0), "what a silence swallowed is no loss");
+}

@@ -1,0 +1,303 @@
+//! Scenarios: what a file says of a cluster, its links, and what goes wrong when.
+
+mod stage;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use self::stage::Report;
+use super::link::{Rule, Scope};
+use super::world::Setup;
+use crate::proto::PeerConfig;
+
+/// A scenario, as its file says it. Times are seconds, shares 0 to 1, nodes are numbered from 0.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it shows, in a sentence.
+    #[serde(default)]
+    pub about: String,
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many peers each has in its roster; all others by default.
+    pub peers: Option<usize>,
+    /// How long the cluster runs before the first fault can begin; their times count from then on.
+    #[serde(default = "ten")]
+    pub warm_up: f64,
+    /// How long faults go on; then all of them end.
+    pub duration: f64,
+    /// How long it may take until all is settled then; by default the longest back-off, and ten heartbeats.
+    pub settle_within: Option<f64>,
+    /// Settings of all nodes.
+    #[serde(default)]
+    pub settings: Settings,
+    /// What the links do, always.
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// What goes wrong.
+    #[serde(default)]
+    pub faults: Vec<Timed>,
+    /// Every loop rests after each turn as long as it may.
+    #[serde(default)]
+    pub lazy: bool,
+    /// Clocks differ by up to so many parts in a million.
+    #[serde(default)]
+    pub drift: u32,
+    /// A checksum for a seal.
+    #[serde(default)]
+    pub cheap_seal: bool,
+}
+
+fn ten() -> f64 {
+    10.0
+}
+
+/// Settings; the daemon's defaults where nothing is said.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Seconds.
+    pub heartbeat_interval: Option<f64>,
+    /// Seconds.
+    pub heartbeat_timeout: Option<f64>,
+    /// Heartbeats.
+    pub suspect_after: Option<u32>,
+    /// Heartbeats.
+    pub down_after: Option<u32>,
+    /// Seconds.
+    pub max_backoff: Option<f64>,
+}
+
+/// What a link does to datagrams: see [`Rule`].
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are those of `Rule`, times in seconds")]
+pub enum Link {
+    Delay { base: f64, jitter: f64 },
+    Tail { share: f64, mean: f64 },
+    Loss { p: f64 },
+    Burst { bad: f64, good: f64 },
+    Duplicate { share: f64, within: f64 },
+    Rate { bytes: u32, queue: f64 },
+    Cut,
+    Refuse,
+}
+
+/// Which links a fault is about.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Between {
+    /// From one of the first to one of the second.
+    OneWay(Vec<u32>, Vec<u32>),
+    /// Whatever these send or receive.
+    Touching(Vec<u32>),
+    /// Between these groups; who is in none is alone.
+    Groups(Vec<Vec<u32>>),
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Fault {
+    /// The processes end without a word; with `refuses` their hosts say so. They start again at the end.
+    Crash {
+        /// Which.
+        nodes: Vec<u32>,
+        /// Whether their hosts answer that the port is closed.
+        #[serde(default)]
+        refuses: bool,
+    },
+    /// They leave in order, and start again at the end.
+    Leave {
+        /// Which.
+        nodes: Vec<u32>,
+    },
+    /// Their processes are stopped.
+    Freeze {
+        /// Which.
+        nodes: Vec<u32>,
+    },
+    /// Nothing that they send leaves, nothing that comes is read; their timers run.
+    Block {
+        /// Which.
+        nodes: Vec<u32>,
+    },
+    /// They receive nothing.
+    Deaf {
+        /// Which.
+        nodes: Vec<u32>,
+    },
+    /// What they send is lost.
+    Mute {
+        /// Which.
+        nodes: Vec<u32>,
+    },
+    /// After every turn they do nothing for a while.
+    Slow {
+        /// Which.
+        nodes: Vec<u32>,
+        /// Seconds.
+        by: f64,
+    },
+    /// In the middle of a turn, between reading the clock and sending, they stand still.
+    Pause {
+        /// Which.
+        nodes: Vec<u32>,
+        /// Seconds.
+        by: f64,
+    },
+    /// They speak from another address, and hear only there.
+    Move {
+        /// Which.
+        nodes: Vec<u32>,
+    },
+    /// Links do something else beside.
+    Links {
+        /// Which; all by default.
+        between: Option<Between>,
+        /// What.
+        rule: Link,
+    },
+    /// Datagrams without the key: noise, damaged ones, replayed ones, so many a second to each.
+    Hostile {
+        /// To which.
+        nodes: Vec<u32>,
+        /// A second.
+        rate: f64,
+    },
+}
+
+/// A fault and its time.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timed {
+    /// When it begins.
+    pub at: f64,
+    /// How long it lasts; to the end of the faults by default.
+    #[serde(rename = "for")]
+    pub length: Option<f64>,
+    /// It begins again so often.
+    pub every: Option<f64>,
+    /// What it is.
+    pub fault: Fault,
+}
+
+impl Scenario {
+    /// Reads a scenario file (TOML).
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn parse(text: &str) -> Result<Scenario, String> {
+        let scenario: Scenario = toml::from_str(text).map_err(|e| e.to_string())?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// The settings of all nodes.
+    pub fn config(&self) -> PeerConfig {
+        let mut config = Setup::new(2).config;
+        let s = &self.settings;
+        let set = |to: &mut Duration, from: Option<f64>| {
+            if let Some(seconds) = from {
+                *to = secs(seconds);
+            }
+        };
+        if let Some(interval) = s.heartbeat_interval {
+            config.max_backoff = secs(interval) * 10;
+            config.heartbeat_timeout = secs(interval) / 2;
+        }
+        set(&mut config.heartbeat_interval, s.heartbeat_interval);
+        set(&mut config.heartbeat_timeout, s.heartbeat_timeout);
+        set(&mut config.max_backoff, s.max_backoff);
+        config.suspect_after = s.suspect_after.unwrap_or(config.suspect_after);
+        config.down_after = s.down_after.unwrap_or(config.down_after);
+        config
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !(2..=20_000).contains(&self.nodes) {
+            return Err(format!("nodes is {}; it must be 2 to 20000", self.nodes));
+        }
+        if self.peers.is_some_and(|p| p == 0 || p % 2 == 1) {
+            return Err("peers must be an even number, for neighbours on both sides of a circle".to_owned());
+        }
+        for (what, value) in [("warm_up", self.warm_up), ("duration", self.duration)] {
+            if !(0.0..=1e7).contains(&value) {
+                return Err(format!("{what} is {value}; it must be 0 to 10000000 seconds"));
+            }
+        }
+        for timed in &self.faults {
+            if let Some(node) = timed.fault.nodes().iter().find(|n| **n as usize >= self.nodes) {
+                return Err(format!("a fault is about n{node}; the nodes are n0 to n{}", self.nodes - 1));
+            }
+        }
+        let config = PeerConfig { server_id: "n0".into(), ..self.config() };
+        config.validate().map_err(|e| e.to_string())
+    }
+
+    fn setup(&self) -> Setup {
+        let delay = Link::Delay { base: 0.0002, jitter: 0.0008 };
+        let links = if self.links.is_empty() { vec![delay] } else { self.links.clone() };
+        Setup {
+            peers: self.peers,
+            config: self.config(),
+            links: links.iter().map(Link::rule).collect(),
+            cheap_seal: self.cheap_seal,
+            lazy: self.lazy,
+            drift: self.drift,
+            start_within: self.config().heartbeat_interval,
+            ..Setup::new(self.nodes)
+        }
+    }
+}
+
+impl Fault {
+    /// The nodes that it names; those of links are free to name others.
+    fn nodes(&self) -> &[u32] {
+        match self {
+            Fault::Links { .. } => &[],
+            Fault::Crash { nodes, .. }
+            | Fault::Leave { nodes }
+            | Fault::Freeze { nodes }
+            | Fault::Block { nodes }
+            | Fault::Deaf { nodes }
+            | Fault::Mute { nodes }
+            | Fault::Slow { nodes, .. }
+            | Fault::Pause { nodes, .. }
+            | Fault::Move { nodes }
+            | Fault::Hostile { nodes, .. } => nodes,
+        }
+    }
+}
+
+impl Link {
+    /// The rule that it names.
+    pub fn rule(&self) -> Rule {
+        match *self {
+            Link::Delay { base, jitter } => Rule::Delay { base: secs(base), jitter: secs(jitter) },
+            Link::Tail { share, mean } => Rule::Tail { share, mean: secs(mean) },
+            Link::Loss { p } => Rule::Loss(p),
+            Link::Burst { bad, good } => Rule::Burst { bad: secs(bad), good: secs(good) },
+            Link::Duplicate { share, within } => Rule::Duplicate { share, within: secs(within) },
+            Link::Rate { bytes, queue } => Rule::Rate { bytes, queue: secs(queue) },
+            Link::Cut => Rule::Cut,
+            Link::Refuse => Rule::Refuse,
+        }
+    }
+}
+
+impl Between {
+    fn scope(&self) -> Scope {
+        match self {
+            Between::OneWay(from, to) => Scope::Between(from.clone(), to.clone()),
+            Between::Touching(nodes) => Scope::Touching(nodes.clone()),
+            Between::Groups(groups) => Scope::Across(groups.clone()),
+        }
+    }
+}
+
+/// So many seconds; what is no length of time is none.
+pub(in crate::sim) fn secs(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}

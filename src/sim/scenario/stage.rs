@@ -1,0 +1,189 @@
+//! The run of a scenario: faults on, safety checked after every step; faults off, and all must settle.
+
+use std::time::Duration;
+
+use super::{Between, Fault, Scenario, secs};
+use crate::proto::{LeaveReason, PeerConfig};
+use crate::sim::check::{Broken, Checker, Downs};
+use crate::sim::link::Scope;
+use crate::sim::net::address;
+use crate::sim::rng::Rng;
+use crate::sim::world::World;
+
+/// What a run showed.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// The heartbeat interval.
+    pub interval: Duration,
+    /// How long it was, warm-up and settling included.
+    pub length: Duration,
+    /// Steps of the simulation.
+    pub steps: u64,
+    /// How long it took to settle after the last fault.
+    pub settled: Duration,
+    /// Downs, by whether they were right.
+    pub downs: Downs,
+    /// Datagrams and bytes of UDP payload that a node sent in a second, the mean.
+    pub sent: (f64, f64),
+    /// A hash over all that was sent.
+    pub digest: u64,
+}
+
+impl Scenario {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The first rule that did not hold.
+    pub fn run(&self, seed: u64) -> Result<Report, Box<Broken>> {
+        self.run_with(seed, |config| config)
+    }
+
+    /// Runs it with other settings than it says.
+    pub(crate) fn run_with(
+        &self,
+        seed: u64,
+        change: impl FnOnce(PeerConfig) -> PeerConfig,
+    ) -> Result<Report, Box<Broken>> {
+        let mut setup = self.setup();
+        setup.config = change(setup.config);
+        let mut world = World::new(setup, seed);
+        let mut stage = Stage { checker: Checker::new(&world), rng: Rng::new(seed ^ 0x5CE7A210), places: 0 };
+        let warm = world.now() + secs(self.warm_up);
+        stage.checker.run(&mut world, warm)?;
+        stage.checker.note(&world, "warm");
+        for (at, begins, fault) in self.timeline() {
+            stage.checker.run(&mut world, warm + at)?;
+            stage.apply(&mut world, begins, fault)?;
+        }
+        stage.checker.run(&mut world, warm + secs(self.duration))?;
+        stage.checker.note(&world, "all faults are over");
+        let config = self.config();
+        let limit = self
+            .settle_within
+            .map_or(config.max_backoff + config.heartbeat_interval * (config.down_after + 5), secs);
+        let settled = stage.checker.settle(&mut world, limit)?;
+        let after = world.now() + config.heartbeat_interval * 3;
+        stage.checker.run(&mut world, after)?;
+        let total = |f: fn((u64, u64)) -> u64| {
+            (0..world.len() as u32).map(|n| f(world.host(n).sent())).sum::<u64>() as f64
+        };
+        let each = world.elapsed().as_secs_f64() * world.len() as f64;
+        Ok(Report {
+            seed,
+            interval: config.heartbeat_interval,
+            length: world.elapsed(),
+            steps: world.steps(),
+            settled,
+            downs: stage.checker.downs,
+            sent: (total(|s| s.0) / each, total(|s| s.1) / each),
+            digest: world.digest(),
+        })
+    }
+
+    /// When each fault begins (true) and ends, in order; all end with the scenario's duration.
+    fn timeline(&self) -> Vec<(Duration, bool, &Fault)> {
+        let mut all = Vec::new();
+        for timed in &self.faults {
+            let mut at = timed.at;
+            loop {
+                let end = timed.length.map_or(self.duration, |length| (at + length).min(self.duration));
+                if at >= self.duration {
+                    break;
+                }
+                all.push((secs(at), true, &timed.fault));
+                all.push((secs(end), false, &timed.fault));
+                match timed.every {
+                    Some(every) if every > 0.0 => at += every,
+                    _ => break,
+                }
+            }
+        }
+        // What ends goes before what begins at the same moment.
+        all.sort_by_key(|(at, begins, _)| (*at, *begins));
+        all
+    }
+}
+
+/// A run on its way.
+struct Stage {
+    checker: Checker,
+    rng: Rng,
+    /// Addresses given out to nodes that moved.
+    places: u16,
+}
+
+impl Stage {
+    fn apply(&mut self, world: &mut World, begins: bool, fault: &Fault) -> Result<(), Box<Broken>> {
+        if let Fault::Links { between, rule } = fault {
+            let scope = between.as_ref().map_or(Scope::All, Between::scope);
+            if begins {
+                world.add_rule(scope, rule.rule());
+            } else {
+                world.remove_rule(&scope, &rule.rule());
+            }
+        }
+        for &node in fault.nodes() {
+            self.ail(world, begins, fault, node)?;
+        }
+        self.checker.note(world, &format!("{} {fault:?}", if begins { "begins:" } else { "ends:" }));
+        Ok(())
+    }
+
+    fn ail(&mut self, world: &mut World, begins: bool, fault: &Fault, node: u32) -> Result<(), Box<Broken>> {
+        let runs = world.node(node).is_some();
+        match fault {
+            Fault::Crash { refuses, .. } if begins && runs => world.crash(node, *refuses),
+            Fault::Leave { .. } if begins && runs => world.leave(node, LeaveReason::Restart),
+            Fault::Crash { .. } | Fault::Leave { .. } if !begins => {
+                let left = world.node(node).is_none_or(crate::proto::Node::is_leaving);
+                if left {
+                    world.start(node);
+                }
+            }
+            Fault::Freeze { .. } => world.freeze(node, begins),
+            Fault::Block { .. } => world.block(node, begins),
+            Fault::Deaf { .. } => world.deafen(node, begins),
+            Fault::Mute { .. } => world.mute(node, begins),
+            Fault::Slow { by, .. } => world.slow(node, if begins { secs(*by) } else { Duration::ZERO }),
+            Fault::Move { .. } => {
+                self.places += 1;
+                let mut elsewhere = address(node);
+                elsewhere.set_port(10_000 + self.places % 50_000);
+                world.relocate(node, begins.then_some(elsewhere));
+            }
+            Fault::Pause { by, .. } if begins => world.pause_in_turn(node, secs(*by)),
+            Fault::Hostile { rate, .. } if begins => return self.attack(world, node, *rate),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A second's worth of datagrams without the key.
+    fn attack(&mut self, world: &mut World, node: u32, rate: f64) -> Result<(), Box<Broken>> {
+        for _ in 0..rate as usize {
+            let from = address(self.rng.below(world.len()) as u32);
+            let tape = world.net().tape();
+            let mut bytes =
+                if tape.is_empty() { Vec::new() } else { tape[self.rng.below(tape.len())].clone() };
+            let kind = self.rng.below(3);
+            match kind {
+                0 => bytes = (0..self.rng.below(200)).map(|_| self.rng.next_u64() as u8).collect(),
+                1 if !bytes.is_empty() => {
+                    let at = self.rng.below(bytes.len());
+                    bytes[at] ^= 1 << self.rng.below(8);
+                }
+                _ => {}
+            }
+            let answer = world.inject(node, from, &bytes);
+            // A replayed one may be genuine: the first to come. One that leaves looks at nothing any more.
+            let looks = world.node(node).is_some_and(|core| !core.is_leaving());
+            if answer.is_ok() && looks && kind < 2 {
+                let what = format!("n{node} took a datagram without the key: {bytes:?}");
+                return Err(Box::new(self.checker.broken(world, what)));
+            }
+        }
+        Ok(())
+    }
+}

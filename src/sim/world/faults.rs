@@ -1,0 +1,97 @@
+//! What can befall a node or a link.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{World, address};
+use crate::proto::{LeaveReason, Reject};
+use crate::sim::link::{Rule, Scope};
+
+impl World {
+    /// The process ends without a word. With `refuses` its host answers that the port is closed, otherwise the host
+    /// is gone too.
+    pub fn crash(&mut self, node: u32, refuses: bool) {
+        self.hosts[node as usize].crash(refuses, &mut self.net);
+    }
+
+    /// The node leaves in order; it ends when its last word is out.
+    pub fn leave(&mut self, node: u32, reason: LeaveReason) {
+        let host = &mut self.hosts[node as usize];
+        let now = host.clock.show(self.net.now);
+        if let Some(core) = host.node.as_mut() {
+            core.leave(reason, now);
+            self.flush(node);
+            self.arm(node);
+        }
+    }
+
+    /// The process is stopped (SIGSTOP), or goes on.
+    pub fn freeze(&mut self, node: u32, frozen: bool) {
+        self.hosts[node as usize].frozen = frozen;
+        self.turn(node);
+    }
+
+    /// Nothing that the node sends leaves, nothing that comes is read, but its timers run; or that is over, and all
+    /// that was held goes out.
+    pub fn block(&mut self, node: u32, blocked: bool) {
+        let host = &mut self.hosts[node as usize];
+        host.blocked = blocked;
+        let from = host.moved_to.unwrap_or_else(|| address(node));
+        for (to, bytes) in std::mem::take(&mut host.held) {
+            self.net.send(node, from, to, &bytes, Duration::ZERO);
+        }
+        self.turn(node);
+    }
+
+    /// In its next turn the node stands still for so long between reading the clock and sending.
+    pub fn pause_in_turn(&mut self, node: u32, length: Duration) {
+        self.hosts[node as usize].pause = Some(length);
+    }
+
+    /// The node receives nothing, or again.
+    pub fn deafen(&mut self, node: u32, deaf: bool) {
+        self.hosts[node as usize].deaf = deaf;
+    }
+
+    /// What the node sends is lost, or no longer.
+    pub fn mute(&mut self, node: u32, mute: bool) {
+        self.hosts[node as usize].mute = mute;
+    }
+
+    /// After every turn the node does nothing for so long.
+    pub fn slow(&mut self, node: u32, by: Duration) {
+        self.hosts[node as usize].slow = by;
+        self.arm(node);
+    }
+
+    /// The node speaks from another address from now on, and hears nothing that is sent to the old one.
+    pub fn relocate(&mut self, node: u32, to: Option<SocketAddr>) {
+        self.net.relocate(node, self.hosts[node as usize].moved_to, to);
+        self.hosts[node as usize].moved_to = to;
+    }
+
+    /// Adds a rule, after the others.
+    pub fn add_rule(&mut self, scope: Scope, rule: Rule) {
+        self.net.rules.push((scope, rule));
+    }
+
+    /// Takes such a rule away.
+    pub fn remove_rule(&mut self, scope: &Scope, rule: &Rule) {
+        self.net.remove_rule(scope, rule);
+    }
+
+    /// Hands a datagram to a node that runs, from anywhere.
+    ///
+    /// # Errors
+    /// Why the node rejected it.
+    pub fn inject(&mut self, to: u32, from: SocketAddr, bytes: &[u8]) -> Result<(), Reject> {
+        let host = &mut self.hosts[to as usize];
+        let now = host.clock.show(self.net.now);
+        let Some(core) = host.node.as_mut() else { return Ok(()) };
+        let answer = core.handle_datagram(from, None, &mut bytes.to_vec(), now, now);
+        self.net.numbers = None;
+        self.flush(to);
+        self.arm(to);
+        answer
+    }
+}

@@ -1,0 +1,392 @@
+//! Many real cores on one virtual network, in virtual time.
+//!
+//! The world is a heap of what happens next. What a core sends goes through the rules of its link and comes back as an
+//! arrival; a core's next deadline is a wake-up. Nothing else drives a core, as nothing else drives it in production.
+
+mod faults;
+
+use std::time::Duration;
+
+use super::host::{Frame, Host};
+use super::link::{Rule, Scope};
+use super::net::{Happening, Net, address};
+use super::rng::Rng;
+use crate::proto::{Event, Instance, Keyring, Node, PeerConfig, PeerStatus, SecretKey, StaticPeer, Time};
+
+/// When a world begins: no clock of a node shows zero, whatever its offset.
+const BEGINNING: Time = Time::from_micros(1_000_000_000);
+
+/// How a world is made.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many peers each has in its roster, its neighbours on a circle, an even number; `None`: all others.
+    pub peers: Option<usize>,
+    /// The settings of every node; identity and roster are filled in.
+    pub config: PeerConfig,
+    /// What all links do, always.
+    pub links: Vec<Rule>,
+    /// Seal with a checksum instead of AES: for large worlds.
+    pub cheap_seal: bool,
+    /// Every loop rests after each turn as long as it may (see [`PeerConfig::laziness`]).
+    pub lazy: bool,
+    /// The nodes start within so long.
+    pub start_within: Duration,
+    /// Clocks are fast or slow by up to so many parts in a million, each node its own.
+    pub drift: u32,
+}
+
+impl Setup {
+    /// So many nodes in a full mesh with the default settings, 200 µs to 1 ms apart, that start at once.
+    pub fn new(nodes: usize) -> Setup {
+        Setup {
+            nodes,
+            peers: None,
+            config: PeerConfig::new("", "sim", ([0, 0, 0, 0], 5278).into(), Vec::new()),
+            links: vec![Rule::Delay { base: Duration::from_micros(200), jitter: Duration::from_micros(800) }],
+            cheap_seal: false,
+            lazy: false,
+            start_within: Duration::ZERO,
+            drift: 0,
+        }
+    }
+
+    /// The roster of a node, as indices.
+    pub fn roster(&self, node: u32) -> Vec<u32> {
+        let nodes = self.nodes as u32;
+        match self.peers {
+            Some(peers) if peers + 1 < self.nodes => {
+                let half = peers as u32 / 2;
+                let mut roster: Vec<u32> =
+                    (1..=half).flat_map(|d| [(node + d) % nodes, (node + nodes - d) % nodes]).collect();
+                roster.sort_unstable();
+                roster
+            }
+            _ => (0..nodes).filter(|peer| *peer != node).collect(),
+        }
+    }
+}
+
+/// One thing that a node told.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// When, in the world's time.
+    pub at: Time,
+    /// Who told it.
+    pub node: u32,
+    /// What.
+    pub event: Event,
+}
+
+/// A simulated cluster.
+#[derive(Debug)]
+pub struct World {
+    setup: Setup,
+    net: Net,
+    hosts: Vec<Host>,
+    rosters: Vec<Vec<u32>>,
+    rng: Rng,
+    instances: Rng,
+    records: Vec<Record>,
+    buffer: Vec<u8>,
+    steps: u64,
+}
+
+impl World {
+    /// A new world; the nodes start when it runs.
+    pub fn new(setup: Setup, seed: u64) -> World {
+        let mut rng = Rng::new(seed);
+        let rules = setup.links.iter().map(|rule| (Scope::All, *rule)).collect();
+        let mut world = World {
+            net: Net::new(BEGINNING, rules, setup.nodes <= 256, rng.fork()),
+            hosts: Vec::with_capacity(setup.nodes),
+            rosters: (0..setup.nodes as u32).map(|node| setup.roster(node)).collect(),
+            instances: rng.fork(),
+            records: Vec::new(),
+            buffer: Vec::with_capacity(1500),
+            steps: 0,
+            rng,
+            setup,
+        };
+        for node in 0..world.setup.nodes as u32 {
+            let ppm = i64::from(world.setup.drift);
+            let drift = ((world.rng.share() * 2.0 - 1.0) * ppm as f64) as i64;
+            world.hosts.push(Host::new(drift, 256 + 8 * world.rosters[node as usize].len()));
+            let at = BEGINNING + world.setup.start_within.mul_f64(world.rng.share());
+            world.net.schedule(at, Happening::Start(node));
+        }
+        world
+    }
+
+    /// The time in the world.
+    pub fn now(&self) -> Time {
+        self.net.now
+    }
+
+    /// How long it has run.
+    pub fn elapsed(&self) -> Duration {
+        self.net.now.since(BEGINNING)
+    }
+
+    /// How it was made.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// How many nodes there are, running or not.
+    pub fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Never: a world has nodes.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
+    /// What has happened so far, in steps.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// A hash over all that was sent, when, to whom: equal for equal runs.
+    pub fn digest(&self) -> u64 {
+        self.net.digest
+    }
+
+    /// The network.
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// A host.
+    pub fn host(&self, node: u32) -> &Host {
+        &self.hosts[node as usize]
+    }
+
+    /// A node, if it runs.
+    pub fn node(&self, node: u32) -> Option<&Node> {
+        self.hosts[node as usize].node.as_ref()
+    }
+
+    /// The roster of a node.
+    pub fn roster(&self, node: u32) -> &[u32] {
+        &self.rosters[node as usize]
+    }
+
+    /// The status of `subject` at `observer`; `None` if the one does not run, or has not the other in its roster.
+    pub fn status(&self, observer: u32, subject: u32) -> Option<PeerStatus> {
+        let place = self.rosters[observer as usize].binary_search(&subject).ok()?;
+        Some(self.node(observer)?.registry().get_all_peers()[place].status)
+    }
+
+    /// Whether `observer` takes its link to `subject` for whole.
+    pub fn link_is_active(&self, observer: u32, subject: u32) -> Option<bool> {
+        let connection = self.node(observer)?.connections().get_connection(&name(subject))?;
+        Some(connection.is_active)
+    }
+
+    /// What the nodes told since the last call.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
+    }
+
+    /// Whether there are such.
+    pub fn has_records(&self) -> bool {
+        !self.records.is_empty()
+    }
+
+    /// Runs for `length`.
+    pub fn run_for(&mut self, length: Duration) {
+        let end = self.net.now + length;
+        while self.step(end) {}
+    }
+
+    /// Runs until `done` holds, looked at after every step, for `limit` at most. How long that took, if it did.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&World) -> bool) -> Option<Duration> {
+        let start = self.net.now;
+        loop {
+            if done(self) {
+                return Some(self.net.now.since(start));
+            }
+            if !self.step(start + limit) {
+                return None;
+            }
+        }
+    }
+
+    /// Does what happens next, if that is not after `end`; otherwise the time is `end`, and the answer false.
+    pub fn step(&mut self, end: Time) -> bool {
+        let Some(happening) = self.net.next(end) else { return false };
+        self.steps += 1;
+        match happening {
+            Happening::Start(node) => self.start(node),
+            Happening::Wake(node) => {
+                let host = &mut self.hosts[node as usize];
+                if host.wake_at <= self.net.now {
+                    host.wake_at = Time::from_micros(u64::MAX);
+                    self.turn(node);
+                }
+            }
+            Happening::Arrive(frame) => {
+                let frame = self.net.take(frame);
+                if let Some(node) = self.net.at_address(frame.to) {
+                    self.arrive(node, frame);
+                } else {
+                    self.net.recycle(frame.bytes);
+                }
+            }
+        }
+        true
+    }
+
+    fn arrive(&mut self, node: u32, frame: Frame) {
+        let now = self.net.now;
+        let host = &mut self.hosts[node as usize];
+        if !frame.refused && (host.deaf || host.node.is_none()) {
+            if host.refuses && host.node.is_none() {
+                self.net.send_back(frame);
+            } else {
+                self.net.recycle(frame.bytes);
+            }
+            return;
+        }
+        if frame.refused {
+            // An error wakes a resting loop.
+            host.rests_until = host.rests_until.min(now);
+        }
+        if !host.queue(now, frame, &mut self.net) {
+            return;
+        }
+        self.turn(node);
+    }
+
+    /// One turn of a node's loop, if it can have one now.
+    fn turn(&mut self, node: u32) {
+        let now = self.net.now;
+        let place = node as usize;
+        if self.hosts[place].can_turn(now) {
+            while self.hosts[place].read(now, &mut self.net) {
+                self.flush(node);
+            }
+            self.hosts[place].judge(now);
+            self.flush(node);
+            let host = &mut self.hosts[place];
+            if host.node.as_ref().is_some_and(Node::has_left) {
+                // Its last words are out.
+                return self.crash(node, true);
+            }
+            let lazy = if self.setup.lazy { self.setup.config.laziness() } else { Duration::ZERO };
+            let rest = host.slow.max(lazy);
+            // It stood still in the middle of the turn: between reading the clock and sending.
+            let rest = rest.max(host.pause.take().unwrap_or_default());
+            if rest > Duration::ZERO {
+                host.rests_until = now + rest;
+            }
+        }
+        self.arm(node);
+    }
+
+    /// Hands on all that a node wants done.
+    fn flush(&mut self, node: u32) {
+        let now = self.net.now;
+        let host = &mut self.hosts[node as usize];
+        let Some(core) = host.node.as_mut() else { return };
+        while let Some(transmit) = core.poll_transmit(&mut self.buffer) {
+            host.sent += 1;
+            host.sent_bytes += self.buffer.len() as u64;
+            if host.mute {
+                continue;
+            }
+            let from = host.moved_to.unwrap_or_else(|| address(node));
+            if host.blocked {
+                host.held.push((transmit.to, self.buffer.clone()));
+            } else {
+                self.net.send(node, from, transmit.to, &self.buffer, host.pause.unwrap_or_default());
+            }
+        }
+        while let Some(event) = core.poll_event() {
+            if event.change == crate::proto::Change::Rollback {
+                let fresh = Instance(self.instances.next_u64().max(1));
+                core.renew(fresh, host.clock.show(now));
+            }
+            self.records.push(Record { at: now, node, event });
+        }
+    }
+
+    /// Plans the node's next turn.
+    fn arm(&mut self, node: u32) {
+        let host = &mut self.hosts[node as usize];
+        if let Some(at) = host.next_turn().map(|at| at.max(self.net.now))
+            && at < host.wake_at
+        {
+            host.wake_at = at;
+            self.net.schedule(at, Happening::Wake(node));
+        }
+    }
+
+    /// Starts a node that does not run: a new instance.
+    pub fn start(&mut self, node: u32) {
+        let peers = self.rosters[node as usize].iter().map(|peer| StaticPeer {
+            server_id: Some(name(*peer).into()),
+            name: name(*peer).into(),
+            address: Some(address(*peer)),
+        });
+        let config = PeerConfig {
+            server_id: name(node).into(),
+            listen_address: address(node),
+            static_peers: peers.collect(),
+            ..self.setup.config.clone()
+        };
+        let key = SecretKey::new([7; 32]);
+        let mut keys = Keyring::new(&config.cluster, &[key], false).expect("one key is a keyring");
+        if self.setup.cheap_seal {
+            keys.seal_cheaply();
+        }
+        let host = &mut self.hosts[node as usize];
+        let now = host.clock.show(self.net.now);
+        let instance = Instance(self.instances.next_u64().max(1));
+        let core = Node::new(config, keys, instance, self.instances.next_u64(), now);
+        host.start(core.expect("the settings of a world are valid"));
+        self.arm(node);
+    }
+
+    /// The statuses that matter: whether every running node calls each of its running peers Healthy and its link
+    /// whole, and each other Down.
+    pub fn is_settled(&self) -> bool {
+        (0..self.hosts.len() as u32).all(|observer| {
+            self.node(observer).is_none_or(|core| {
+                let peers = core.registry().get_all_peers().iter();
+                peers.zip(&self.rosters[observer as usize]).enumerate().all(|(place, (info, subject))| {
+                    if self.node(*subject).is_some() {
+                        info.status == PeerStatus::Healthy && core.link_is_active(place)
+                    } else {
+                        info.status == PeerStatus::Down
+                    }
+                })
+            })
+        })
+    }
+
+    /// Whether every running node has a present two-way proof of each running peer.
+    pub fn is_whole(&self) -> bool {
+        (0..self.hosts.len() as u32).all(|observer| {
+            let host = &self.hosts[observer as usize];
+            host.node.as_ref().is_none_or(|core| {
+                let running =
+                    self.rosters[observer as usize].iter().filter(|s| self.node(**s).is_some()).count();
+                core.registry().get_cluster_status(host.clock.show(self.net.now)).proven_peers == running + 1
+            })
+        })
+    }
+}
+
+/// The id of a node.
+pub fn name(node: u32) -> String {
+    format!("n{node}")
+}
+
+/// The node of an id.
+pub fn index(name: &str) -> Option<u32> {
+    name.strip_prefix('n')?.parse().ok()
+}
