@@ -1,6 +1,6 @@
 //! The experiments of `benches/RESULTS.md`, in the simulator: `cargo run --release --example experiments -- NAME`.
 //!
-//! `crash`, `stalls`, `bursts`, `start`, `churn`, and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
+//! `crash`, `stalls frozen`, `stalls blocked`, `bursts`, `start`, `churn`, and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
 
 use std::time::Duration;
 
@@ -18,7 +18,11 @@ fn main() {
     let number = |at: usize| words.get(at).and_then(|w| w.parse::<f64>().ok());
     match words.first().map(String::as_str) {
         Some("crash") => crash(),
-        Some("stalls") => stalls(),
+        Some("stalls") => match words.get(1).map(String::as_str) {
+            Some("frozen") => stalls(false),
+            Some("blocked") => stalls(true),
+            _ => usage(),
+        },
         Some("bursts") => bursts(),
         Some("start") => start(),
         Some("churn") => churn(),
@@ -31,7 +35,9 @@ fn main() {
 }
 
 fn usage() {
-    eprintln!("usage: experiments crash | stalls | bursts | start | churn | days LOSS DAYS SEED");
+    eprintln!(
+        "usage: experiments crash | stalls frozen|blocked | bursts | start | churn | days LOSS DAYS SEED"
+    );
     std::process::exit(64);
 }
 
@@ -105,44 +111,45 @@ fn crash() {
 }
 
 /// S3: Lifeguard's grid: C of 128 nodes are stalled for D, run for I, and so on for two minutes.
-fn stalls() {
+fn stalls(blocked: bool) {
     println!(
         "S3: 128 nodes, C of them stalled for D, awake for I, over and over for 120 s; false Downs about"
     );
     println!("healthy nodes (FP), of these at healthy nodes (FP-); Downs about stalled nodes beside");
-    for blocked in [false, true] {
-        let (mut wrong, mut minus, mut right, mut suspected, mut runs) = (0, 0, 0, 0, 0);
-        for count in [1u32, 4, 16, 32] {
-            for stalled in [128u64, 512, 2048, 8192, 32_768] {
-                for awake in [1u64, 16, 256, 4096, 16_384] {
-                    let mut world = whole(setup(128), u64::from(count) + stalled + awake);
-                    let end = world.now() + 120 * SECOND;
-                    while world.now() < end {
-                        stall(&mut world, count, blocked, true);
-                        world.run_for(MS * stalled as u32);
-                        stall(&mut world, count, blocked, false);
-                        world.run_for(MS * awake as u32);
-                    }
-                    world.run_for(10 * SECOND);
-                    runs += 1;
-                    for (_, observer, subject, to) in changes(&mut world) {
-                        let healthy = subject >= count;
-                        match to {
-                            PeerStatus::Down if healthy => {
-                                wrong += 1;
-                                minus += u32::from(observer >= count);
-                            }
-                            PeerStatus::Down => right += 1,
-                            PeerStatus::Suspected if healthy => suspected += 1,
-                            _ => {}
+    let (mut wrong, mut minus, mut right, mut suspected, mut runs) = (0, 0, 0, 0, 0);
+    for count in [1u32, 4, 8, 12, 16, 20, 24, 28, 32] {
+        for stalled in [128u64, 512, 2048, 8192, 32_768] {
+            for awake in [1u64, 4, 16, 64, 256, 1024, 4096, 16_384] {
+                let mut world = whole(setup(128), u64::from(count) + stalled + awake);
+                let end = world.now() + 120 * SECOND;
+                while world.now() < end {
+                    stall(&mut world, count, blocked, true);
+                    world.run_for(MS * stalled as u32);
+                    stall(&mut world, count, blocked, false);
+                    world.run_for(MS * awake as u32);
+                }
+                world.run_for(10 * SECOND);
+                runs += 1;
+                for (at, observer, subject, to) in changes(&mut world) {
+                    let healthy = subject >= count;
+                    match to {
+                        PeerStatus::Down if healthy => {
+                            wrong += 1;
+                            minus += u32::from(observer >= count);
+                            println!(
+                                "C {count}, D {stalled} ms, I {awake} ms, {at:?}: n{observer} calls n{subject} Down"
+                            );
                         }
+                        PeerStatus::Down => right += 1,
+                        PeerStatus::Suspected if healthy => suspected += 1,
+                        _ => {}
                     }
                 }
             }
         }
         let kind = if blocked { "blocked I/O" } else { "frozen" };
         println!(
-            "{kind:<12} {runs} runs: FP {wrong}, FP- {minus}, suspected {suspected}; about stalled nodes {right}"
+            "{kind}, C to {count}: {runs} runs: FP {wrong}, FP- {minus}, suspected {suspected}; about stalled nodes {right}"
         );
     }
 }
