@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lastseen::proto::messages::{Message, More};
+use lastseen::proto::records::Digest;
 use lastseen::proto::seal::{FrameKey, FrameKind, Header};
 use lastseen::proto::{Instance, Keyring, Node, PeerConfig, SecretKey, ServerId, StaticPeer, Tag, Time};
 
@@ -17,7 +18,7 @@ const HEADER: Header =
     Header { kind: FrameKind::Bound, key_id: 1, sender: Tag([1; 8]), instance: Instance(2), number: 250_000 };
 
 fn messages() -> [(&'static str, Message); 4] {
-    let (echo, hold, digest) = (250_001, 999_600, [0; 4]);
+    let (echo, hold, digest) = (250_001, 999_600, Digest::default());
     let more = More { spacing: 2, since_slot: Some(62_500), ..More::default() };
     [
         ("ping", Message::Ping { echo, hold, digest }),

@@ -35,6 +35,8 @@ pub struct Extra {
     pub config_loaded: f64,
     /// Whether the families of each peer are written; else the summary alone.
     pub peers: bool,
+    /// Whether what every node sees of every other is written too.
+    pub matrix: bool,
 }
 
 /// Where a process-wide counter is read.
@@ -81,6 +83,7 @@ fn counters() -> Vec<(Counter, Read)> {
         counter("heartbeat_retries_total", "", |s, _| s.heartbeat_retries),
         counter("restarts_total", "", |s, _| s.restarts),
         counter("false_downs_total", "", |s, _| s.false_downs),
+        counter("syncs_total", "", |s, _| s.syncs),
         counter("datagrams_received_total", "", |s, _| s.datagrams_received),
         counter("datagrams_sent_total", "", |s, _| s.datagrams_sent),
         counter("received_bytes_total", "", |s, _| s.received_bytes),
@@ -147,6 +150,9 @@ impl Exporter {
         process::write(&mut text);
         if extra.peers {
             text.peers(snapshot, wall);
+        }
+        if extra.matrix {
+            text.matrix(snapshot, wall);
         }
         text.0
     }

@@ -80,6 +80,8 @@ families! {
     "lastseen_restarts_total" Counter Count [] "New runs of peers."
     "lastseen_false_downs_total" Counter Count []
         "Downs whose peer came back as the same run: wrong, or a cut."
+    "lastseen_syncs_total" Counter Count []
+        "Parts of the table of records that differed from a neighbour's for a while and were synced."
     "lastseen_datagrams_received_total" Counter Count [] "Datagrams received."
     "lastseen_datagrams_sent_total" Counter Count [] "Datagrams sent."
     "lastseen_received_bytes_total" Counter Bytes [] "UDP payload received, in bytes."
@@ -104,6 +106,7 @@ families! {
     "lastseen_peer_info" Gauge Count ["peer", "address"] "Always 1."
     "lastseen_peer_status" Gauge Count ["peer", "status"] "1 for the status that holds, 0 for the others."
     "lastseen_peer_verdict" Gauge Count ["peer", "verdict"] "1 for the verdict that holds, 0 for the others."
+    "lastseen_peer_observers" Gauge Count ["peer", "says"] "Observers of the peer, by their newest row."
     "lastseen_peer_link_up" Gauge Count ["peer"] "1 unless the link is known to be cut."
     "lastseen_peer_last_seen_timestamp_seconds" Gauge Seconds ["peer"]
         "The newest proof of life, in seconds since 1970; NaN if never heard."
@@ -119,4 +122,10 @@ families! {
     "lastseen_peer_false_downs_total" Counter Count ["peer"] "Downs of the peer that were wrong, or a cut."
     "lastseen_peer_transitions_total" Counter Count ["peer", "to"]
         "Changes of the peer's status as seen here."
+    "lastseen_matrix_link_up" Gauge Count ["observer", "peer"]
+        "0 if the observer says that its link to the peer is cut, else 1."
+    "lastseen_matrix_alive" Gauge Count ["observer", "peer"]
+        "0 if the observer says that the peer is down, else 1."
+    "lastseen_matrix_row_timestamp_seconds" Gauge Seconds ["observer"]
+        "The observer's newest word, in seconds since 1970; NaN if there is none that can be believed."
 }

@@ -18,7 +18,7 @@ fn text(peers: bool, samples: u64) -> String {
     snapshot.cluster = "te\"st".into();
     snapshot.stats.rejected[Reject::Replay as usize] = 3;
     snapshot.stats.stalled = Duration::from_millis(1500);
-    let extra = Extra { peers, events_dropped: 7, config_loaded: 1.5, ..Extra::default() };
+    let extra = Extra { peers, matrix: peers, events_dropped: 7, config_loaded: 1.5, ..Extra::default() };
     exporter.render(&snapshot, &extra, &|_| 1.0)
 }
 
@@ -44,6 +44,8 @@ fn all_series_are_there_from_the_start() {
         "lastseen_peer_last_seen_timestamp_seconds{peer=\"b\"} NaN",
         "lastseen_peer_transitions_total{peer=\"b\",to=\"suspected\"} 0",
         "lastseen_unresolved_peers 1",
+        "lastseen_peer_observers{peer=\"b\",says=\"unknown\"} 1",
+        "lastseen_matrix_link_up{observer=\"a\",peer=\"b\"} 1",
         "lastseen_secure 0",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in:\n{text}");
@@ -88,7 +90,7 @@ fn no_series_is_there_twice() {
 
 #[test]
 fn the_summary_names_no_peer() {
-    assert!(!text(false, 0).contains("lastseen_peer_"));
+    assert!(!text(false, 0).contains("lastseen_peer_") && !text(false, 0).contains("lastseen_matrix_"));
 }
 
 #[test]

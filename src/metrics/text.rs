@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::Extra;
 use super::families::{Family, family};
-use crate::proto::{PeerStatus, PeerView, SelfHealth, Snapshot, Time, Verdict};
+use crate::proto::{Edge, EdgeView, PeerStatus, PeerView, Says, SelfHealth, Snapshot, Time, Verdict};
 
 /// Exposition text that grows.
 pub(super) struct Text(pub(super) String);
@@ -87,6 +87,15 @@ impl Text {
                 verdicts.add(&[&p.server_id, verdict.as_str()], flag(p.verdict == verdict));
             }
         }
+        let mut observers = self.family("peer_observers");
+        for p in &s.peers {
+            let Says { healthy, suspected, down, unknown, .. } = p.says;
+            for (says, count) in
+                [("healthy", healthy), ("suspected", suspected), ("down", down), ("unknown", unknown)]
+            {
+                observers.add(&[&p.server_id, says], count.into());
+            }
+        }
         self.each("peer_link_up", s, |p| flag(p.link.is_active));
         // What was never measured is NaN: the series is there from the start, and no threshold holds of it.
         self.each("peer_last_seen_timestamp_seconds", s, |p| p.last_seen.map_or(f64::NAN, wall));
@@ -106,6 +115,27 @@ impl Text {
         for p in &s.peers {
             for (status, count) in PeerStatus::ALL.iter().zip(p.transitions) {
                 transitions.add(&[&p.server_id, status.as_str()], count as f64);
+            }
+        }
+    }
+
+    /// What every node sees of every other one, where its row can be believed.
+    pub(super) fn matrix(&mut self, s: &Snapshot, wall: &dyn Fn(Time) -> f64) {
+        self.edges("matrix_link_up", s, |edge| matches!(edge.link, Edge::Up | Edge::Lossy));
+        self.edges("matrix_alive", s, |edge| edge.life.as_str() != "down");
+        let mut stamps = self.family("matrix_row_timestamp_seconds");
+        for row in &s.rows {
+            stamps.add(&[&row.server_id], row.age.map_or(f64::NAN, |age| wall(s.at) - age.as_secs_f64()));
+        }
+    }
+
+    fn edges(&mut self, name: &str, s: &Snapshot, holds: impl Fn(&EdgeView) -> bool) {
+        let mut family = self.family(name);
+        for row in s.rows.iter().filter(|row| row.age.is_some()) {
+            for other in s.rows.iter().filter(|other| other.server_id != row.server_id) {
+                let edge = row.sees.binary_search_by(|edge| edge.peer.cmp(&other.server_id));
+                let value = edge.map_or(true, |at| holds(&row.sees[at]));
+                family.add(&[&row.server_id, &other.server_id], flag(value));
             }
         }
     }

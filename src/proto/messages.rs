@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::records::{Digest, NodeName, Record};
 use super::seal::{SEAL_LEN, Tag};
 use super::server_id::ServerId;
 use super::stats::Reject;
@@ -42,8 +43,8 @@ pub enum Message {
         echo: u64,
         /// Microseconds.
         hold: u64,
-        /// The digest of the sender's table of records; zero: it has none.
-        digest: [u8; 4],
+        /// Of a part of the sender's records.
+        digest: Digest,
     },
     /// Answers a ping.
     Pong {
@@ -52,7 +53,7 @@ pub enum Message {
         /// Microseconds.
         hold: u64,
         /// See `Ping`.
-        digest: [u8; 4],
+        digest: Digest,
     },
     /// A ping with something to tell.
     PingMore {
@@ -61,7 +62,7 @@ pub enum Message {
         /// Microseconds.
         hold: u64,
         /// See `Ping`.
-        digest: [u8; 4],
+        digest: Digest,
         /// What it tells.
         more: More,
     },
@@ -72,7 +73,7 @@ pub enum Message {
         /// Microseconds.
         hold: u64,
         /// See `Ping`.
-        digest: [u8; 4],
+        digest: Digest,
         /// What it tells.
         more: More,
     },
@@ -129,6 +130,32 @@ pub enum Message {
         /// The target answered after the request had come. False: the sender cannot ask it.
         alive: bool,
     },
+    /// Asks for the records of a bucket.
+    SyncRequest {
+        /// See the module.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// Which bucket.
+        bucket: u8,
+        /// Those after this owner; `None`: from the first on.
+        after: Option<NodeName>,
+    },
+    /// Answers a `SyncRequest`, and repeats what it said.
+    SyncResponse {
+        /// See the module.
+        echo: u64,
+        /// Microseconds.
+        hold: u64,
+        /// See `SyncRequest`.
+        bucket: u8,
+        /// See `SyncRequest`.
+        after: Option<NodeName>,
+        /// There are no more.
+        last: bool,
+        /// By owner.
+        records: Vec<Record>,
+    },
 }
 
 /// Why a node leaves.
@@ -153,6 +180,8 @@ pub struct More {
     pub lost: u8,
     /// The tags, under the frame's key, of peers whose hosts refuse; at most 16.
     pub refused: Vec<Tag>,
+    /// What the addressee is owed.
+    pub records: Vec<Record>,
 }
 
 /// So many zero bytes.
@@ -199,7 +228,7 @@ impl Message {
     pub fn decode(body: &[u8]) -> Result<Message, Reject> {
         let (message, rest) = postcard::take_from_bytes::<Message>(body).map_err(|_| Reject::Decode)?;
         let bounded = message.more().is_none_or(|m| m.refused.len() <= MAX_REFUSED && m.lost <= 64);
-        if !rest.is_empty() || !bounded {
+        if !rest.is_empty() || !bounded || !message.records().iter().all(Record::is_canonical) {
             return Err(Reject::Decode);
         }
         // Overlong varints are accepted by the library: canonical is what encodes to the same bytes.
@@ -226,7 +255,9 @@ impl Message {
             | Message::RelayRequest { echo, hold, .. }
             | Message::RelayPing { echo, hold, .. }
             | Message::RelayPong { echo, hold, .. }
-            | Message::RelayReply { echo, hold, .. } => Some((*echo, *hold)),
+            | Message::RelayReply { echo, hold, .. }
+            | Message::SyncRequest { echo, hold, .. }
+            | Message::SyncResponse { echo, hold, .. } => Some((*echo, *hold)),
         }
     }
 
@@ -235,6 +266,25 @@ impl Message {
         match self {
             Message::PingMore { more, .. } | Message::PongMore { more, .. } => Some(more),
             _ => None,
+        }
+    }
+
+    /// The digest of a part of the sender's records, in a ping or pong.
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Message::Ping { digest, .. }
+            | Message::Pong { digest, .. }
+            | Message::PingMore { digest, .. }
+            | Message::PongMore { digest, .. } => Some(*digest),
+            _ => None,
+        }
+    }
+
+    /// The records that it carries.
+    pub fn records(&self) -> &[Record] {
+        match self {
+            Message::SyncResponse { records, .. } => records,
+            _ => self.more().map_or(&[], |more| &more.records),
         }
     }
 
@@ -285,6 +335,8 @@ impl postcard::ser_flavors::Flavor for Compare<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::records::{Body, Life, LinkState, Profile, Seen};
+    use crate::proto::seal::Instance;
     use proptest::prelude::*;
 
     fn bytes(message: &Message) -> Vec<u8> {
@@ -299,11 +351,22 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let digest = [1, 2, 3, 4];
-        let more =
-            More { spacing: 4, since_slot: Some(500), paused: 4200, lost: 5, refused: vec![Tag([9; 8])] };
+        let digest = Digest { bucket: 1, hash: [2, 3, 4] };
+        let owner = NodeName([5; 5]);
+        let seen = Seen { peer: NodeName([6; 5]), life: Life::Down, link: LinkState::TxLost };
+        let record = Record { owner, version: 300, body: Body::Row(vec![seen]) };
+        let profile = Profile { instance: Instance(9), roster: [7; 6], config: [8; 6] };
+        let profile = Record { owner, version: 1, body: Body::Profile(profile) };
+        let more = More {
+            spacing: 4,
+            since_slot: Some(500),
+            paused: 4200,
+            lost: 5,
+            refused: vec![Tag([9; 8])],
+            records: vec![record.clone()],
+        };
         let tag = Tag([9; 8]);
-        let cases: [(Message, &[u8]); 11] = [
+        let cases: [(Message, &[u8]); 13] = [
             (
                 Message::Hello { sequence: 300, server_id: id("ab"), padding: Padding(3) },
                 b"\x00\xac\x02\x02ab\x03\0\0\0",
@@ -313,11 +376,11 @@ mod tests {
             (Message::Pong { echo: 128, hold: 1, digest }, b"\x03\x80\x01\x01\x01\x02\x03\x04"),
             (
                 Message::PingMore { echo: 1, hold: 2, digest, more },
-                b"\x04\x01\x02\x01\x02\x03\x04\x04\x01\xf4\x03\xe8\x20\x05\x01\x09\x09\x09\x09\x09\x09\x09\x09",
+                b"\x04\x01\x02\x01\x02\x03\x04\x04\x01\xf4\x03\xe8\x20\x05\x01\x09\x09\x09\x09\x09\x09\x09\x09\x01\x05\x05\x05\x05\x05\xac\x02\0\x01\x06\x06\x06\x06\x06\x02\x02",
             ),
             (
                 Message::PongMore { echo: 1, hold: 2, digest, more: More::default() },
-                b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\0",
+                b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0",
             ),
             (Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Removal }, b"\x06\x01\x02\x01"),
             (
@@ -336,6 +399,14 @@ mod tests {
                 Message::RelayReply { echo: 1, hold: 2, target: tag, request: 300, alive: true },
                 b"\x0a\x01\x02\x09\x09\x09\x09\x09\x09\x09\x09\xac\x02\x01",
             ),
+            (
+                Message::SyncRequest { echo: 1, hold: 2, bucket: 3, after: Some(owner) },
+                b"\x0b\x01\x02\x03\x01\x05\x05\x05\x05\x05",
+            ),
+            (
+                Message::SyncResponse { echo: 1, hold: 2, bucket: 3, after: None, last: true, records: vec![profile] },
+                b"\x0c\x01\x02\x03\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\x07\x07\x07\x07\x07\x07\x08\x08\x08\x08\x08\x08",
+            ),
         ];
         for (message, golden) in cases {
             assert_eq!(bytes(&message), golden, "{message:?}");
@@ -348,7 +419,9 @@ mod tests {
         // An idle datagram: 28 of IPv4 and UDP, header, body, seal; echoes of a ping are held under an interval.
         let idle = |number: u64, hold| {
             let header = 18 + (64 - number.leading_zeros()).div_ceil(7).max(1) as usize;
-            28 + header + bytes(&Message::Ping { echo: number, hold, digest: [0; 4] }).len() + SEAL_LEN
+            28 + header
+                + bytes(&Message::Ping { echo: number, hold, digest: Digest::default() }).len()
+                + SEAL_LEN
         };
         assert_eq!(idle((1 << 21) - 1, 1_000_000), 28 + 21 + 11 + 16);
         assert_eq!(idle(1 << 21, 1_000_000), 78);
@@ -399,18 +472,42 @@ mod tests {
             &b""[..],
             b"\x02\0\0\x01\x02\x03\x04\0",   // a trailing byte
             b"\x02\x80\0\0\x01\x02\x03\x04", // an overlong varint
-            b"\x0b\0\0",                     // an unknown variant
+            b"\x0d\0\0",                     // an unknown variant
             b"\x00\x01\x01a\x01\x01",        // padding that is not zero
             b"\x06\x01\x02\x02",             // an unknown reason
             b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\xff\xff\xff\xff\x0f", // a claim of 2^32 tags
-            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\x41\0", // 65 lost of 64
+            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\x41\0\0", // 65 lost of 64
+            b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\0\x01\x06\x06\x06\x06\x06\0\0", // what is fine is in no row
+            b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\0\0\0",                             // version 0
         ] {
             assert_eq!(Message::decode(wrong), Err(Reject::Decode), "{wrong:?}");
         }
         let refused = vec![Tag([0; 8]); MAX_REFUSED + 1];
-        let many =
-            Message::PongMore { echo: 0, hold: 0, digest: [0; 4], more: More { refused, ..More::default() } };
+        let many = Message::PongMore {
+            echo: 0,
+            hold: 0,
+            digest: Digest::default(),
+            more: More { refused, ..More::default() },
+        };
         assert_eq!(Message::decode(&bytes(&many)), Err(Reject::Decode));
+    }
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let seen = (any::<[u8; 5]>(), 0..5usize).prop_map(|(peer, n)| Seen {
+            peer: NodeName(peer),
+            life: [Life::Healthy, Life::Suspected, Life::Down, Life::Left, Life::Unknown][n],
+            link: [LinkState::Lossy, LinkState::Up, LinkState::TxLost, LinkState::Down, LinkState::Up][n],
+        });
+        let row = prop::collection::vec(seen, 0..5).prop_map(|mut seen| {
+            seen.sort_by_key(|s| s.peer);
+            seen.dedup_by_key(|s| s.peer);
+            Body::Row(seen)
+        });
+        let profile = any::<(u64, [u8; 6], [u8; 6])>().prop_map(|(instance, roster, config)| {
+            Body::Profile(Profile { instance: Instance(instance), roster, config })
+        });
+        (any::<[u8; 5]>(), 1..=u64::MAX, prop_oneof![row, profile])
+            .prop_map(|(owner, version, body)| Record { owner: NodeName(owner), version, body })
     }
 
     fn any_message() -> impl Strategy<Value = Message> {
@@ -420,16 +517,19 @@ mod tests {
             any::<u32>(),
             0..=64u8,
             prop::collection::vec(any::<[u8; 8]>(), 0..=16),
+            prop::collection::vec(any_record(), 0..3),
         )
-            .prop_map(|(spacing, since_slot, paused, lost, refused)| More {
+            .prop_map(|(spacing, since_slot, paused, lost, refused, records)| More {
                 spacing,
                 since_slot,
                 paused,
                 lost,
                 refused: refused.into_iter().map(Tag).collect(),
+                records,
             });
         let id = "[a-z0-9.-]{1,64}".prop_map(|text| ServerId::new(&text).expect("the pattern is printable"));
-        (0..11u8, any::<u64>(), any::<u64>(), any::<[u8; 4]>(), more, id, 0..=128u8).prop_map(
+        let digest = any::<(u8, [u8; 3])>().prop_map(|(bucket, hash)| Digest { bucket, hash });
+        (0..13u8, any::<u64>(), any::<u64>(), digest, more, id, 0..=128u8).prop_map(
             |(kind, echo, hold, digest, more, server_id, padding)| match kind {
                 0 => Message::Hello { sequence: echo, server_id, padding: Padding(padding) },
                 1 => Message::Welcome { echo, hold, server_id },
@@ -441,6 +541,17 @@ mod tests {
                 7 => Message::RelayRequest { echo, hold, target: Tag([padding; 8]) },
                 8 => Message::RelayPing { echo, hold, origin: Tag([padding; 8]), request: hold },
                 9 => Message::RelayPong { echo, hold, origin: Tag([padding; 8]), request: hold },
+                10 => {
+                    Message::SyncRequest { echo, hold, bucket: padding, after: Some(NodeName([padding; 5])) }
+                }
+                11 => Message::SyncResponse {
+                    echo,
+                    hold,
+                    bucket: padding,
+                    after: None,
+                    last: padding > 64,
+                    records: more.records,
+                },
                 _ => Message::RelayReply {
                     echo,
                     hold,

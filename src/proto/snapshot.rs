@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::event::SelfHealth;
 use super::peer::PeerStatus;
+use super::picture::Says;
+use super::records::Life;
 use super::registry::ClusterStatus;
 use super::seal::Instance;
 use super::stats::Stats;
@@ -35,12 +37,64 @@ pub struct Snapshot {
     pub self_health: SelfHealth,
     /// All peers, sorted by name.
     pub peers: Vec<PeerView>,
+    /// What every node sees, this one too, sorted by name.
+    pub rows: Vec<RowView>,
     /// Hash of the roster's ids and this node's own; 48 bits, equal on all nodes of one roster.
     pub roster_hash: u64,
     /// Hash of the settings that must agree in a cluster; 48 bits.
     pub config_hash: u64,
     /// The core's counters.
     pub stats: Stats,
+}
+
+/// What one node says that it sees.
+#[derive(Clone, Debug)]
+pub struct RowView {
+    /// Whose row it is.
+    pub server_id: Arc<str>,
+    /// How old its news are at most; `None`: there is no row that can be believed.
+    pub age: Option<Duration>,
+    /// What is not plainly fine there; it observes all others, and whom it does not name is fine.
+    pub sees: Vec<EdgeView>,
+}
+
+/// How one node sees another one.
+#[derive(Clone, Debug)]
+pub struct EdgeView {
+    /// Whom it sees so.
+    pub peer: Arc<str>,
+    /// Whether that lives.
+    pub life: Life,
+    /// The link between them, from its end.
+    pub link: Edge,
+}
+
+/// A link, from one of its ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// It works both ways.
+    Up,
+    /// Nothing passes.
+    Down,
+    /// The other end hears this one, and is not heard.
+    RxLost,
+    /// The other end does not hear this one, and is heard.
+    TxLost,
+    /// It loses datagrams.
+    Lossy,
+}
+
+impl Edge {
+    /// The name in JSON: `up`, `down`, `rx_lost`, `tx_lost`, `lossy`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Edge::Up => "up",
+            Edge::Down => "down",
+            Edge::RxLost => "rx_lost",
+            Edge::TxLost => "tx_lost",
+            Edge::Lossy => "lossy",
+        }
+    }
 }
 
 /// One peer, as seen here.
@@ -68,6 +122,8 @@ pub struct PeerView {
     pub bytes_received: u64,
     /// Bytes sent to it, UDP payload.
     pub bytes_sent: u64,
+    /// What its observers say of it, this node among them.
+    pub says: Says,
     /// Whether it counts for the quorum: Healthy, with a current echo.
     pub proven: bool,
     /// The path between it and this node.

@@ -163,6 +163,8 @@ pub struct Stats {
     pub restarts: u64,
     /// Downs whose peer came back as the same instance, without having told a pause.
     pub false_downs: u64,
+    /// Buckets of records that differed for a while and were synced.
+    pub syncs: u64,
     /// Datagrams that came in.
     pub datagrams_received: u64,
     /// Datagrams that went out.

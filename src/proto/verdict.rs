@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::messages::LeaveReason;
 use super::peer::PeerStatus;
+use super::picture::Says;
 
 /// Status plus cause. Exactly one holds for a peer: the first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,7 +30,7 @@ pub enum Verdict {
     LinkDown,
     /// Heard, but it does not hear this node.
     OneWay,
-    /// Eight of the last 64 heartbeats needed a retry, and since then more than three.
+    /// Eight of the last 64 datagrams, both ways together, were lost, and since then more than three.
     Lossy,
     /// It told that it slept.
     Paused,
@@ -92,10 +93,15 @@ pub(crate) struct Evidence {
     pub(crate) recent: Duration,
     pub(crate) link_active: bool,
     pub(crate) unechoed: u32,
-    /// Since the newest proof of life by way of another node, if it is much newer than any from the peer itself.
+    /// Whether something that it sent itself came lately.
+    pub(crate) direct: bool,
+    /// Since the newest proof of life by way of another node.
     pub(crate) relayed: Option<Duration>,
-    /// Whether the link loses datagrams; how many heartbeats needed a retry, of how many; and the shares lost of what
-    /// comes and of what goes.
+    /// What its observers say, this node among them.
+    pub(crate) says: Says,
+    /// Whether it says that it hears this node, and is not heard.
+    pub(crate) hears_me: bool,
+    /// Whether the link loses datagrams, and the shares lost of what comes and of what goes.
     pub(crate) lossy: bool,
     pub(crate) loss: Option<(f64, f64)>,
     pub(crate) rtt: Option<Duration>,
@@ -127,16 +133,21 @@ impl Evidence {
                 self.status != PeerStatus::Healthy && self.refused.is_some_and(|age| age < self.refused_for)
             }
             Verdict::Down => self.status == PeerStatus::Down,
-            Verdict::LinkDown => {
-                self.status == PeerStatus::Healthy && !self.link_active && self.relayed.is_some()
-            }
-            Verdict::OneWay => {
-                self.status == PeerStatus::Healthy && !self.link_active && self.relayed.is_none()
-            }
+            Verdict::LinkDown => self.is_cut() && !self.is_one_way(),
+            Verdict::OneWay => self.is_cut() && self.is_one_way(),
             Verdict::Lossy => self.status == PeerStatus::Healthy && self.link_active && self.lossy,
             Verdict::Paused => self.paused.is_some_and(|(_, age)| age < self.recent),
             Verdict::Up => true,
         }
+    }
+
+    /// It lives, and the link to it is known to be cut.
+    fn is_cut(&self) -> bool {
+        self.status == PeerStatus::Healthy && !self.link_active
+    }
+
+    fn is_one_way(&self) -> bool {
+        self.direct || self.hears_me
     }
 
     /// The first verdict that applies.
@@ -181,12 +192,22 @@ impl Evidence {
             ),
             Verdict::Down => match self.left {
                 Some((_, age)) => format!("left {} ago, has not come back", Age(age)),
-                None => self.silence(),
+                None => format!("{}; {}", self.silence(), self.said()),
             },
-            Verdict::OneWay => format!(
+            Verdict::OneWay if self.direct => format!(
                 "heard {} ago, but for {} heartbeats it echoed nothing of this node's: it does not hear me",
                 Age(self.heard.unwrap_or_default()),
                 self.unechoed
+            ),
+            Verdict::OneWay => format!(
+                "it says that it hears this node, but for {} heartbeats nothing of it came here: I do not hear it",
+                self.unechoed
+            ),
+            Verdict::LinkDown if self.says.hear > 0 => format!(
+                "{} of {} miss it, this node among them; {} hear it",
+                self.says.miss.max(1),
+                self.says.observers(),
+                self.says.hear
             ),
             Verdict::LinkDown => format!(
                 "others hear it, the last one {} ago, but for {} heartbeats nothing passes between it and this node",
@@ -210,6 +231,18 @@ impl Evidence {
                 (Some(_), Some(rtt)) => format!("answers, round trip {:.1} ms", rtt.as_secs_f64() * 1e3),
                 _ => "heard".to_owned(),
             },
+        }
+    }
+
+    /// What the observers say of a peer that is down.
+    fn said(&self) -> String {
+        let Says { down, unknown, .. } = self.says;
+        let observers = self.says.observers();
+        match () {
+            () if observers == 0 => "nobody else observes it".to_owned(),
+            () if down == observers => format!("silent to all {observers} that observe it"),
+            () if unknown == 0 => format!("{down} of {observers} say down"),
+            () => format!("{down} of {observers} say down, {unknown} have no say"),
         }
     }
 
@@ -254,7 +287,10 @@ mod tests {
             recent: SECOND * 5,
             link_active: true,
             unechoed: 0,
+            direct: true,
             relayed: None,
+            says: Says { healthy: 4, hear: 4, ..Says::default() },
+            hears_me: false,
             lossy: false,
             loss: Some((0.0, 0.0)),
             rtt: Some(Duration::from_micros(400)),
@@ -273,7 +309,7 @@ mod tests {
     fn the_first_that_applies() {
         let down = |e: &mut Evidence| (e.status, e.missed) = (PeerStatus::Down, 7);
         type Change = fn(&mut Evidence);
-        let cases: [(Verdict, &str, Change); 11] = [
+        let cases: [(Verdict, &str, Change); 13] = [
             (Verdict::Up, "answers, round trip 0.4 ms", |_| ()),
             (Verdict::Up, "2 heartbeats missed in a row", |e| {
                 (e.status, e.missed) = (PeerStatus::Suspected, 2)
@@ -283,8 +319,16 @@ mod tests {
             }),
             (Verdict::Up, "answers", |e| e.paused = Some((SECOND * 4, SECOND * 6))),
             (Verdict::OneWay, "does not hear me", |e| e.link_active = false),
+            (Verdict::OneWay, "I do not hear it", |e| {
+                (e.link_active, e.direct, e.hears_me) = (false, false, true)
+            }),
+            (Verdict::LinkDown, "2 of 4 miss it, this node among them; 2 hear it", |e| {
+                (e.link_active, e.direct) = (false, false);
+                e.says = Says { healthy: 4, hear: 2, miss: 2, ..Says::default() };
+            }),
             (Verdict::LinkDown, "others hear it, the last one 1.0 s ago", |e| {
-                (e.link_active, e.relayed) = (false, Some(SECOND))
+                (e.link_active, e.direct, e.relayed) = (false, false, Some(SECOND));
+                e.says = Says::default();
             }),
             (Verdict::Lossy, "lost are 12 % of what comes from it and 0 % of", |e| {
                 (e.lossy, e.loss) = (true, Some((0.125, 0.0)))

@@ -318,7 +318,8 @@ mod tests {
                 let said = plan.predict();
                 prop_assert!(plan.check().is_ok() && said.false_downs <= most && said.detection[1] <= detect);
                 // One miss fewer would allow a longer interval, and too many false Downs.
-                let longer = Duration::from_secs_f64(detect.as_secs_f64() / (f64::from(plan.down_after) - 0.51));
+                let longest = detect.as_secs_f64() / (f64::from(plan.down_after) - 0.51);
+                let longer = Duration::from_millis((longest * 100.0).floor() as u64 * 10);
                 let cheaper = Plan { interval: longer, timeout: longer / 2, down_after: plan.down_after - 1, ..plan };
                 prop_assert!(plan.down_after == 3 || cheaper.predict().false_downs > most * 0.99);
             }

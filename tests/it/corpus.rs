@@ -42,6 +42,8 @@ fn the_corpus_of_decode() {
         "body relay ping",
         "body relay pong",
         "body relay reply",
+        "body sync request",
+        "body sync response",
         "body decode",
         "frame size",
         "frame version",
@@ -72,5 +74,7 @@ fn kind(message: &Message) -> &'static str {
         Message::RelayPing { .. } => "relay ping",
         Message::RelayPong { .. } => "relay pong",
         Message::RelayReply { .. } => "relay reply",
+        Message::SyncRequest { .. } => "sync request",
+        Message::SyncResponse { .. } => "sync response",
     }
 }

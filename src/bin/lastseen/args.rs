@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Status(Status),
     /// List the peers that are not up
     Peers(Peers),
+    /// Show who hears whom, as far as this node can know
+    Matrix(Matrix),
     /// Show the newest events
     Events(Events),
     /// Answer as a monitoring plugin: one line and an exit code
@@ -199,6 +201,17 @@ pub(crate) struct Peers {
     /// Only peers that this node observes itself
     #[arg(long)]
     pub(crate) observed: bool,
+}
+
+/// `matrix`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Matrix {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// Repeat until interrupted
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 /// `events`.

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Demo(a) => demo::run(&a),
         Command::Status(a) => views::run_status(&a),
         Command::Peers(a) => views::run_peers(&a),
+        Command::Matrix(a) => views::run_matrix(&a),
         Command::Events(a) => views::run_events(&a),
         Command::Check(a) => check::run(&a),
         Command::Plan(a) => plan::run(&a),

@@ -10,6 +10,7 @@ mod receive;
 mod relay;
 mod report;
 mod send;
+mod views;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +28,8 @@ use super::connection::ConnectionPool;
 use super::event::{Event, SelfHealth};
 use super::heartbeat::{Heartbeat, Rhythm, Role};
 use super::messages::LeaveReason;
+use super::picture::Picture;
+use super::records::Records;
 use super::registry::PeerRegistry;
 use super::seal::{FrameKey, Instance, Keyring, Tag};
 use super::server_id::ServerId;
@@ -70,6 +73,15 @@ pub struct Node {
     accounts: Vec<Account>,
     /// One deadline a peer, and one (the last) for leaving.
     timers: TimerQueue,
+    /// What all nodes say of themselves. A neighbour is a peer of the same index.
+    records: Records,
+    /// The place of each peer in `records`.
+    places: Vec<usize>,
+    /// What this node sees has changed since it was last published.
+    views_changed: bool,
+    /// What all rows together say, as of the last review; not drawn anew while nothing changes and all is fine.
+    picture: Picture,
+    picture_old: bool,
     /// (index of the key, tag) to index of the peer.
     by_tag: HashMap<(usize, Tag), usize>,
     /// Addresses of the roster, and learned ones, to index of the peer.
@@ -128,7 +140,14 @@ impl Node {
             retries: config.mechanisms.retries,
         };
         let own_tags: Vec<Tag> = (0..keys.len()).map(|k| keys.tag(k, &config.server_id)).collect();
+        let records = views::table(&config)?;
+        let places = views::places(&config, &records);
         let mut node = Node {
+            records,
+            places,
+            views_changed: true,
+            picture: Picture::default(),
+            picture_old: true,
             registry: PeerRegistry::initialize(&config),
             pool: ConnectionPool::new(&config),
             sessions: Vec::with_capacity(peers),
@@ -170,6 +189,7 @@ impl Node {
         for entry in 0..peers {
             node.add_peer(entry, rhythm)?;
         }
+        node.publish_profile();
         node.review();
         Ok(node)
     }
@@ -340,6 +360,7 @@ impl Node {
         self.advance(now);
         self.instance = instance;
         self.make_hello_keys();
+        self.publish_profile();
         for peer in 0..self.sessions.len() {
             self.sessions[peer].forget();
             self.beats[peer].role = Role::Alone;

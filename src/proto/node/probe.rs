@@ -9,6 +9,11 @@ impl Node {
         self.pool.at(place).is_active
     }
 
+    /// What it holds of what all nodes say; equal for equal tables. `None`: it still owes something to somebody.
+    pub(crate) fn records_fingerprint(&self) -> Option<&[u32]> {
+        self.records.is_quiet().then(|| self.records.fingerprint())
+    }
+
     /// All that is known of the heartbeats with the peer at this place, and of the questions about it.
     pub(crate) fn describe(&self, place: usize) -> String {
         let account = &self.accounts[place];

@@ -207,6 +207,7 @@ impl Node {
         let restarted = self.sessions[peer].confirm(instance, self.ring.len(), key, self.now);
         let leader = leads(pair_tag(&self.config.server_id), pair_tag(&self.registry.at(peer).server_id));
         self.beats[peer].role = if leader { Role::Leader } else { Role::Follower };
+        self.records.part(peer);
         let account = &mut self.accounts[peer];
         account.left = None;
         if restarted {
@@ -256,6 +257,7 @@ impl Node {
         let ask = |node: &mut Node, what| {
             node.answer_or_defer(peer, Question { from, local, key, len, received, what });
         };
+        self.meet(peer, &message);
         match &message {
             Message::Ping { .. } | Message::PingMore { .. } => ask(self, Asked::Ping),
             Message::RelayPing { origin, request, .. } => ask(self, Asked::RelayPing(*origin, *request)),
@@ -267,6 +269,10 @@ impl Node {
                 self.relay_reply(peer, key, *target, *request, *alive);
             }
             Message::Welcome { .. } => self.after_welcome(peer, key),
+            Message::SyncRequest { bucket, after, .. } => self.sync_request(peer, *bucket, *after),
+            Message::SyncResponse { bucket, after, last, records, .. } => {
+                self.sync_response(peer, *bucket, *after, *last, records);
+            }
             Message::Hello { .. }
             | Message::Pong { .. }
             | Message::PongMore { .. }
@@ -296,7 +302,11 @@ impl Node {
     /// What the echo proves of the link: round trip, address, two-way proof.
     fn note_echo(&mut self, peer: usize, read: Echo, message: &Message, frame: &Frame<'_>) {
         let Echo::Dated { sent, to, newest, .. } = read else { return };
-        let Some((echo, hold)) = message.echo().filter(|_| newest) else { return };
+        let Some((echo, hold)) = message.echo() else { return };
+        self.records.echoed(peer, echo.saturating_sub(1));
+        if !newest {
+            return;
+        }
         self.sessions[peer].note_echo(echo, sent);
         self.registry.at_mut(peer).prove(sent);
         let there = micros(frame.received.since(sent));
@@ -328,7 +338,11 @@ impl Node {
         let Echo::Dated { date, .. } = read else { return };
         let more = message.more();
         let told = more.map_or(0, |m| m.spacing);
-        self.accounts[peer].direct = self.accounts[peer].direct.max(Some(date));
+        let account = &mut self.accounts[peer];
+        account.direct = account.direct.max(Some(date));
+        if newest {
+            account.direct_spacing = told;
+        }
         self.prove_life(peer, date, newest.then_some(told));
         let echoed = self.sessions[peer].echoed_at();
         if matches!(message, Message::Ping { .. } | Message::PingMore { .. }) {

@@ -165,7 +165,7 @@ impl Node {
     }
 
     /// All others ask this node at most 64 times an interval each, and may do so about one and the same peer.
-    fn may_serve(&mut self, peer: usize) -> bool {
+    pub(super) fn may_serve(&mut self, peer: usize) -> bool {
         let limit = OWN + 2 * u32::try_from(self.sessions.len()).unwrap_or(u32::MAX / 4);
         self.accounts[peer].inquiry.served.take(limit, self.now, self.config.heartbeat_interval)
     }

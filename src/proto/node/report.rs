@@ -37,6 +37,8 @@ pub(super) struct Account {
     called_down: Option<(Instance, Time)>,
     /// The dates of the newest evidence of its life that came from itself, and by way of another node.
     pub(super) direct: Option<Time>,
+    /// The spacing, in intervals, that came with it; 0: as usual.
+    pub(super) direct_spacing: u8,
     pub(super) relayed: Option<Time>,
     pub(super) inquiry: Inquiry,
     /// The answer that waits after a stall.
@@ -64,6 +66,7 @@ impl Account {
             transitions: [0; 3],
             called_down: None,
             direct: None,
+            direct_spacing: 0,
             relayed: None,
             inquiry: Inquiry::new(turn),
             answer: None,
@@ -78,6 +81,7 @@ impl Node {
     pub(super) fn refresh(&mut self, peer: usize) {
         let evidence = self.evidence_of(peer, self.now);
         let (status, verdict) = (evidence.status, evidence.verdict());
+        self.note_presence(peer);
         let account = &mut self.accounts[peer];
         let before = (account.status, account.verdict);
         if before == (status, verdict) {
@@ -86,6 +90,8 @@ impl Node {
         (account.status, account.verdict, account.since) = (status, verdict, self.now);
         self.registry.at_mut(peer).excused = matches!(verdict, Verdict::Left | Verdict::Unknown);
         self.review_at = self.now;
+        self.views_changed = true;
+        self.picture_old = true;
         let change = if before.0 == status {
             Change::Verdict { from: before.1, to: verdict }
         } else {
@@ -123,6 +129,7 @@ impl Node {
             return;
         }
         self.review_at = self.now + self.config.heartbeat_interval / 2;
+        self.redraw();
         let status = self.registry.get_cluster_status(self.now);
         let quorum = status.is_quorum_available();
         if quorum != self.quorum {
@@ -221,11 +228,10 @@ impl Node {
             recent: interval * self.config.down_after,
             link_active: connection.is_active,
             unechoed: connection.attempt_count,
-            // Only others hear it: what came from itself is older than a proof may be.
-            relayed: account
-                .relayed
-                .filter(|at| account.direct.is_none_or(|d| at.since(d) > self.config.proof_horizon()))
-                .map(|at| now.since(at)),
+            direct: self.is_heard_directly(peer, now),
+            relayed: account.relayed.map(|at| now.since(at)),
+            says: self.picture.says.get(self.places[peer]).copied().unwrap_or_default(),
+            hears_me: self.hears_me(peer),
             lossy: self.sessions[peer].confirmed.as_ref().is_some_and(|c| c.loss.is_lossy()),
             loss: self.sessions[peer].loss(),
             rtt: connection.round_trip.smoothed(),
@@ -257,6 +263,7 @@ impl Node {
             status: self.registry.get_cluster_status(now),
             self_health: self.health_at(now),
             peers,
+            rows: self.rows(now),
             roster_hash: roster_hash(&self.config),
             config_hash: config_hash(&self.config),
             stats: self.stats.clone(),
@@ -279,6 +286,7 @@ impl Node {
             missed_heartbeats: info.missed_heartbeats,
             bytes_received: info.bytes_received,
             bytes_sent: info.bytes_sent,
+            says: evidence.says,
             proven: info.is_proven(now, self.config.proof_horizon()),
             link: LinkView {
                 is_active: connection.is_active,
@@ -308,7 +316,7 @@ fn hash48<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u64 {
 }
 
 /// Over the sorted ids (`HOST:PORT` where none is configured) of the roster and of oneself.
-fn roster_hash(config: &PeerConfig) -> u64 {
+pub(super) fn roster_hash(config: &PeerConfig) -> u64 {
     let ids = config.static_peers.iter().map(|p| p.server_id.as_ref().unwrap_or(&p.name));
     let mut ids: Vec<&Arc<str>> = ids.chain([&config.server_id]).collect();
     ids.sort();
@@ -316,7 +324,7 @@ fn roster_hash(config: &PeerConfig) -> u64 {
 }
 
 /// Over what must agree in a cluster.
-fn config_hash(config: &PeerConfig) -> u64 {
+pub(super) fn config_hash(config: &PeerConfig) -> u64 {
     let numbers = [
         config.heartbeat_interval.as_micros(),
         config.heartbeat_timeout.as_micros(),

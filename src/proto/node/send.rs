@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Node, Transmit};
 use crate::proto::messages::{Message, More};
+use crate::proto::records::Digest;
 use crate::proto::seal::{FrameKey, FrameKind, Header, Instance, Tag};
 use crate::proto::session::What;
 use crate::proto::timer::{Time, micros};
@@ -133,7 +134,10 @@ impl Node {
             }
             Asked::Ping => {
                 let more = if confirmed { self.tell(peer, None) } else { More::default() };
-                self.send_bound(peer, transmit, key, what, limit, |echo, hold| pong(echo, hold, more));
+                let digest = self.records.digest(peer);
+                self.send_bound(peer, transmit, key, what, limit, |echo, hold| {
+                    pong(echo, hold, digest, more)
+                });
             }
         }
     }
@@ -148,8 +152,8 @@ impl Node {
     ) {
         let more = self.tell(peer, since_slot);
         let transmit = Transmit { to, from: None };
+        let digest = self.records.digest(peer);
         self.send_bound(peer, transmit, key, What::Ping, usize::MAX, |echo, hold| {
-            let digest = [0; 4];
             if more == More::default() {
                 Message::Ping { echo, hold, digest }
             } else {
@@ -174,8 +178,9 @@ impl Node {
             let refused = vec![tags[key]];
             let more = More { refused, ..self.tell(peer, None) };
             let transmit = Transmit { to, from: None };
+            let digest = self.records.digest(peer);
             self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| {
-                pong(echo, hold, more)
+                pong(echo, hold, digest, more)
             });
         }
     }
@@ -293,12 +298,12 @@ impl Node {
             self.pause_to_tell().map_or(0, |length| u32::try_from(length.as_millis()).unwrap_or(u32::MAX));
         let since_slot = since_slot.map(|d| u32::try_from(micros(d)).unwrap_or(u32::MAX));
         let lost = self.sessions[peer].confirmed.as_ref().map_or(0, |c| c.loss.lost());
-        More { spacing, since_slot, paused, lost, refused: Vec::new() }
+        let records = self.records_for(peer);
+        More { spacing, since_slot, paused, lost, refused: Vec::new(), records }
     }
 }
 
-fn pong(echo: u64, hold: u64, more: More) -> Message {
-    let digest = [0; 4];
+fn pong(echo: u64, hold: u64, digest: Digest, more: More) -> Message {
     if more == More::default() {
         Message::Pong { echo, hold, digest }
     } else {

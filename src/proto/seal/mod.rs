@@ -33,7 +33,7 @@ pub const SEAL_LEN: usize = 16;
 pub(crate) const NUMBER_LIMIT: u64 = 1 << 62;
 
 /// One run of a node: a random 64-bit id drawn at start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Instance(pub u64);
 
 impl fmt::Display for Instance {

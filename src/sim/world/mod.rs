@@ -351,21 +351,26 @@ impl World {
         self.arm(node);
     }
 
-    /// The statuses that matter: whether every running node calls each of its running peers Healthy and its link
-    /// whole, and each other Down.
+    /// What must hold some time after the last fault: every running node calls each of its running peers Healthy and
+    /// its link whole, and each other Down; and where all have one roster, the records of all are equal.
     pub fn is_settled(&self) -> bool {
-        (0..self.hosts.len() as u32).all(|observer| {
-            self.node(observer).is_none_or(|core| {
-                let peers = core.registry().get_all_peers().iter();
-                peers.zip(&self.rosters[observer as usize]).enumerate().all(|(place, (info, subject))| {
-                    if self.node(*subject).is_some() {
-                        info.status == PeerStatus::Healthy && core.link_is_active(place)
-                    } else {
-                        info.status == PeerStatus::Down
-                    }
+        let tables = self.hosts.iter().filter_map(|host| host.node.as_ref()).map(Node::records_fingerprint);
+        let mut tables = tables.filter(|_| self.setup.peers.is_none());
+        let first = tables.next();
+        let equal = first.is_none_or(|first| first.is_some() && tables.all(|table| table == first));
+        equal
+            && (0..self.hosts.len() as u32).all(|observer| {
+                self.node(observer).is_none_or(|core| {
+                    let peers = core.registry().get_all_peers().iter();
+                    peers.zip(&self.rosters[observer as usize]).enumerate().all(|(place, (info, subject))| {
+                        if self.node(*subject).is_some() {
+                            info.status == PeerStatus::Healthy && core.link_is_active(place)
+                        } else {
+                            info.status == PeerStatus::Down
+                        }
+                    })
                 })
             })
-        })
     }
 
     /// Whether every running node has a present two-way proof of each running peer.

@@ -17,6 +17,8 @@ use super::{Shared, json as shape};
 use crate::log;
 use crate::settings::Detail;
 
+/// The most nodes whose matrix is exported as metrics.
+const MATRIX: usize = 1000;
 /// The most peers on one page.
 const LIMIT: usize = 10_000;
 
@@ -50,18 +52,25 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Par
     if let Some(response) = unknown(&query, &["detail"]) {
         return response;
     }
-    let peers = match query.get("detail").map(String::as_str) {
-        None => shared.detail == Detail::Peers,
-        Some("summary") => false,
-        Some("peers") => true,
-        Some(_) => return wrong("detail must be summary or peers"),
+    let detail = match query.get("detail").map(String::as_str) {
+        None => shared.detail,
+        Some("summary") => Detail::Summary,
+        Some("peers") => Detail::Peers,
+        Some("matrix") => Detail::Matrix,
+        Some(_) => return wrong("detail must be summary, peers or matrix"),
     };
     let Some(snapshot) = shared.snapshot().await else { return stuck() };
+    if detail == Detail::Matrix && snapshot.rows.len() > MATRIX {
+        let message =
+            format!("the matrix of {} nodes has too many series; {MATRIX} is the most", snapshot.rows.len());
+        return wrong(&message);
+    }
     let extra = Extra {
         log_lines_suppressed: log::lines_suppressed(),
         events_dropped: shared.handle.events_dropped() + shared.events.lost(),
         config_loaded: shared.loaded,
-        peers,
+        peers: detail != Detail::Summary,
+        matrix: detail == Detail::Matrix,
     };
     let wall = |t| shared.clock.wall(t).duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     let text = shared.exporter.render(&snapshot, &extra, &wall);
@@ -114,6 +123,19 @@ pub(super) async fn peers(State(shared): State<Arc<Shared>>, Query(query): Param
     let body =
         json!({ "generated_at": shape::now(&shared.clock), "peers": peers, "total": total, "next": next });
     answer(StatusCode::OK, &body)
+}
+
+pub(super) async fn matrix(State(shared): State<Arc<Shared>>, Query(query): Parameters) -> Response {
+    if let Some(response) = unknown(&query, &["edges"]) {
+        return response;
+    }
+    let edges = match query.get("edges").map(String::as_str) {
+        None => false,
+        Some("all") => true,
+        Some(_) => return wrong("edges must be all"),
+    };
+    let Some(s) = shared.snapshot().await else { return stuck() };
+    answer(StatusCode::OK, &shape::matrix(&s, &shared.clock, edges))
 }
 
 pub(super) async fn peer(
@@ -211,6 +233,7 @@ mod tests {
             missed_heartbeats: 0,
             bytes_received: 0,
             bytes_sent: 0,
+            says: lastseen::proto::Says::default(),
             proven: false,
             link: LinkView { is_active: true, attempt_count: 0, rtt: None, loss: None },
             instance: None,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use lastseen::net::Clock;
-use lastseen::proto::{PeerStatus, PeerView, Snapshot, Time, Verdict};
+use lastseen::proto::{PeerStatus, PeerView, RowView, Snapshot, Time, Verdict};
 use serde_json::{Map, Value, json};
 
 /// A time as RFC 3339 in UTC with milliseconds.
@@ -50,7 +50,7 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
         "observers": "all",
         "mass_loss": null,
         "draining_until": null,
-        "oldest_row_seconds": null,
+        "oldest_row_seconds": s.rows.iter().filter_map(|r| r.age).max().map(|age| age.as_secs_f64()),
         "strangers": [],
         "roster_hash": format!("{:012x}", s.roster_hash),
         "config_hash": format!("{:012x}", s.config_hash),
@@ -64,8 +64,6 @@ fn is_alarm(p: &PeerView) -> bool {
 
 pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
     let conditions: Vec<&str> = p.conditions.iter().map(|v| v.as_str()).collect();
-    // The one observer whose view is known here is this node.
-    let says = |status: PeerStatus| usize::from(p.verdict != Verdict::Unknown && p.status == status);
     json!({
         "server_id": *p.server_id,
         "address": p.address.map(|a| a.to_string()),
@@ -88,10 +86,10 @@ pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
             "loss": { "rx": p.link.loss.map(|l| l.0), "tx": p.link.loss.map(|l| l.1) },
         },
         "observers": {
-            "healthy": says(PeerStatus::Healthy),
-            "suspected": says(PeerStatus::Suspected),
-            "down": says(PeerStatus::Down),
-            "unknown": usize::from(p.verdict == Verdict::Unknown),
+            "healthy": p.says.healthy,
+            "suspected": p.says.suspected,
+            "down": p.says.down,
+            "unknown": p.says.unknown,
         },
         "instance": p.instance.map(|i| i.to_string()),
         "uptime_seconds": null,
@@ -103,4 +101,21 @@ pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
         "restarts": p.restarts,
         "false_downs": p.false_downs,
     })
+}
+
+/// The matrix. Exceptions only; with `edges` every edge that is observed.
+pub(super) fn matrix(s: &Snapshot, clock: &Clock, edges: bool) -> Value {
+    let nodes: Vec<&str> = s.rows.iter().map(|row| &*row.server_id).collect();
+    let row = |row: &RowView| {
+        let fine = nodes.iter().filter(|id| edges && row.age.is_some() && **id != &*row.server_id);
+        let mut peers: Map<String, Value> =
+            fine.map(|id| ((*id).to_owned(), json!({ "status": "healthy", "link": "up" }))).collect();
+        for edge in &row.sees {
+            let seen = json!({ "status": edge.life.as_str(), "link": edge.link.as_str() });
+            peers.insert(edge.peer.to_string(), seen);
+        }
+        json!({ "age_seconds": row.age.map(|age| age.as_secs_f64()), "peers": peers })
+    };
+    let rows: Map<String, Value> = s.rows.iter().map(|r| (r.server_id.to_string(), row(r))).collect();
+    json!({ "generated_at": now(clock), "nodes": nodes, "rows": rows })
 }

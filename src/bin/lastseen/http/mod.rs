@@ -99,6 +99,7 @@ fn routes(shared: &Arc<Shared>, own: Arc<Own>, full: bool) -> Router {
             .route("/api/v1/status", get(api::status))
             .route("/api/v1/peers", get(api::peers))
             .route("/api/v1/peers/{id}", get(api::peer))
+            .route("/api/v1/matrix", get(api::matrix))
             .route("/api/v1/events", get(events::stream));
     }
     router

@@ -294,5 +294,7 @@ choices! {
         Summary = "summary",
         /// And one set of series per observed peer.
         Peers = "peers",
+        /// And what every node sees of every other one.
+        Matrix = "matrix",
     }
 }

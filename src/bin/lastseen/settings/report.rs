@@ -22,7 +22,13 @@ impl Cost {
     /// In the quiet state of a full mesh each node sends, and receives, one datagram per peer and interval.
     fn of(peers: usize, interval: Duration, detail: Detail) -> Cost {
         let datagrams = peers as f64 / interval.as_secs_f64();
-        let series = series_of(if detail == Detail::Peers { peers } else { 0 });
+        let nodes = peers + 1;
+        let series = match detail {
+            Detail::Summary => series_of(0),
+            Detail::Peers => series_of(peers),
+            // Two series for each pair of nodes, one for each row.
+            Detail::Matrix => series_of(peers) + nodes * (2 * peers + 1),
+        };
         Cost { nodes: peers + 1, datagrams, bytes: datagrams * DATAGRAM_BYTES, series }
     }
 }

@@ -1,6 +1,7 @@
 //! What the client commands print for people; `--json` prints what the daemon answers.
 
 mod events;
+mod matrix;
 mod peers;
 mod status;
 mod table;
@@ -15,6 +16,7 @@ use crate::client::ClientError;
 use crate::exit;
 
 pub(crate) use events::run_events;
+pub(crate) use matrix::run_matrix;
 pub(crate) use peers::run_peers;
 pub(crate) use status::run_status;
 

@@ -1,0 +1,744 @@
+//! Records: what each node says of itself, carried by all.
+//!
+//! Every node owns two, a row and a profile, and nobody else may speak for it. Of two records of one owner the higher
+//! version wins, whatever the run; an owner that meets a version of its own that it did not publish goes above it. So
+//! the table that every node holds converges, in any order of arrival, and twice is once.
+//!
+//! A record is owed to each neighbour until a datagram that carried it is echoed. A quiet cluster owes nothing.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::seal::Instance;
+use super::timer::Time;
+
+/// Datagrams with records that wait for their echo, for each neighbour.
+const FLIGHTS: usize = 8;
+/// So many owed records are looked at for one datagram.
+const LOOK: usize = 256;
+/// Nodes in one bucket of the digest, while there are fewer than [`BUCKETS`] buckets.
+const BUCKET: usize = 64;
+/// The most buckets.
+const BUCKETS: usize = 64;
+
+/// A node in a record: the first 40 bits of BLAKE3 of its id, or of its `HOST:PORT` where the roster has no id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeName(pub [u8; 5]);
+
+impl NodeName {
+    /// The name of the node with this id.
+    pub fn of(id: &str) -> NodeName {
+        let mut name = [0; 5];
+        name.copy_from_slice(&blake3::hash(id.as_bytes()).as_bytes()[..5]);
+        NodeName(name)
+    }
+}
+
+/// What a row says of a peer's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Life {
+    /// Its owner hears it.
+    #[default]
+    Healthy,
+    /// See [`PeerStatus`](super::PeerStatus).
+    Suspected,
+    /// See [`PeerStatus`](super::PeerStatus).
+    Down,
+    /// It said that it leaves; Down.
+    Left,
+    /// This run of the owner has not heard it yet: no vote.
+    Unknown,
+}
+
+impl Life {
+    /// The status in JSON: `healthy`, `suspected`, `down`; `unknown`: not heard yet.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Life::Healthy => "healthy",
+            Life::Suspected => "suspected",
+            Life::Down | Life::Left => "down",
+            Life::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a row says of the link to a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum LinkState {
+    /// It works both ways.
+    #[default]
+    Up,
+    /// It works, and loses datagrams.
+    Lossy,
+    /// The owner hears the peer; the peer does not echo what the owner sends.
+    TxLost,
+    /// The owner does not hear the peer.
+    Down,
+}
+
+/// What a node sees of a peer that is not plainly fine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Whom.
+    pub peer: NodeName,
+    /// Whether it lives.
+    pub life: Life,
+    /// The link to it.
+    pub link: LinkState,
+}
+
+/// What a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Its run.
+    pub instance: Instance,
+    /// The newest 48 bits of the hash of its roster.
+    pub roster: [u8; 6],
+    /// Of the settings that must agree.
+    pub config: [u8; 6],
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// What its owner sees: the peers that it observes and that are not plainly fine, by name.
+    Row(Vec<Seen>),
+    /// What its owner is.
+    Profile(Profile),
+}
+
+impl Body {
+    fn kind(&self) -> Kind {
+        match self {
+            Body::Row(_) => Kind::Row,
+            Body::Profile(_) => Kind::Profile,
+        }
+    }
+
+    /// Whether it has the one form that it may have: the peers of a row in order, each once, none plainly fine.
+    pub fn is_canonical(&self) -> bool {
+        match self {
+            Body::Row(seen) => {
+                seen.windows(2).all(|w| w[0].peer < w[1].peer)
+                    && seen.iter().all(|s| (s.life, s.link) != (Life::Healthy, LinkState::Up))
+            }
+            Body::Profile(_) => true,
+        }
+    }
+}
+
+/// Which of an owner's two records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Row,
+    Profile,
+}
+
+/// A record, as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Whose it is.
+    pub owner: NodeName,
+    /// From 1.
+    pub version: u64,
+    /// What it says.
+    pub body: Body,
+}
+
+impl Record {
+    fn hash(&self) -> u32 {
+        let bytes = postcard::to_extend(self, Vec::new()).expect("encoding into memory cannot fail");
+        let hash = blake3::hash(&bytes);
+        u32::from_le_bytes(hash.as_bytes()[..4].try_into().expect("four bytes"))
+    }
+
+    /// Whether it has the one form that it may have.
+    pub fn is_canonical(&self) -> bool {
+        self.version > 0 && self.body.is_canonical()
+    }
+
+    /// Bytes of its encoding.
+    pub fn encoded_len(&self) -> usize {
+        let size = postcard::ser_flavors::Size::default();
+        postcard::serialize_with_flavor(self, size).expect("counting cannot fail")
+    }
+}
+
+/// A part of the digest: a bucket, and 24 bits over the records in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// Which bucket.
+    pub bucket: u8,
+    /// Over the records of its owners.
+    pub hash: [u8; 3],
+}
+
+/// What came of a record that was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Met {
+    /// It is new, of this node in the table (by name).
+    New(usize),
+    /// It was known, or older, or nobody's.
+    Nothing,
+    /// It is one of this node's own that it did not publish: its own is newer now.
+    Raised,
+}
+
+/// One record of the table.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    /// `None`: nothing is known yet.
+    record: Option<Box<Record>>,
+    hash: u32,
+    /// When it last changed.
+    changed: Time,
+}
+
+/// What was compared with a neighbour and was not equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unequal {
+    bucket: u8,
+    mine: [u8; 3],
+    theirs: [u8; 3],
+}
+
+/// What is in flight to a neighbour, and what differs from it.
+#[derive(Clone, Debug, Default)]
+struct Neighbour {
+    /// The link to it works: it is owed what it lacks.
+    present: bool,
+    /// The sequence of a datagram, and the slots and versions that it carried.
+    flights: VecDeque<(u64, Vec<(u32, u64)>)>,
+    unequal: Option<Unequal>,
+    /// When a difference was last found to stay.
+    differed: Option<Time>,
+}
+
+/// The records of all nodes, as far as this one knows them.
+#[derive(Clone, Debug)]
+pub(crate) struct Records {
+    /// All nodes, by name; this one too.
+    names: Vec<NodeName>,
+    me: usize,
+    /// Row and profile of each node, in the order of `names`.
+    slots: Vec<Slot>,
+    neighbours: Vec<Neighbour>,
+    /// For each slot a bit a neighbour: it is owed the record.
+    owed: Vec<u64>,
+    /// Words of `owed` for one slot.
+    words: usize,
+    /// Slots that are owed to somebody; what was sent least comes first.
+    pending: VecDeque<u32>,
+    /// For each bucket, over the hashes of its records.
+    buckets: Vec<u32>,
+    /// Which bucket is told next.
+    turn: usize,
+}
+
+impl Records {
+    /// A table of these nodes.
+    ///
+    /// # Errors
+    /// A name that two of them share (its place among `ids`, for both).
+    pub(crate) fn new(me: &str, ids: &[&str], neighbours: usize) -> Result<Records, (usize, usize)> {
+        let own = NodeName::of(me);
+        let mut named: Vec<(NodeName, usize)> =
+            ids.iter().enumerate().map(|(place, id)| (NodeName::of(id), place)).collect();
+        named.push((own, usize::MAX));
+        named.sort_unstable();
+        if let Some(twice) = named.windows(2).find(|w| w[0].0 == w[1].0) {
+            return Err((twice[0].1, twice[1].1));
+        }
+        let names: Vec<NodeName> = named.into_iter().map(|(name, _)| name).collect();
+        let words = neighbours.div_ceil(64).max(1);
+        Ok(Records {
+            me: names.binary_search(&own).expect("it was put in"),
+            slots: vec![Slot::default(); names.len() * 2],
+            neighbours: vec![Neighbour::default(); neighbours],
+            owed: vec![0; names.len() * 2 * words],
+            words,
+            pending: VecDeque::new(),
+            buckets: vec![0; names.len().div_ceil(BUCKET).clamp(1, BUCKETS)],
+            turn: 0,
+            names,
+        })
+    }
+
+    /// The place of a node in the table.
+    pub(crate) fn place(&self, name: NodeName) -> Option<usize> {
+        self.names.binary_search(&name).ok()
+    }
+
+    /// The names of all nodes, in order, this one among them.
+    pub(crate) fn names(&self) -> &[NodeName] {
+        &self.names
+    }
+
+    /// The place of this node.
+    pub(crate) fn me(&self) -> usize {
+        self.me
+    }
+
+    /// What the node at `place` sees, and when that last changed; `None`: it has not said.
+    pub(crate) fn row(&self, place: usize) -> Option<(&[Seen], Time)> {
+        let slot = &self.slots[place * 2];
+        match &slot.record.as_deref()?.body {
+            Body::Row(seen) => Some((seen, slot.changed)),
+            Body::Profile(_) => None,
+        }
+    }
+
+    /// What the node at `place` is; `None`: it has not said.
+    pub(crate) fn profile(&self, place: usize) -> Option<&Profile> {
+        match &self.slots[place * 2 + 1].record.as_deref()?.body {
+            Body::Profile(profile) => Some(profile),
+            Body::Row(_) => None,
+        }
+    }
+
+    /// This node says something of itself. False: it is what it said last.
+    pub(crate) fn publish(&mut self, body: Body, now: Time) -> bool {
+        debug_assert!(body.is_canonical());
+        let slot = self.me * 2 + usize::from(body.kind() == Kind::Profile);
+        let before = self.slots[slot].record.as_deref();
+        if before.is_some_and(|record| record.body == body) {
+            return false;
+        }
+        let version = before.map_or(0, |record| record.version) + 1;
+        let owner = self.names[self.me];
+        self.put(slot, Record { owner, version, body }, None, now);
+        true
+    }
+
+    /// A record came, from a neighbour or in another way.
+    pub(crate) fn merge(&mut self, record: Record, from: Option<usize>, now: Time) -> Met {
+        let Some(place) = self.place(record.owner) else { return Met::Nothing };
+        let slot = place * 2 + usize::from(record.body.kind() == Kind::Profile);
+        let (hash, version) = (record.hash(), record.version);
+        let known = self.slots[slot].record.as_deref().map(|r| r.version);
+        let same = known == Some(version) && self.slots[slot].hash == hash;
+        if same {
+            if let Some(from) = from {
+                self.set_owed(slot, from, false);
+            }
+            return Met::Nothing;
+        }
+        if known.is_some_and(|known| known > version) {
+            if let Some(from) = from {
+                self.owe(slot, from);
+            }
+            return Met::Nothing;
+        }
+        if place == self.me {
+            // Somebody holds what this run did not say: what it says goes above.
+            let Some(own) = self.slots[slot].record.as_deref() else { return Met::Nothing };
+            let own = Record { version: version.saturating_add(1), ..own.clone() };
+            self.put(slot, own, None, now);
+            return Met::Raised;
+        }
+        if known == Some(version) && self.slots[slot].hash > hash {
+            // One version with two contents: all keep the same one until the owner goes above it.
+            if let Some(from) = from {
+                self.owe(slot, from);
+            }
+            return Met::Nothing;
+        }
+        self.put(slot, record, from, now);
+        Met::New(place)
+    }
+
+    fn put(&mut self, slot: usize, record: Record, from: Option<usize>, now: Time) {
+        let hash = record.hash();
+        let bucket = self.bucket_of(slot / 2);
+        let old = &mut self.slots[slot];
+        self.buckets[bucket] ^= old.hash ^ hash;
+        *old = Slot { record: Some(Box::new(record)), hash, changed: now };
+        for neighbour in 0..self.neighbours.len() {
+            let owed = self.neighbours[neighbour].present && from != Some(neighbour);
+            self.set_owed(slot, neighbour, owed);
+        }
+        self.pending.retain(|other| *other as usize != slot);
+        if self.is_owed(slot) {
+            self.pending.push_front(slot as u32);
+        }
+    }
+
+    fn bucket_of(&self, place: usize) -> usize {
+        place * self.buckets.len() / self.names.len()
+    }
+
+    fn set_owed(&mut self, slot: usize, neighbour: usize, owed: bool) {
+        let word = &mut self.owed[slot * self.words + neighbour / 64];
+        let bit = 1 << (neighbour % 64);
+        *word = if owed { *word | bit } else { *word & !bit };
+    }
+
+    fn owes(&self, slot: usize, neighbour: usize) -> bool {
+        self.owed[slot * self.words + neighbour / 64] >> (neighbour % 64) & 1 == 1
+    }
+
+    fn is_owed(&self, slot: usize) -> bool {
+        self.owed[slot * self.words..(slot + 1) * self.words].iter().any(|word| *word != 0)
+    }
+
+    /// `neighbour` lacks what is in `slot`.
+    fn owe(&mut self, slot: usize, neighbour: usize) {
+        if !self.neighbours[neighbour].present {
+            return;
+        }
+        if !self.is_owed(slot) {
+            self.pending.push_back(slot as u32);
+        }
+        self.set_owed(slot, neighbour, true);
+    }
+
+    /// The link to a neighbour begins to work, perhaps to a new run: it is owed what this node says of itself; of the
+    /// rest the digest tells.
+    pub(crate) fn greet(&mut self, neighbour: usize) {
+        self.neighbours[neighbour] = Neighbour { present: true, ..Neighbour::default() };
+        for slot in [self.me * 2, self.me * 2 + 1] {
+            if self.slots[slot].record.is_some() {
+                self.owe(slot, neighbour);
+            }
+        }
+    }
+
+    /// Whether the link to a neighbour works.
+    pub(crate) fn is_present(&self, neighbour: usize) -> bool {
+        self.neighbours[neighbour].present
+    }
+
+    /// The link to a neighbour no longer works: nothing is owed to it until it is greeted again.
+    pub(crate) fn part(&mut self, neighbour: usize) {
+        if std::mem::take(&mut self.neighbours[neighbour]).present {
+            (0..self.slots.len()).for_each(|slot| self.set_owed(slot, neighbour, false));
+        }
+    }
+
+    /// Whether nobody is owed anything.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.owed.iter().all(|word| *word == 0)
+    }
+
+    /// Equal for equal tables.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn fingerprint(&self) -> &[u32] {
+        &self.buckets
+    }
+
+    /// What is owed to `neighbour`, up to `room` bytes, least-sent first, to travel in its datagram `sequence`.
+    pub(crate) fn pick(&mut self, neighbour: usize, mut room: usize, sequence: u64) -> Vec<Record> {
+        let (mut picked, mut carried, mut looked) = (Vec::new(), Vec::new(), 0);
+        let mut place = 0;
+        while place < self.pending.len() && looked < LOOK {
+            looked += 1;
+            let slot = self.pending[place] as usize;
+            if !self.is_owed(slot) {
+                self.pending.remove(place);
+                continue;
+            }
+            place += 1;
+            if !self.owes(slot, neighbour) {
+                continue;
+            }
+            let record = self.slots[slot].record.as_deref().expect("only what is known is owed");
+            let len = record.encoded_len();
+            if len <= room {
+                room -= len;
+                carried.push((slot as u32, record.version));
+                picked.push(record.clone());
+            }
+        }
+        if !carried.is_empty() {
+            self.pending.retain(|slot| !carried.iter().any(|(other, _)| other == slot));
+            self.pending.extend(carried.iter().map(|(slot, _)| *slot));
+            let flights = &mut self.neighbours[neighbour].flights;
+            if flights.len() == FLIGHTS {
+                flights.pop_front();
+            }
+            flights.push_back((sequence, carried));
+        }
+        picked
+    }
+
+    /// `neighbour` echoed the datagram `sequence`: what it carried came.
+    pub(crate) fn echoed(&mut self, neighbour: usize, sequence: u64) {
+        let flights = &mut self.neighbours[neighbour].flights;
+        let Some(at) = flights.iter().position(|(number, _)| *number == sequence) else { return };
+        let (_, carried) = flights.remove(at).expect("it was found");
+        for (slot, version) in carried {
+            let slot = slot as usize;
+            if self.slots[slot].record.as_deref().is_some_and(|r| r.version == version) {
+                self.set_owed(slot, neighbour, false);
+            }
+        }
+    }
+
+    /// The digest of one bucket.
+    fn digest_of(&self, bucket: usize) -> Digest {
+        let [a, b, c, d] = self.buckets[bucket].to_le_bytes();
+        Digest { bucket: bucket as u8, hash: [a ^ d, b, c] }
+    }
+
+    /// What to tell `neighbour`: the bucket that last differed from its, else the next one in turn.
+    pub(crate) fn digest(&mut self, neighbour: usize) -> Digest {
+        if let Some(unequal) = self.neighbours[neighbour].unequal {
+            return self.digest_of(usize::from(unequal.bucket));
+        }
+        self.turn = (self.turn + 1) % self.buckets.len();
+        self.digest_of(self.turn)
+    }
+
+    /// Compares what `neighbour` tells. The bucket to be synced, if it was unequal before too and nothing has changed in it on
+    /// either side; once in `pause`.
+    pub(crate) fn compare(
+        &mut self,
+        neighbour: usize,
+        theirs: Digest,
+        now: Time,
+        pause: Duration,
+    ) -> Option<u8> {
+        if usize::from(theirs.bucket) >= self.buckets.len() {
+            return None;
+        }
+        let mine = self.digest_of(usize::from(theirs.bucket)).hash;
+        let neighbour = &mut self.neighbours[neighbour];
+        let known = &mut neighbour.unequal;
+        if mine == theirs.hash {
+            if known.is_some_and(|u| u.bucket == theirs.bucket) {
+                *known = None;
+            }
+            return None;
+        }
+        let unequal = Some(Unequal { bucket: theirs.bucket, mine, theirs: theirs.hash });
+        let stays = *known == unequal;
+        *known = unequal;
+        if !stays || neighbour.differed.is_some_and(|at| now.since(at) < pause) {
+            return None;
+        }
+        neighbour.differed = Some(now);
+        Some(theirs.bucket)
+    }
+
+    /// A page of a bucket: what is known of it after `after`, in order, up to `room` bytes; and whether that is the
+    /// last.
+    pub(crate) fn page(&self, bucket: u8, after: Option<NodeName>, mut room: usize) -> (Vec<Record>, bool) {
+        let mut page = Vec::new();
+        for place in 0..self.names.len() {
+            let before = after.is_some_and(|after| self.names[place] <= after);
+            if self.bucket_of(place) != usize::from(bucket) || before {
+                continue;
+            }
+            let both = self.slots[place * 2..place * 2 + 2].iter().filter_map(|s| s.record.as_deref());
+            let len: usize = both.clone().map(Record::encoded_len).sum();
+            if len > room {
+                return (page, false);
+            }
+            room -= len;
+            page.extend(both.cloned());
+        }
+        (page, true)
+    }
+
+    /// A page of `neighbour`'s came, that told all it knows from after `after` up to its last record, or to the end of
+    /// the bucket if it is the `last`: it is owed what it lacks.
+    pub(crate) fn lacks(
+        &mut self,
+        neighbour: usize,
+        bucket: u8,
+        after: Option<NodeName>,
+        page: &[Record],
+        last: bool,
+    ) {
+        let end = page.last().map(|record| record.owner);
+        for place in 0..self.names.len() {
+            let name = self.names[place];
+            let inside =
+                after.is_none_or(|after| name > after) && (last || end.is_some_and(|end| name <= end));
+            if self.bucket_of(place) != usize::from(bucket) || !inside {
+                continue;
+            }
+            for slot in [place * 2, place * 2 + 1] {
+                let Some(record) = self.slots[slot].record.as_deref() else { continue };
+                let told = page
+                    .iter()
+                    .any(|other| other.owner == record.owner && other.body.kind() == record.body.kind());
+                if !told {
+                    self.owe(slot, neighbour);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const NOW: Time = Time::from_micros(1_000_000);
+    const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+    /// Five tables, one a node, everybody each other's neighbour (its place among the others).
+    fn tables() -> Vec<Records> {
+        let table = |me: usize| {
+            let others: Vec<&str> = (0..5).filter(|n| *n != me).map(|n| IDS[n]).collect();
+            let mut table = Records::new(IDS[me], &others, 4).unwrap();
+            (0..4).for_each(|neighbour| table.greet(neighbour));
+            table
+        };
+        (0..5).map(table).collect()
+    }
+
+    fn seen(peer: usize, life: Life) -> Seen {
+        Seen { peer: NodeName::of(IDS[peer]), life, link: LinkState::Down }
+    }
+
+    fn row(mut all: Vec<Seen>) -> Body {
+        all.sort_by_key(|s| s.peer);
+        all.dedup_by_key(|s| s.peer);
+        Body::Row(all)
+    }
+
+    /// The index of `other` among the neighbours of `me`.
+    fn neighbour(me: usize, other: usize) -> usize {
+        other - usize::from(other > me)
+    }
+
+    /// One datagram from a to b; if it comes, b echoes it.
+    fn send(tables: &mut [Records], a: usize, b: usize, sequence: u64, comes: bool) {
+        let records = tables[a].pick(neighbour(a, b), 60, sequence);
+        if comes {
+            for record in records {
+                tables[b].merge(record, Some(neighbour(b, a)), NOW);
+            }
+            tables[a].echoed(neighbour(a, b), sequence);
+        }
+    }
+
+    fn contents(table: &Records) -> Vec<Option<Record>> {
+        table.slots.iter().map(|s| s.record.as_deref().cloned()).collect()
+    }
+
+    /// What one table holds; its owner named by place.
+    fn any_record() -> impl Strategy<Value = Record> {
+        (0..5usize, 1..4u64, prop::collection::vec((0..5usize, 0..3u8), 0..4)).prop_map(
+            |(owner, version, all)| {
+                let life = [Life::Suspected, Life::Down, Life::Unknown];
+                let all = all.into_iter().map(|(peer, n)| seen(peer, life[usize::from(n)])).collect();
+                Record { owner: NodeName::of(IDS[owner]), version, body: row(all) }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn order_does_not_matter_and_twice_is_once(records in prop::collection::vec(any_record(), 0..20)) {
+            let (mut one, mut other) = (tables().remove(0), tables().remove(0));
+            for record in &records {
+                one.merge(record.clone(), Some(1), NOW);
+            }
+            for record in records.iter().rev().chain(&records) {
+                other.merge(record.clone(), Some(2), NOW);
+            }
+            let me = one.me;
+            let of = |table: &Records| {
+                let mut all = contents(table);
+                all[me * 2] = None; // Its own version depends on how often it was raised.
+                all
+            };
+            prop_assert_eq!(of(&one), of(&other));
+        }
+
+        #[test]
+        fn tables_converge_over_lossy_links(
+            says in prop::collection::vec((0..5usize, 0..5usize), 1..12),
+            lost in prop::collection::vec(any::<bool>(), 64),
+        ) {
+            let mut tables = tables();
+            let mut sequence = 0;
+            for (node, peer) in says {
+                tables[node].publish(row(vec![seen(peer, Life::Down)]), NOW);
+                for other in (0..5).filter(|n| *n != node) {
+                    sequence += 1;
+                    send(&mut tables, node, other, sequence, lost[sequence as usize % 64]);
+                }
+            }
+            for _ in 0..4 {
+                for (a, b) in (0..25).map(|n| (n / 5, n % 5)).filter(|(a, b)| a != b) {
+                    sequence += 1;
+                    send(&mut tables, a, b, sequence, true);
+                }
+            }
+            prop_assert!(tables.iter().all(Records::is_quiet));
+            for table in &tables[1..] {
+                prop_assert_eq!(contents(table), contents(&tables[0]));
+                prop_assert_eq!(table.fingerprint(), tables[0].fingerprint());
+            }
+        }
+    }
+
+    #[test]
+    fn old_row_after_restart() {
+        let mut tables = tables();
+        let old = Record { owner: NodeName::of("b"), version: 7, body: row(vec![seen(0, Life::Down)]) };
+        tables[2].merge(old, None, NOW);
+        // The new run of b begins at 1; c, who holds version 7, tells it so, and b goes above.
+        tables[1].publish(row(vec![]), NOW);
+        for sequence in 0..2 {
+            send(&mut tables, 1, 2, sequence, true);
+            send(&mut tables, 2, 1, sequence, true);
+        }
+        let place = tables[2].place(NodeName::of("b")).unwrap();
+        send(&mut tables, 1, 2, 9, true);
+        let record = tables[2].slots[place * 2].record.as_deref().unwrap();
+        assert_eq!((record.version, &record.body), (8, &row(vec![])));
+    }
+
+    #[test]
+    fn what_differs_for_two_comparisons_is_synced_by_pages() {
+        let mut tables = tables();
+        for node in [2, 3, 4] {
+            let body = row(vec![seen(0, Life::Down)]);
+            let record = Record { owner: NodeName::of(IDS[node]), version: 3, body };
+            tables[usize::from(node < 4)].merge(record, None, NOW);
+        }
+        (0..2).for_each(|node| assert!(tables[node].publish(row(vec![]), NOW)));
+        for table in &mut tables[..2] {
+            (0..4).for_each(|n| table.part(n));
+            (0..4).for_each(|n| table.greet(n));
+        }
+        let (one, other) = (neighbour(0, 1), neighbour(1, 0));
+        let told = tables[1].digest(other);
+        assert_eq!(tables[0].compare(one, told, NOW, SECOND), None, "it may be on its way");
+        assert_eq!(tables[0].compare(one, told, NOW, SECOND), Some(0));
+        let (mut after, mut pages) = (None, 0);
+        loop {
+            let (page, last) = tables[1].page(0, after, 30);
+            pages += 1;
+            tables[0].lacks(one, 0, after, &page, last);
+            after = page.last().map(|r| r.owner);
+            page.into_iter()
+                .for_each(|record| assert_ne!(tables[0].merge(record, Some(one), NOW), Met::Raised));
+            if last {
+                break;
+            }
+        }
+        assert!(pages > 1);
+        for sequence in 0..9 {
+            send(&mut tables, 0, 1, sequence, true);
+            send(&mut tables, 1, 0, sequence, true);
+        }
+        assert_eq!(contents(&tables[0]), contents(&tables[1]));
+        assert_eq!(contents(&tables[0]).iter().flatten().count(), 5);
+        let told = tables[1].digest(other);
+        assert_eq!(
+            (tables[0].compare(one, told, NOW, SECOND), tables[0].neighbours[one].unequal),
+            (None, None)
+        );
+    }
+}
