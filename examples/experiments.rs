@@ -1,6 +1,6 @@
 //! The experiments of `benches/RESULTS.md`, in the simulator: `cargo run --release --example experiments -- NAME`.
 //!
-//! `crash`, `stalls frozen`, `stalls blocked`, `bursts`, `start`, `churn`, and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
+//! `crash`, `stalls frozen|blocked [C]` (all C, or one), `bursts`, `start`, `churn`, and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ fn main() {
     match words.first().map(String::as_str) {
         Some("crash") => crash(),
         Some("stalls") => match words.get(1).map(String::as_str) {
-            Some("frozen") => stalls(false),
-            Some("blocked") => stalls(true),
+            Some("frozen") => stalls(false, number(2)),
+            Some("blocked") => stalls(true, number(2)),
             _ => usage(),
         },
         Some("bursts") => bursts(),
@@ -36,7 +36,7 @@ fn main() {
 
 fn usage() {
     eprintln!(
-        "usage: experiments crash | stalls frozen|blocked | bursts | start | churn | days LOSS DAYS SEED"
+        "usage: experiments crash | stalls frozen|blocked [C] | bursts | start | churn | days LOSS DAYS SEED"
     );
     std::process::exit(64);
 }
@@ -111,13 +111,14 @@ fn crash() {
 }
 
 /// S3: Lifeguard's grid: C of 128 nodes are stalled for D, run for I, and so on for two minutes.
-fn stalls(blocked: bool) {
+fn stalls(blocked: bool, only: Option<f64>) {
     println!(
         "S3: 128 nodes, C of them stalled for D, awake for I, over and over for 120 s; false Downs about"
     );
     println!("healthy nodes (FP), of these at healthy nodes (FP-); Downs about stalled nodes beside");
     let (mut wrong, mut minus, mut right, mut suspected, mut runs) = (0, 0, 0, 0, 0);
-    for count in [1u32, 4, 8, 12, 16, 20, 24, 28, 32] {
+    let counts = [1u32, 4, 8, 12, 16, 20, 24, 28, 32];
+    for count in counts.into_iter().filter(|c| only.is_none_or(|only| f64::from(*c) == only)) {
         for stalled in [128u64, 512, 2048, 8192, 32_768] {
             for awake in [1u64, 4, 16, 64, 256, 1024, 4096, 16_384] {
                 let mut world = whole(setup(128), u64::from(count) + stalled + awake);

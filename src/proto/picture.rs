@@ -50,7 +50,7 @@ impl Says {
 
 /// Whether an observer that says so hears the peer itself.
 fn hears(life: Life, link: LinkState) -> bool {
-    link != LinkState::Down && matches!(life, Life::Healthy | Life::Suspected)
+    life == Life::Healthy && matches!(link, LinkState::Up | LinkState::Lossy | LinkState::TxLost)
 }
 
 /// What all rows together say; places are those of the table of records.

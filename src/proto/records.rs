@@ -72,6 +72,8 @@ pub enum LinkState {
     Up,
     /// It works, and loses datagrams.
     Lossy,
+    /// Not known to be cut, but the last heartbeats had no echo: the peer may live by the word of others alone.
+    Silent,
     /// The owner hears the peer; the peer does not echo what the owner sends.
     TxLost,
     /// The owner does not hear the peer.

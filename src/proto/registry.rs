@@ -21,13 +21,15 @@ pub struct ClusterStatus {
     pub down_peers: usize,
     /// Some node is Suspected or Down, and its verdict is not `left` or `unknown`.
     pub is_degraded: bool,
+    /// This node is isolated: it may be the one that is cut off, and counts no quorum.
+    pub is_isolated: bool,
 }
 
 impl ClusterStatus {
     /// More than half of all nodes are proven. Presumption is not enough: a node that has just started claims
-    /// no quorum.
+    /// no quorum, and neither does one that is isolated.
     pub fn is_quorum_available(&self) -> bool {
-        self.proven_peers >= self.quorum_needed()
+        self.proven_peers >= self.quorum_needed() && !self.is_isolated
     }
 
     /// The number of proven nodes that makes a quorum.

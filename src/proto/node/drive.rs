@@ -151,7 +151,9 @@ impl Node {
 
     fn judged(&mut self, peer: usize, missed: bool, silent: bool) {
         if silent {
+            let before = self.is_silent(peer);
             self.pool.at_mut(peer).attempt_failed(self.config.down_after);
+            self.views_changed |= before != self.is_silent(peer);
             let address = self.pool.at(peer).remote_address;
             self.registry.at_mut(peer).address = address;
         }
@@ -179,12 +181,17 @@ impl Node {
         self.beats[peer].jitter(share);
     }
 
-    /// Something authentic came: an isolation ends, and what was missed meanwhile counts for no more than a suspicion.
+    /// Something authentic came: unless this node is cut off from most, an isolation ends.
     pub(super) fn note_heard(&mut self) {
         self.heard = self.now;
-        if self.isolated.take().is_none() {
-            return;
+        if self.isolated.is_some() && !self.is_cut_off() {
+            self.end_isolation();
         }
+    }
+
+    /// What was missed meanwhile counts for no more than a suspicion.
+    pub(super) fn end_isolation(&mut self) {
+        self.isolated = None;
         self.was_isolated = Some(self.now);
         // If it is cut off again at once, suspect_after + 1 more are missed before it is isolated again: not enough for
         // a Down.
@@ -200,11 +207,17 @@ impl Node {
         self.review_at = self.now;
     }
 
-    /// Nothing authentic from anybody for `suspect_after` intervals, in a cluster of three or more.
+    /// In a cluster of three or more: nothing authentic from anybody for `suspect_after` intervals, or cut off from most.
     pub(super) fn is_isolated(&self) -> bool {
         let limit =
             self.config.heartbeat_interval * self.config.suspect_after + self.config.heartbeat_timeout;
-        self.sessions.len() >= 2 && self.now.since(self.heard) > limit
+        self.sessions.len() >= 2 && (self.is_cut_off() || self.now.since(self.heard) > limit)
+    }
+
+    /// Others have contradicted what it misses for longer than they need to notice the same.
+    pub(super) fn is_cut_off(&self) -> bool {
+        let notice = self.config.heartbeat_interval + self.config.heartbeat_timeout;
+        self.contradicted.is_some_and(|since| self.now.since(since) >= notice)
     }
 
     /// A peer came back: every other Down peer is pinged once soon, at most once in ten intervals.

@@ -102,6 +102,8 @@ pub struct Node {
     drops: Option<Time>,
     /// Since when this node is isolated, and when it last ceased to be.
     isolated: Option<Time>,
+    /// Since when it misses most, while most of those that it hears say that they hear whom it misses.
+    contradicted: Option<Time>,
     was_isolated: Option<Time>,
     /// Its own questions to relays.
     relays_asked: Budget,
@@ -168,6 +170,7 @@ impl Node {
             stall: None,
             drops: None,
             isolated: None,
+            contradicted: None,
             was_isolated: None,
             relays_asked: Budget::default(),
             last_recovery: None,

@@ -324,6 +324,7 @@ impl Node {
         }
         // A late echo of any try of the last three slots clears the count.
         if self.now.since(sent) <= self.config.heartbeat_interval * 3 {
+            self.views_changed |= self.is_silent(peer);
             self.pool.at_mut(peer).mark_active();
         }
         let before = self.pool.at(peer).remote_address;

@@ -76,17 +76,23 @@ impl Node {
         {
             return self.ask_one(about, relay);
         }
-        let peers = self.sessions.len();
+        // First those that answered this node last time and whose rows say that the peer is fine, then the rest, both in
+        // turn.
         let mut asked = 0;
-        for _ in 0..peers {
-            let inquiry = &mut self.accounts[about].inquiry;
-            let relay = inquiry.turn % peers;
-            inquiry.turn = relay + 1;
-            if self.can_relay(relay, about) {
-                self.ask_one(about, relay);
-                asked += 1;
+        for likely in [true, false] {
+            let peers = self.sessions.len();
+            for _ in 0..peers {
                 if asked == AT_A_TIME {
-                    break;
+                    return;
+                }
+                let inquiry = &mut self.accounts[about].inquiry;
+                let relay = inquiry.turn % peers;
+                inquiry.turn = relay + 1;
+                let answers =
+                    self.pool.at(relay).attempt_count == 0 && self.registry.at(relay).missed_heartbeats == 0;
+                if self.can_relay(relay, about) && (answers && self.says_fine(relay, about)) == likely {
+                    self.ask_one(about, relay);
+                    asked += 1;
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::proto::config::PeerConfig;
 use crate::proto::event::{Change, Event, SelfHealth};
 use crate::proto::messages::LeaveReason;
 use crate::proto::peer::PeerStatus;
+use crate::proto::registry::ClusterStatus;
 use crate::proto::seal::Instance;
 use crate::proto::snapshot::{LinkView, PeerView, Snapshot};
 use crate::proto::timer::Time;
@@ -130,7 +131,7 @@ impl Node {
         }
         self.review_at = self.now + self.config.heartbeat_interval / 2;
         self.redraw();
-        let status = self.registry.get_cluster_status(self.now);
+        let status = self.cluster_status(self.now);
         let quorum = status.is_quorum_available();
         if quorum != self.quorum {
             self.quorum = quorum;
@@ -149,12 +150,19 @@ impl Node {
                 SelfHealth::Ok => "nothing is wrong with this node any more",
                 SelfHealth::Stalled => "this node's loop stalled",
                 SelfHealth::Flooded => "the kernel dropped datagrams from this node's receive queue",
+                SelfHealth::Isolated if self.is_cut_off() => {
+                    "it misses most nodes, and those that it hears hear them: it may be this node's own network"
+                }
                 SelfHealth::Isolated => {
                     "nothing authentic came from anybody: it may be this node's own network"
                 }
             };
             self.push_event(None, Change::Health { from, to: health }, why.to_owned());
         }
+    }
+
+    fn cluster_status(&self, now: Time) -> ClusterStatus {
+        ClusterStatus { is_isolated: self.is_isolated(), ..self.registry.get_cluster_status(now) }
     }
 
     fn health_at(&self, now: Time) -> SelfHealth {
@@ -260,7 +268,7 @@ impl Node {
             instance: self.instance,
             secure: self.ring.is_secure(),
             key_id: self.ring.id(0),
-            status: self.registry.get_cluster_status(now),
+            status: self.cluster_status(now),
             self_health: self.health_at(now),
             peers,
             rows: self.rows(now),

@@ -91,6 +91,14 @@ impl Node {
         direct.is_some_and(|at| now.since(at) < self.config.proof_horizon() + rests)
     }
 
+    /// Whether `by` says in a row that can be believed that `about` is fine.
+    pub(super) fn says_fine(&self, by: usize, about: usize) -> bool {
+        let (by, about) = (self.places[by], self.records.names()[self.places[about]]);
+        let believed = self.picture.ages.get(by).copied().flatten().is_some();
+        let row = self.records.row(by).map(|(row, _)| row).filter(|_| believed);
+        row.is_some_and(|row| row.binary_search_by_key(&about, |s| s.peer).is_err())
+    }
+
     /// Whether the peer says in a row that can be believed that it hears this node, which does not hear it.
     pub(super) fn hears_me(&self, peer: usize) -> bool {
         let place = self.places[peer];
@@ -130,8 +138,11 @@ impl Node {
             |by: usize, whom: NodeName| row(by).iter().any(|s| s.peer == whom && s.link == LinkState::TxLost);
         let edge = |by: usize, seen: &Seen| {
             let other = self.records.place(seen.peer)?;
+            if (seen.life, seen.link) == (Life::Healthy, LinkState::Silent) {
+                return None;
+            }
             let link = match seen.link {
-                LinkState::Up => Edge::Up,
+                LinkState::Up | LinkState::Silent => Edge::Up,
                 LinkState::Lossy => Edge::Lossy,
                 LinkState::TxLost => Edge::TxLost,
                 LinkState::Down if hears(other, names[by]) => Edge::RxLost,
@@ -151,6 +162,28 @@ impl Node {
         rows
     }
 
+    /// Whether this node misses most, and most of those that it hears say that most of them are fine: then it is this
+    /// node that is cut off. Survivors of many deaths say otherwise.
+    fn misses_what_others_hear(&self) -> bool {
+        let peers = 0..self.sessions.len();
+        let misses =
+            |peer: &usize| self.registry.at(*peer).status != PeerStatus::Healthy || self.is_silent(*peer);
+        let missed: Vec<usize> =
+            peers.clone().filter(misses).filter(|peer| self.accounts[*peer].left.is_none()).collect();
+        if missed.len() * 2 <= self.sessions.len() {
+            return false;
+        }
+        let believed = |peer: &usize| self.picture.ages[self.places[*peer]].is_some();
+        let heard: Vec<usize> = peers
+            .filter(|peer| !misses(peer) && self.is_heard_directly(*peer, self.now))
+            .filter(believed)
+            .collect();
+        let contradicts = |by: &&usize| {
+            missed.iter().filter(|about| self.says_fine(**by, **about)).count() * 2 > missed.len()
+        };
+        heard.iter().filter(contradicts).count() * 2 > heard.len()
+    }
+
     /// Draws the picture anew, if it may have changed, and tells what follows.
     pub(super) fn redraw(&mut self) {
         if !self.picture_old {
@@ -164,6 +197,13 @@ impl Node {
         {
             self.picture = drawn;
             (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
+        }
+        self.contradicted = match self.misses_what_others_hear() {
+            true => self.contradicted.or(Some(self.now)),
+            false => None,
+        };
+        if self.isolated.is_some() && !self.is_isolated() {
+            self.end_isolation();
         }
     }
 
@@ -179,6 +219,7 @@ impl Node {
         };
         let lossy = || self.sessions[peer].confirmed.as_ref().is_some_and(|c| c.loss.is_lossy());
         let link = match () {
+            () if connection.is_active && self.is_silent(peer) => LinkState::Silent,
             () if connection.is_active && lossy() => LinkState::Lossy,
             () if connection.is_active => LinkState::Up,
             () if self.is_heard_directly(peer, self.now) => LinkState::TxLost,
@@ -186,6 +227,11 @@ impl Node {
         };
         let peer = self.records.names()[self.places[peer]];
         ((life, link) != (Life::Healthy, LinkState::Up)).then_some(Seen { peer, life, link })
+    }
+
+    /// Whether the last heartbeats with it had no echo.
+    pub(super) fn is_silent(&self, peer: usize) -> bool {
+        self.pool.at(peer).attempt_count >= self.config.suspect_after
     }
 
     /// A neighbour is owed records while the link to it works.

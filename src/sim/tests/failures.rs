@@ -287,3 +287,158 @@ fn a_cut_that_heals_is_not_lossy() {
     world.run_for(10 * SECOND);
     assert_eq!(losses(&world), (0, 0.0, 0.0), "what a silence swallowed is no loss");
 }
+
+#[test]
+fn bridge() {
+    // n1 hears n2 alone; so all others are joined to it by n2 only.
+    for nodes in [10u32, 16, 64] {
+        for seed in 0..3 {
+            let mut world = whole(Setup { cheap_seal: true, ..Setup::new(nodes as usize) }, seed);
+            let others: Vec<u32> = (0..nodes).filter(|n| ![1, 2].contains(n)).collect();
+            for scope in [Scope::Between(others.clone(), vec![1]), Scope::Between(vec![1], others)] {
+                world.add_rule(scope, Rule::Cut);
+            }
+            world.run_for(120 * SECOND);
+            let downs: Vec<_> = changes(&mut world).into_iter().filter(|c| c.2 == Down).collect();
+            assert_eq!(downs, [], "{nodes} nodes, seed {seed}");
+        }
+    }
+}
+
+/// How many of a world's nodes say that they have a quorum.
+fn quorums(world: &World) -> Vec<u32> {
+    let has = |n: &u32| {
+        let now = world.host(*n).clock().show(world.now());
+        world.node(*n).is_some_and(|core| core.snapshot(now).status.is_quorum_available())
+    };
+    (0..world.len() as u32).filter(has).collect()
+}
+
+fn verdict(world: &World, at: u32, of: u32) -> crate::proto::Verdict {
+    let peers = world.node(at).unwrap().snapshot(world.host(at).clock().show(world.now())).peers;
+    peers.into_iter().find(|p| world::index(&p.server_id) == Some(of)).unwrap().verdict
+}
+
+#[test]
+fn deaf_bridge_quorum() {
+    // {0, 1} and {3, 4} are cut from each other; 2 hears nobody, and is heard by all.
+    for seed in 0..5 {
+        let mut world = whole(Setup::new(5), seed);
+        world.add_rule(Scope::Across(vec![vec![0, 1, 2], vec![2, 3, 4]]), Rule::Cut);
+        world.deafen(2, true);
+        world.run_for(3 * SECOND);
+        for _ in 0..100 {
+            assert_eq!(quorums(&world), [0u32; 0], "seed {seed}: two of five, and one that does not hear");
+            world.run_for(SECOND);
+        }
+    }
+}
+
+#[test]
+fn one_way_halves() {
+    // Between {0, 1, 2} and {3, 4} only what the three send passes.
+    for seed in 0..5 {
+        let mut world = whole(Setup::new(5), seed);
+        world.add_rule(Scope::Between(vec![3, 4], vec![0, 1, 2]), Rule::Cut);
+        world.run_for(3 * SECOND);
+        for _ in 0..100 {
+            let with = quorums(&world);
+            assert!(with.iter().all(|n| *n < 3), "seed {seed}: {with:?}");
+            world.run_for(SECOND);
+        }
+        assert_eq!(quorums(&world), [0, 1, 2], "seed {seed}");
+    }
+}
+
+#[test]
+fn survivors() {
+    // A rack of five of nine dies: the four see no quorum, and do not take themselves for isolated.
+    for seed in 0..5 {
+        let mut world = whole(Setup::new(9), seed);
+        (4..9).for_each(|n| world.crash(n, false));
+        world.run_for(7 * SECOND);
+        for n in 0..4 {
+            let snapshot = world.node(n).unwrap().snapshot(world.now());
+            assert_eq!((snapshot.status.down_peers, snapshot.status.is_isolated), (5, false), "seed {seed}");
+            assert!(!snapshot.status.is_quorum_available());
+            let said = snapshot.peers.iter().filter(|p| p.why.contains("4 of 8 say down, 4 have no say"));
+            assert_eq!(said.count(), 5, "{:?}", snapshot.peers);
+        }
+        assert!(world.take_records().iter().all(|r| {
+            !matches!(r.event.change, Change::Health { to: crate::proto::SelfHealth::Isolated, .. })
+        }));
+    }
+}
+
+#[test]
+fn a_deaf_node_is_isolated_and_one_way_to_all() {
+    use crate::proto::Verdict::OneWay;
+    for seed in 0..5 {
+        let mut world = whole(Setup::new(7), seed);
+        world.deafen(3, true);
+        world.run_for(60 * SECOND);
+        let all = changes(&mut world);
+        assert!(all.iter().all(|(at, _, to)| *at == 3 && *to < Down), "seed {seed}: {all:?}");
+        assert!(world.node(3).unwrap().snapshot(world.now()).status.is_isolated);
+        for at in (0..7).filter(|n| *n != 3) {
+            assert_eq!(verdict(&world, at, 3), OneWay, "seed {seed}: n{at}");
+        }
+    }
+}
+
+#[test]
+fn who_misses_what_others_hear_is_isolated() {
+    // 0 hears two of six; these say that the other four are fine.
+    for seed in 0..5 {
+        let mut world = whole(Setup::new(7), seed);
+        let cut = Scope::Between(vec![1, 2, 3, 4], vec![0]);
+        world.add_rule(cut.clone(), Rule::Cut);
+        world.run_for(8 * SECOND);
+        for n in 0..7 {
+            let status = world.node(n).unwrap().snapshot(world.now()).status;
+            assert_eq!(
+                (status.is_isolated, status.is_quorum_available()),
+                (n == 0, n > 0),
+                "seed {seed}: n{n}"
+            );
+        }
+        world.remove_rule(&cut, &Rule::Cut);
+        world.run_for(3 * SECOND);
+        let status = world.node(0).unwrap().snapshot(world.now()).status;
+        assert!(!status.is_isolated && status.is_quorum_available(), "seed {seed}");
+        assert_eq!(changes(&mut world).iter().filter(|c| c.2 == Down).count(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_cut_link_is_in_every_matrix() {
+    use crate::proto::{Edge, Verdict};
+    for (both_ways, seed) in [(true, 0), (true, 1), (false, 2), (false, 3)] {
+        let mut world = whole(Setup::new(6), seed);
+        let [there, back] = both(0, 1);
+        world.add_rule(there, Rule::Cut);
+        if both_ways {
+            world.add_rule(back, Rule::Cut);
+        }
+        world.run_for(8 * SECOND);
+        let (at_0, at_1) = (verdict(&world, 0, 1), verdict(&world, 1, 0));
+        let expected = if both_ways { Verdict::LinkDown } else { Verdict::OneWay };
+        assert_eq!((at_0, at_1), (expected, expected), "both ways: {both_ways}");
+        world.run_for(3 * SECOND);
+        for at in 0..6 {
+            let rows = world.node(at).unwrap().snapshot(world.now()).rows;
+            let edges: Vec<_> = rows
+                .iter()
+                .flat_map(|row| row.sees.iter().map(|e| (&*row.server_id, &*e.peer, e.link)))
+                .collect();
+            // 1 does not hear 0; if 0 hears 1, each says so from its own end.
+            let expected = match both_ways {
+                true => [("n0", "n1", Edge::Down), ("n1", "n0", Edge::Down)],
+                false => [("n0", "n1", Edge::TxLost), ("n1", "n0", Edge::RxLost)],
+            };
+            assert_eq!(edges, expected, "at n{at}");
+            assert!(rows.iter().all(|row| row.age.is_some_and(|age| age < 3 * SECOND)), "{rows:?}");
+        }
+        assert_eq!(changes(&mut world).iter().filter(|c| c.2 == Down).count(), 0, "a cut link is no death");
+    }
+}
