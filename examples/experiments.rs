@@ -26,6 +26,10 @@ fn main() {
         Some("bursts") => bursts(),
         Some("start") => start(),
         Some("churn") => churn(),
+        Some("rings") => match number(1) {
+            Some(nodes) => rings(nodes as usize),
+            _ => usage(),
+        },
         Some("days") => match (number(1), number(2), number(3)) {
             (Some(loss), Some(days), Some(seed)) => self::days(loss, days, seed as u64),
             _ => usage(),
@@ -36,13 +40,13 @@ fn main() {
 
 fn usage() {
     eprintln!(
-        "usage: experiments crash | stalls frozen|blocked [C] | bursts | start | churn | days LOSS DAYS SEED"
+        "usage: experiments crash | stalls frozen|blocked [C] | bursts | start | churn | rings NODES | days LOSS DAYS SEED"
     );
     std::process::exit(64);
 }
 
 fn setup(nodes: usize) -> Setup {
-    Setup { cheap_seal: true, ..Setup::new(nodes) }
+    Setup { cheap_seal: true, ..Setup::mesh(nodes) }
 }
 
 /// A cluster in its steady state.
@@ -259,4 +263,77 @@ fn days(loss: f64, days: f64, seed: u64) {
             );
         }
     }
+}
+
+/// Large clusters, each node with 16 observers at most, under 1 % loss: start, steady cost, a crash, a restart.
+fn rings(nodes: usize) {
+    let loss = Rule::Loss(0.01);
+    let mut setup = Setup { cheap_seal: true, start_within: SECOND, ..Setup::new(nodes) };
+    setup.links.push(loss);
+    let mut world = World::new(setup, 1);
+    let sent = |world: &World| {
+        let all = (0..nodes as u32).map(|n| world.host(n).sent());
+        all.fold((0, 0), |sum, (datagrams, bytes)| (sum.0 + datagrams, sum.1 + bytes + 28 * datagrams))
+    };
+    let each = |(datagrams, bytes): (u64, u64), seconds: f64| {
+        let of = |n: u64| n as f64 / nodes as f64 / seconds;
+        format!(
+            "{:.2} datagrams and {:.0} bytes a node and second, headers included",
+            of(datagrams),
+            of(bytes)
+        )
+    };
+    world.run_for(SECOND);
+    let started = until(&mut world, 120, World::is_whole);
+    println!("{nodes} nodes, 1 % loss. All count all as heard {started} after the last one started");
+    let (datagrams, bytes) = sent(&world);
+    println!(
+        "until then {} datagrams and {} kB a node",
+        datagrams / nodes as u64,
+        bytes / 1000 / nodes as u64
+    );
+    world.run_for(30 * SECOND);
+    let before = sent(&world);
+    world.run_for(20 * SECOND);
+    let after = sent(&world);
+    println!("steady: {}", each((after.0 - before.0, after.1 - before.1), 20.0));
+    world.take_records();
+    for trial in 0..5 {
+        let victim = (nodes / 7 * trial) as u32;
+        let before = sent(&world);
+        world.crash(victim, false);
+        let all_say = |status| {
+            move |world: &World| {
+                (0..nodes as u32).all(|n| n == victim || world.status(n, victim) == Some(status))
+            }
+        };
+        let down = until(&mut world, 20, all_say(PeerStatus::Down));
+        let after = sent(&world);
+        println!(
+            "crash of n{victim}: Down at all after {down}; {} datagrams a node",
+            (after.0 - before.0) / nodes as u64
+        );
+        world.run_for(5 * SECOND);
+        world.start(victim);
+        let up = until(&mut world, 20, all_say(PeerStatus::Healthy));
+        println!("restart of n{victim}: Healthy at all after {up}");
+        world.run_for(10 * SECOND);
+    }
+    let mut wrong = 0;
+    for (_, _, subject, to) in changes(&mut world) {
+        wrong += u32::from(to == PeerStatus::Down && (0..5).all(|t| subject != (nodes / 7 * t) as u32));
+    }
+    println!("Downs about nodes that ran: {wrong}");
+}
+
+/// Runs until something holds, looked at a hundred times a second; how long that took.
+fn until(world: &mut World, seconds: u32, done: impl Fn(&World) -> bool) -> String {
+    let start = world.elapsed();
+    for _ in 0..seconds * 100 {
+        if done(world) {
+            return format!("{:.2} s", (world.elapsed() - start).as_secs_f64());
+        }
+        world.run_for(10 * MS);
+    }
+    format!("more than {seconds} s")
 }

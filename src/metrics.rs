@@ -149,7 +149,7 @@ impl Exporter {
         text.cluster(snapshot, extra);
         process::write(&mut text);
         if extra.peers {
-            text.peers(snapshot, wall);
+            text.peers(snapshot, extra.matrix, wall);
         }
         if extra.matrix {
             text.matrix(snapshot, wall);

@@ -46,7 +46,7 @@ impl Text {
         }
         self.value("secure", flag(s.secure));
         self.keys(s);
-        self.value("observed_peers", s.peers.len() as f64);
+        self.value("observed_peers", s.peers.iter().filter(|p| p.observed).count() as f64);
         self.value("unresolved_peers", s.peers.iter().filter(|p| p.address.is_none()).count() as f64);
         self.value("roster_hash", s.roster_hash as f64);
         self.value("config_hash", s.config_hash as f64);
@@ -68,27 +68,29 @@ impl Text {
         }
     }
 
-    /// The families of each peer.
-    pub(super) fn peers(&mut self, s: &Snapshot, wall: &dyn Fn(Time) -> f64) {
+    /// The families of each peer: what all nodes say together of the observed ones, or of `all`; the rest of those alone,
+    /// since others are not measured here.
+    pub(super) fn peers(&mut self, s: &Snapshot, all: bool, wall: &dyn Fn(Time) -> f64) {
+        let told = || s.peers.iter().filter(|p| p.observed || all);
         let mut info = self.family("peer_info");
-        for p in &s.peers {
+        for p in told() {
             let address = p.address.map(|a| a.to_string()).unwrap_or_default();
             info.add(&[&p.server_id, &address], 1.0);
         }
         let mut statuses = self.family("peer_status");
-        for p in &s.peers {
+        for p in told() {
             for status in PeerStatus::ALL {
                 statuses.add(&[&p.server_id, status.as_str()], flag(p.status == status));
             }
         }
         let mut verdicts = self.family("peer_verdict");
-        for p in &s.peers {
+        for p in told() {
             for verdict in Verdict::ALL {
                 verdicts.add(&[&p.server_id, verdict.as_str()], flag(p.verdict == verdict));
             }
         }
         let mut observers = self.family("peer_observers");
-        for p in &s.peers {
+        for p in told() {
             let Says { healthy, suspected, down, unknown, .. } = p.says;
             for (says, count) in
                 [("healthy", healthy), ("suspected", suspected), ("down", down), ("unknown", unknown)]
@@ -96,13 +98,18 @@ impl Text {
                 observers.add(&[&p.server_id, says], count.into());
             }
         }
+        self.measured(s, wall);
+    }
+
+    /// The families of each observed peer.
+    fn measured(&mut self, s: &Snapshot, wall: &dyn Fn(Time) -> f64) {
         self.each("peer_link_up", s, |p| flag(p.link.is_active));
         // What was never measured is NaN: the series is there from the start, and no threshold holds of it.
         self.each("peer_last_seen_timestamp_seconds", s, |p| p.last_seen.map_or(f64::NAN, wall));
         self.each("peer_missed_heartbeats", s, |p| p.missed_heartbeats.into());
         self.each("peer_rtt_seconds", s, |p| p.link.rtt.map_or(f64::NAN, |d| d.as_secs_f64()));
         let mut loss = self.family("peer_loss_ratio");
-        for p in &s.peers {
+        for p in s.peers.iter().filter(|p| p.observed) {
             let (rx, tx) = p.link.loss.unwrap_or((f64::NAN, f64::NAN));
             loss.add(&[&p.server_id, "rx"], rx);
             loss.add(&[&p.server_id, "tx"], tx);
@@ -112,7 +119,7 @@ impl Text {
         self.each("peer_restarts_total", s, |p| p.restarts as f64);
         self.each("peer_false_downs_total", s, |p| p.false_downs as f64);
         let mut transitions = self.family("peer_transitions_total");
-        for p in &s.peers {
+        for p in s.peers.iter().filter(|p| p.observed) {
             for (status, count) in PeerStatus::ALL.iter().zip(p.transitions) {
                 transitions.add(&[&p.server_id, status.as_str()], count as f64);
             }
@@ -132,7 +139,9 @@ impl Text {
     fn edges(&mut self, name: &str, s: &Snapshot, holds: impl Fn(&EdgeView) -> bool) {
         let mut family = self.family(name);
         for row in s.rows.iter().filter(|row| row.age.is_some()) {
-            for other in s.rows.iter().filter(|other| other.server_id != row.server_id) {
+            let watched = |at: usize| row.watches.as_ref().is_none_or(|of| of.contains(&(at as u32)));
+            let others = s.rows.iter().enumerate().filter(|(at, _)| watched(*at)).map(|(_, other)| other);
+            for other in others.filter(|other| other.server_id != row.server_id) {
                 let edge = row.sees.binary_search_by(|edge| edge.peer.cmp(&other.server_id));
                 let value = edge.map_or(true, |at| holds(&row.sees[at]));
                 family.add(&[&row.server_id, &other.server_id], flag(value));
@@ -143,7 +152,7 @@ impl Text {
     /// A family of one sample a peer.
     fn each(&mut self, name: &str, s: &Snapshot, read: impl Fn(&PeerView) -> f64) {
         let mut family = self.family(name);
-        for p in &s.peers {
+        for p in s.peers.iter().filter(|p| p.observed) {
             family.add(&[&p.server_id], read(p));
         }
     }

@@ -19,17 +19,51 @@ pub struct StaticPeer {
     pub address: Option<SocketAddr>,
 }
 
+impl StaticPeer {
+    /// How the roster names it: its id, `HOST:PORT` where there is none.
+    pub fn roster_name(&self) -> &Arc<str> {
+        self.server_id.as_ref().unwrap_or(&self.name)
+    }
+}
+
+/// How many nodes exchange heartbeats with one node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Observers {
+    /// All of them up to 64 peers, 16 at most above that.
+    #[default]
+    Auto,
+    /// All of them.
+    All,
+    /// So many at most: an even number from 4 to 64.
+    Number(u32),
+}
+
+impl std::fmt::Display for Observers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Observers::Auto => f.write_str("auto"),
+            Observers::All => f.write_str("all"),
+            Observers::Number(number) => number.fmt(f),
+        }
+    }
+}
+
 /// The configuration of a node. All durations are positive.
 #[derive(Clone, Debug)]
 pub struct PeerConfig {
     /// This node's own id, 1 to 64 printable bytes.
     pub server_id: Arc<str>,
+    /// How the rosters of the others name this node: its id, or the `HOST:PORT` of its entry where that has no id. All
+    /// must name it alike, since rosters are compared by these names.
+    pub own_name: Arc<str>,
     /// The cluster's name, 1 to 64 printable bytes; part of every key.
     pub cluster: Arc<str>,
     /// Where this node listens; the core only reports it.
     pub listen_address: SocketAddr,
-    /// All peers. Entries that name this node must be left out.
-    pub static_peers: Vec<StaticPeer>,
+    /// All nodes, at most 65,535. An entry that is called `own_name` is this node itself, and no peer.
+    pub static_peers: Arc<[StaticPeer]>,
+    /// How many nodes exchange heartbeats with one node.
+    pub observers: Observers,
     /// One heartbeat a pair every so often. Shorter detects faster and costs more. 10 ms to 1 h.
     pub heartbeat_interval: Duration,
     /// A heartbeat without evidence for so long is a miss. At least 5 ms, at most `heartbeat_interval`.
@@ -67,9 +101,11 @@ impl PeerConfig {
     ) -> Self {
         PeerConfig {
             server_id: server_id.into(),
+            own_name: server_id.into(),
             cluster: cluster.into(),
             listen_address,
-            static_peers,
+            static_peers: static_peers.into(),
+            observers: Observers::Auto,
             heartbeat_interval: Duration::from_secs(1),
             heartbeat_timeout: Duration::from_millis(500),
             suspect_after: 2,
@@ -119,6 +155,13 @@ impl PeerConfig {
         if !(256..=1200).contains(&self.max_datagram) {
             return wrong(format!("max_datagram is {}; it must be 256 to 1200", self.max_datagram));
         }
+        if let Observers::Number(number) = self.observers
+            && (!(4..=64).contains(&number) || number % 2 == 1)
+        {
+            return wrong(format!(
+                "observers is {number}; it must be auto, all, or an even number from 4 to 64"
+            ));
+        }
         self.validate_roster()
     }
 
@@ -126,13 +169,22 @@ impl PeerConfig {
         let wrong = |text: String| Err(ConfigError::Invalid(text));
         let mut ids: BTreeMap<&str, &str> = BTreeMap::new();
         let mut addresses: BTreeMap<SocketAddr, &str> = BTreeMap::new();
-        for peer in &self.static_peers {
+        if self.static_peers.len() > usize::from(u16::MAX) {
+            return wrong(format!(
+                "static_peers has {} entries; at most 65535 are kept",
+                self.static_peers.len()
+            ));
+        }
+        for peer in self.static_peers.iter() {
             if let Some(id) = &peer.server_id {
                 if let Err(why) = ServerId::check(id) {
                     return wrong(format!("static_peers: the id {id:?} of {}: {why}", peer.name));
                 }
-                if *id == self.server_id {
-                    return wrong(format!("static_peers: {id} at {} is this node's own id", peer.name));
+                if *id == self.server_id && *id != self.own_name {
+                    return wrong(format!(
+                        "static_peers: {id} at {} is this node's own id, but this node is the entry {}",
+                        peer.name, self.own_name
+                    ));
                 }
                 if let Some(other) = ids.insert(id, &peer.name) {
                     return wrong(format!(
@@ -209,7 +261,10 @@ mod tests {
     #[test]
     fn every_wrong_field_is_named() {
         type Change = fn(&mut PeerConfig);
-        let cases: [(&str, Change); 12] = [
+        fn peers(config: &mut PeerConfig) -> &mut [StaticPeer] {
+            Arc::make_mut(&mut config.static_peers)
+        }
+        let cases: [(&str, Change); 14] = [
             ("server_id", |c| c.server_id = "".into()),
             ("cluster", |c| c.cluster = "a\u{1b}[31m".into()),
             ("heartbeat_interval", |c| c.heartbeat_interval = Duration::ZERO),
@@ -219,9 +274,14 @@ mod tests {
             ("max_backoff", |c| c.max_backoff = Duration::from_secs(1)),
             ("max_backoff", |c| c.max_backoff = Duration::MAX),
             ("max_datagram", |c| c.max_datagram = 9000),
-            ("two entries have the id a", |c| c.static_peers[1].server_id = Some("a".into())),
-            ("this node's own id", |c| c.static_peers[1].server_id = Some("me".into())),
-            ("one address", |c| c.static_peers[1].address = c.static_peers[0].address),
+            ("observers", |c| c.observers = Observers::Number(7)),
+            ("observers", |c| c.observers = Observers::Number(2)),
+            ("two entries have the id a", |c| peers(c)[1].server_id = Some("a".into())),
+            ("this node's own id", |c| {
+                c.own_name = "127.0.0.1:1".into();
+                peers(c)[1].server_id = Some("me".into());
+            }),
+            ("one address", |c| peers(c)[1].address = c.static_peers[0].address),
         ];
         for (named, change) in cases {
             let mut config = config();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::PeerConfig;
+use super::config::{PeerConfig, StaticPeer};
 
 /// The estimate's least allowance for variation (G in RFC 6298): a coarse timer on either side.
 const GRANULARITY: Duration = Duration::from_millis(10);
@@ -112,7 +112,7 @@ impl PeerConnection {
     }
 }
 
-/// The endpoints of all peers, in the order of the roster.
+/// The endpoints of the peers that this node observes, in the order of the roster.
 #[derive(Clone, Debug)]
 pub struct ConnectionPool {
     connections: Vec<PeerConnection>,
@@ -121,12 +121,13 @@ pub struct ConnectionPool {
 impl ConnectionPool {
     /// One endpoint for each peer of `config`'s roster.
     pub fn new(config: &PeerConfig) -> ConnectionPool {
-        let connections = config
-            .static_peers
-            .iter()
-            .map(|p| PeerConnection::new(p.server_id.clone().unwrap_or_else(|| p.name.clone()), p.address))
-            .collect();
-        ConnectionPool { connections }
+        ConnectionPool::of(config.static_peers.iter().filter(|p| *p.roster_name() != config.own_name))
+    }
+
+    /// One endpoint for each of these peers.
+    pub(crate) fn of<'a>(peers: impl Iterator<Item = &'a StaticPeer>) -> ConnectionPool {
+        let connections = peers.map(|p| PeerConnection::new(p.roster_name().clone(), p.address));
+        ConnectionPool { connections: connections.collect() }
     }
 
     /// The endpoint of `server_id`.
@@ -171,7 +172,6 @@ impl ConnectionPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::config::StaticPeer;
 
     fn address(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()

@@ -16,6 +16,8 @@ pub struct Event {
     pub at: Time,
     /// The peer it is about; `None` if it is about this node or the cluster.
     pub peer: Option<Arc<str>>,
+    /// Whether this node exchanges heartbeats with that peer, or the event is about none.
+    pub observed: bool,
     /// What changed.
     pub change: Change,
     /// The peer's verdict after the change; `None` if the event is about no peer.

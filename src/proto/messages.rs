@@ -355,7 +355,7 @@ mod tests {
         let owner = NodeName([5; 5]);
         let seen = Seen { peer: NodeName([6; 5]), life: Life::Down, link: LinkState::TxLost };
         let record = Record { owner, version: 300, body: Body::Row(vec![seen]) };
-        let profile = Profile { instance: Instance(9), roster: [7; 6], config: [8; 6] };
+        let profile = Profile { instance: Instance(9), roster: [7; 4], config: [8; 4] };
         let profile = Record { owner, version: 1, body: Body::Profile(profile) };
         let more = More {
             spacing: 4,
@@ -405,7 +405,7 @@ mod tests {
             ),
             (
                 Message::SyncResponse { echo: 1, hold: 2, bucket: 3, after: None, last: true, records: vec![profile] },
-                b"\x0c\x01\x02\x03\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\x07\x07\x07\x07\x07\x07\x08\x08\x08\x08\x08\x08",
+                b"\x0c\x01\x02\x03\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08",
             ),
         ];
         for (message, golden) in cases {
@@ -503,7 +503,7 @@ mod tests {
             seen.dedup_by_key(|s| s.peer);
             Body::Row(seen)
         });
-        let profile = any::<(u64, [u8; 6], [u8; 6])>().prop_map(|(instance, roster, config)| {
+        let profile = any::<(u64, [u8; 4], [u8; 4])>().prop_map(|(instance, roster, config)| {
             Body::Profile(Profile { instance: Instance(instance), roster, config })
         });
         (any::<[u8; 5]>(), 1..=u64::MAX, prop_oneof![row, profile])

@@ -25,7 +25,9 @@
 
 pub mod config;
 pub mod connection;
+pub(crate) mod directory;
 pub mod event;
+mod fusion;
 mod heartbeat;
 mod loss;
 pub mod messages;
@@ -40,9 +42,10 @@ mod session;
 pub mod snapshot;
 pub mod stats;
 pub mod timer;
+mod topology;
 pub mod verdict;
 
-pub use config::{ConfigError, PeerConfig, StaticPeer};
+pub use config::{ConfigError, Observers, PeerConfig, StaticPeer};
 pub use connection::{ConnectionPool, PeerConnection};
 pub use event::{Change, Event, SelfHealth};
 pub use messages::LeaveReason;

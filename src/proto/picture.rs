@@ -3,44 +3,72 @@
 //! Trust goes outward from the node itself: whom it hears first-hand, then whom those hear, and so on. Only rows of nodes
 //! that were reached so, and that are fresh, count; a dead observer's last words do not.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::records::{Life, LinkState, Records, Seen};
+use super::topology::Topology;
 
 /// What the observers of a node say of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Says {
     /// So many call it Healthy.
-    pub healthy: u32,
+    pub healthy: u16,
     /// Suspected.
-    pub suspected: u32,
+    pub suspected: u16,
     /// Down, or left.
-    pub down: u32,
+    pub down: u16,
+    /// So many of these say that it left.
+    pub left: u16,
     /// So many have no fresh row, or have not heard it since their start: no vote.
-    pub unknown: u32,
+    pub unknown: u16,
     /// So many hear it themselves.
-    pub hear: u32,
+    pub hear: u16,
     /// So many do not, and say so.
-    pub miss: u32,
+    pub miss: u16,
+    /// So many have a fresh row, whatever it says.
+    pub reached: u16,
+    /// So many hear it and are heard by it, and are so joined to this node.
+    pub prove: u16,
 }
 
 impl Says {
     /// How many observe it.
-    pub fn observers(&self) -> u32 {
-        self.healthy + self.suspected + self.down + self.unknown
+    pub fn observers(&self) -> u16 {
+        self.votes() + self.unknown
     }
 
-    fn count(&mut self, life: Life, link: LinkState) {
-        match life {
+    /// How many of them have a vote.
+    pub fn votes(&self) -> u16 {
+        self.healthy + self.suspected + self.down
+    }
+
+    /// An observer whose row does not name it: it is plainly fine there.
+    fn count_fine(&mut self, proves: bool) {
+        self.reached += 1;
+        self.healthy += 1;
+        self.hear += 1;
+        self.prove += u16::from(proves);
+    }
+
+    /// It was counted as fine, but the row says otherwise.
+    fn recount(&mut self, seen: &Seen, proves: bool) {
+        self.healthy -= 1;
+        self.hear -= 1;
+        self.prove -= u16::from(proves);
+        self.count(seen);
+        self.prove += u16::from(proves && is_two_way(seen.life, seen.link));
+    }
+
+    fn count(&mut self, seen: &Seen) {
+        match seen.life {
             Life::Healthy => self.healthy += 1,
             Life::Suspected => self.suspected += 1,
             Life::Down | Life::Left => self.down += 1,
-            Life::Unknown => self.unknown += 1,
+            Life::Unknown => return,
         }
-        if life == Life::Unknown {
-            return;
-        }
-        if hears(life, link) {
+        self.left += u16::from(seen.life == Life::Left);
+        if hears(seen.life, seen.link) {
             self.hear += 1;
         } else {
             self.miss += 1;
@@ -53,108 +81,188 @@ fn hears(life: Life, link: LinkState) -> bool {
     life == Life::Healthy && matches!(link, LinkState::Up | LinkState::Lossy | LinkState::TxLost)
 }
 
+/// Whether it is heard by the peer too.
+fn is_two_way(life: Life, link: LinkState) -> bool {
+    life == Life::Healthy && matches!(link, LinkState::Up | LinkState::Lossy)
+}
+
+/// How this node hears another one first-hand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard {
+    /// Where that is in the table.
+    pub(crate) place: usize,
+    /// Since the date of the newest evidence that came from there.
+    pub(crate) age: Duration,
+    /// Whether it hears this node too.
+    pub(crate) two_way: bool,
+}
+
+/// What a picture is drawn from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sources<'a> {
+    pub(crate) records: &'a Records,
+    pub(crate) topology: &'a Topology,
+    /// What this node sees that is not plainly fine.
+    pub(crate) own: &'a [Seen],
+    pub(crate) heard: &'a [Heard],
+    /// Every hop adds so much to the age of a row.
+    pub(crate) interval: Duration,
+    /// A row of this age or more is not believed.
+    pub(crate) stale: Duration,
+}
+
 /// What all rows together say; places are those of the table of records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Picture {
-    /// How old each node's row is; `None`: the node was not reached, or has said nothing.
-    pub(crate) ages: Vec<Option<Duration>>,
+    ages: Vec<Age>,
     /// What is said of each node.
     pub(crate) says: Vec<Says>,
 }
 
+/// How old a row is, in milliseconds.
+type Age = u32;
+/// Its owner was not reached, or has said nothing.
+const NEVER: Age = Age::MAX;
+
+fn millis(age: Duration) -> Age {
+    Age::try_from(age.as_millis()).unwrap_or(NEVER - 1).min(NEVER - 1)
+}
+
 impl Picture {
-    /// `own`: what this node sees, that is not plainly fine. `heard`: how long ago each node was heard first-hand, if it
-    /// was. Every hop adds an `interval` to the age of a row; one of `stale` or more is not believed.
-    pub(crate) fn draw(
-        records: &Records,
-        own: &[Seen],
-        heard: &[Option<Duration>],
-        interval: Duration,
-        stale: Duration,
-    ) -> Picture {
+    /// Draws it.
+    pub(crate) fn draw(sources: Sources<'_>) -> Picture {
+        let Sources { records, topology, .. } = sources;
         let nodes = records.names().len();
-        let mut ages: Vec<Option<Duration>> = heard.iter().map(|age| age.filter(|a| *a < stale)).collect();
-        ages[records.me()] = Some(Duration::ZERO);
-        reach(records, own, &mut ages, interval, stale);
-        for (place, age) in ages.iter_mut().enumerate() {
-            *age = age.filter(|_| row(records, own, place).is_some());
+        let (mut ages, one_way) = sources.reach(hears, |_| true);
+        // Where every link that was gone over works both ways, who is heard is joined. In a full mesh this node has its own
+        // proofs of everybody.
+        let joined = (one_way && !topology.is_mesh()).then(|| sources.reach(is_two_way, |h| h.two_way).0);
+        let mut says = vec![Says::default(); nodes];
+        let own_roster = records.profile(records.me()).map(|profile| profile.roster);
+        let voters = (0..nodes)
+            .filter(|voter| ages[*voter] != NEVER)
+            .filter_map(|voter| Some((voter, sources.row(voter)?)));
+        for (voter, row) in voters {
+            // Whom a node with another roster watches is not known: it counts where it says Down.
+            if records.profile(voter).is_some_and(|profile| Some(profile.roster) != own_roster) {
+                topology.neighbours(voter).for_each(|subject| says[subject].reached += 1);
+                count_down(records, row, &mut says);
+                continue;
+            }
+            let proves = joined.as_ref().is_none_or(|joined| joined[voter] != NEVER);
+            topology.neighbours(voter).for_each(|subject| says[subject].count_fine(proves));
+            for seen in row {
+                let subject = records.place(seen.peer).filter(|s| topology.are_neighbours(voter, *s));
+                if let Some(subject) = subject {
+                    says[subject].recount(seen, proves);
+                }
+            }
         }
-        let voters = ages.iter().filter(|age| age.is_some()).count() as u32;
-        let all = nodes as u32;
-        let mut says: Vec<Says> = ages
-            .iter()
-            .map(|age| {
-                // A node does not observe itself.
-                let voters = voters - u32::from(age.is_some());
-                Says { healthy: voters, hear: voters, unknown: all - 1 - voters, ..Says::default() }
-            })
-            .collect();
-        for voter in (0..nodes).filter(|place| ages[*place].is_some()) {
-            for seen in row(records, own, voter).unwrap_or_default() {
-                let Some(subject) = records.place(seen.peer).filter(|place| *place != voter) else {
-                    continue;
-                };
-                let said = &mut says[subject];
-                (said.healthy, said.hear) = (said.healthy - 1, said.hear - 1);
-                said.count(seen.life, seen.link);
+        for (place, says) in says.iter_mut().enumerate() {
+            says.unknown = (topology.degree(place) as u16).saturating_sub(says.votes());
+        }
+        for (place, age) in ages.iter_mut().enumerate() {
+            if sources.row(place).is_none() {
+                *age = NEVER;
             }
         }
         Picture { ages, says }
     }
-}
 
-fn row<'a>(records: &'a Records, own: &'a [Seen], place: usize) -> Option<&'a [Seen]> {
-    if place == records.me() { Some(own) } else { records.row(place).map(|(seen, _)| seen) }
-}
+    /// How old the row of the node at `place` is; `None`: there is none that can be believed.
+    pub(crate) fn age(&self, place: usize) -> Option<Duration> {
+        self.ages.get(place).filter(|age| **age != NEVER).map(|age| Duration::from_millis((*age).into()))
+    }
 
-/// Reaches the nodes that others hear: a row is one interval older than the youngest that hears its owner.
-fn reach(
-    records: &Records,
-    own: &[Seen],
-    ages: &mut [Option<Duration>],
-    interval: Duration,
-    stale: Duration,
-) {
-    loop {
-        // The youngest first, so that nobody is reached by way of a row that gets younger afterwards.
-        let missing: Vec<usize> = (0..ages.len()).filter(|place| ages[*place].is_none()).collect();
-        if missing.is_empty() {
-            return;
+    /// Whether it says the same as `other`, but for ages.
+    pub(crate) fn is_like(&self, other: &Picture) -> bool {
+        fn believed(picture: &Picture) -> impl Iterator<Item = bool> {
+            picture.ages.iter().map(|age| *age != NEVER)
         }
-        let mut found: Option<(Duration, usize)> = None;
-        for (by, age) in ages.iter().enumerate() {
-            let Some(age) = age.map(|age| age + interval).filter(|age| *age < stale) else { continue };
-            let Some(row) = row(records, own, by) else { continue };
-            if found.is_some_and(|(best, _)| best <= age) {
+        self.says == other.says && believed(self).eq(believed(other))
+    }
+}
+
+fn count_down(records: &Records, row: &[Seen], says: &mut [Says]) {
+    for seen in row.iter().filter(|seen| matches!(seen.life, Life::Down | Life::Left)) {
+        if let Some(subject) = records.place(seen.peer) {
+            says[subject].count(seen);
+        }
+    }
+}
+
+impl<'a> Sources<'a> {
+    fn row(&self, place: usize) -> Option<&'a [Seen]> {
+        if place == self.records.me() { Some(self.own) } else { self.records.row(place) }
+    }
+
+    /// How old the news from each node is that is reached over links that pass: its age first-hand, else one interval more
+    /// than the youngest row that hears it. And whether any of these links may work one way only.
+    fn reach(
+        &self,
+        passes: impl Fn(Life, LinkState) -> bool,
+        begins: impl Fn(&Heard) -> bool,
+    ) -> (Vec<Age>, bool) {
+        let nodes = self.records.names().len();
+        let (interval, stale) = (millis(self.interval), millis(self.stale));
+        let mut ages = vec![NEVER; nodes];
+        ages[self.records.me()] = 0;
+        let mut one_way = self.heard.iter().any(|heard| !heard.two_way);
+        let begin = |heard: &Heard| (millis(heard.age), heard.place);
+        let mut first: Vec<(Age, usize)> = self.heard.iter().filter(|h| begins(h)).map(begin).collect();
+        first.sort_unstable_by_key(|(age, _)| std::cmp::Reverse(*age));
+        // What is found by way of others comes in the order of its age, since every hop adds the same.
+        let mut found: VecDeque<(Age, usize)> = VecDeque::new();
+        let mut is_found = vec![false; nodes];
+        is_found[self.records.me()] = true;
+        let mut open = nodes - 1;
+        loop {
+            let next = match (first.last(), found.front()) {
+                (Some((age, _)), Some((other, _))) if age > other => found.pop_front(),
+                (Some(_), _) => first.pop(),
+                (None, _) => found.pop_front(),
+            };
+            let Some((age, place)) = next.filter(|(age, _)| *age < stale) else { return (ages, one_way) };
+            if ages[place] != NEVER {
                 continue;
             }
-            let heard = |place: &&usize| {
-                let name = records.names()[**place];
-                let said = row.binary_search_by_key(&name, |seen| seen.peer);
-                said.map_or(true, |at| hears(row[at].life, row[at].link))
-            };
-            // This node's own row reaches nobody: whom it hears is in `heard`.
-            let heard = missing.iter().find(heard).filter(|_| by != records.me());
-            found = heard.map(|place| (age, *place)).or(found);
+            ages[place] = age;
+            open -= usize::from(!std::mem::replace(&mut is_found[place], true));
+            let Some(row) = self.row(place) else { continue };
+            one_way |= row.iter().any(|seen| seen.link == LinkState::TxLost);
+            if open == 0 {
+                continue;
+            }
+            for other in self.topology.neighbours(place) {
+                let said = || row.binary_search_by_key(&self.records.names()[other], |seen| seen.peer);
+                let hears = !is_found[other]
+                    && (row.is_empty() || said().map_or(true, |at| passes(row[at].life, row[at].link)));
+                if hears {
+                    is_found[other] = true;
+                    open -= 1;
+                    found.push_back((age.saturating_add(interval), other));
+                }
+            }
         }
-        let Some((age, place)) = found else { return };
-        ages[place] = Some(age);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::config::Observers;
     use crate::proto::records::{Body, NodeName, Record};
-    use crate::proto::timer::Time;
 
     const SECOND: Duration = Duration::from_secs(1);
     const STALE: Duration = Duration::from_secs(10);
     const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
     /// What `a` draws: rows of the others as (observer, subject, life, link), and whom it hears itself.
-    fn draw(rows: &[(usize, usize, Life, LinkState)], heard: &[usize]) -> (Records, Picture) {
-        let mut records = Records::new("a", &IDS[1..], 4).unwrap();
+    fn draw(rows: &[(usize, usize, Life, LinkState)], heard_peers: &[usize]) -> (Records, Picture) {
+        let mut names = IDS.map(NodeName::of);
+        names.sort();
+        let me = names.binary_search(&NodeName::of("a")).unwrap();
+        let mut records = Records::new(names.into(), me, 4);
         let row = |owner: usize| {
             let of = rows.iter().filter(|r| r.0 == owner);
             let mut seen: Vec<Seen> =
@@ -164,26 +272,38 @@ mod tests {
         };
         for (owner, id) in IDS.iter().enumerate().skip(1) {
             let record = Record { owner: NodeName::of(id), version: 1, body: Body::Row(row(owner)) };
-            records.merge(record, None, Time::ZERO);
+            records.merge(&record, None);
         }
-        let mut ages = vec![None; 5];
-        for peer in heard {
-            ages[records.place(NodeName::of(IDS[*peer])).unwrap()] = Some(SECOND / 2);
-        }
-        let picture = Picture::draw(&records, &row(0), &ages, SECOND, STALE);
+        let place = |peer: &usize| records.place(NodeName::of(IDS[*peer])).unwrap();
+        let heard = |peer| Heard { place: place(peer), age: SECOND / 2, two_way: true };
+        let heard: Vec<Heard> = heard_peers.iter().map(heard).collect();
+        let topology = Topology::new(Observers::All, records.names());
+        let sources = Sources {
+            records: &records,
+            topology: &topology,
+            own: &row(0),
+            heard: &heard,
+            interval: SECOND,
+            stale: STALE,
+        };
+        let picture = Picture::draw(sources);
         (records, picture)
     }
 
-    fn of<T: Copy>(records: &Records, all: &[T], node: usize) -> T {
-        all[records.place(NodeName::of(IDS[node])).unwrap()]
+    fn place(records: &Records, node: usize) -> usize {
+        records.place(NodeName::of(IDS[node])).unwrap()
+    }
+
+    fn of(records: &Records, all: &[Says], node: usize) -> Says {
+        all[place(records, node)]
     }
 
     #[test]
     fn all_is_fine() {
         let (_, picture) = draw(&[], &[1, 2, 3, 4]);
-        let fine = Says { healthy: 4, hear: 4, ..Says::default() };
+        let fine = Says { healthy: 4, hear: 4, reached: 4, prove: 4, ..Says::default() };
         assert_eq!(picture.says, [fine; 5]);
-        assert!(picture.ages.iter().all(Option::is_some));
+        assert!((0..5).all(|place| picture.age(place).is_some()));
     }
 
     #[test]
@@ -192,7 +312,7 @@ mod tests {
         let (records, picture) = draw(&[a_b, b_a], &[2, 3, 4]);
         let says = of(&records, &picture.says, 1);
         assert_eq!((says.healthy, says.hear, says.miss, says.observers()), (4, 3, 1, 4));
-        assert_eq!(of(&records, &picture.ages, 1), Some(SECOND * 3 / 2), "its row comes by way of others");
+        assert_eq!(picture.age(place(&records, 1)), Some(SECOND * 3 / 2), "its row comes by way of others");
     }
 
     #[test]
@@ -204,7 +324,7 @@ mod tests {
         for dead in 2..5 {
             let says = of(&records, &picture.says, dead);
             assert_eq!((says.healthy, says.down, says.unknown), (0, 2, 2));
-            assert_eq!(of(&records, &picture.ages, dead), None);
+            assert_eq!(picture.age(place(&records, dead)), None);
         }
         let says = of(&records, &picture.says, 1);
         assert_eq!((says.healthy, says.unknown), (1, 3));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::config::PeerConfig;
+use super::config::{PeerConfig, StaticPeer};
 use super::peer::{PeerInfo, PeerStatus, Thresholds};
 use super::timer::Time;
 
@@ -38,10 +38,13 @@ impl ClusterStatus {
     }
 }
 
-/// All peers of this node, in the order of the roster. The roster is the bound: nobody joins by gossip.
+/// The peers that this node observes, in the order of the roster: up to 64 all of them. Of the others it has counts; the
+/// [`Snapshot`](super::Snapshot) names them. The roster is the bound: nobody joins by gossip.
 #[derive(Clone, Debug)]
 pub struct PeerRegistry {
     peers: Vec<PeerInfo>,
+    /// The counts of the others.
+    others: ClusterStatus,
     thresholds: Thresholds,
     horizon: Duration,
 }
@@ -49,12 +52,20 @@ pub struct PeerRegistry {
 impl PeerRegistry {
     /// The registry of `config`'s roster: every peer Healthy, as presumed, and none proven.
     pub fn initialize(config: &PeerConfig) -> PeerRegistry {
-        let peers = config
-            .static_peers
-            .iter()
-            .map(|p| PeerInfo::new(p.server_id.clone().unwrap_or_else(|| p.name.clone()), p.address))
-            .collect();
-        PeerRegistry { peers, thresholds: config.thresholds(), horizon: config.proof_horizon() }
+        PeerRegistry::of(config.static_peers.iter().filter(|p| *p.roster_name() != config.own_name), config)
+    }
+
+    /// The registry of the peers that a node observes.
+    pub(crate) fn of<'a>(
+        observed: impl Iterator<Item = &'a StaticPeer>,
+        config: &PeerConfig,
+    ) -> PeerRegistry {
+        PeerRegistry {
+            peers: observed.map(|p| PeerInfo::new(p.roster_name().clone(), p.address)).collect(),
+            others: ClusterStatus::default(),
+            thresholds: config.thresholds(),
+            horizon: config.proof_horizon(),
+        }
     }
 
     /// The peer called `server_id`.
@@ -62,7 +73,7 @@ impl PeerRegistry {
         self.peers.iter().find(|p| &*p.server_id == server_id)
     }
 
-    /// All peers, in the order of the roster.
+    /// All peers that are observed, in the order of the roster.
     pub fn get_all_peers(&self) -> &[PeerInfo] {
         &self.peers
     }
@@ -94,12 +105,10 @@ impl PeerRegistry {
 
     /// The counts, with this node itself: Healthy and proven.
     pub fn get_cluster_status(&self, now: Time) -> ClusterStatus {
-        let mut status = ClusterStatus {
-            total_peers: self.peers.len() + 1,
-            healthy_peers: 1,
-            proven_peers: 1,
-            ..Default::default()
-        };
+        let mut status = self.others;
+        status.total_peers += self.peers.len() + 1;
+        status.healthy_peers += 1;
+        status.proven_peers += 1;
         for peer in &self.peers {
             match peer.status {
                 PeerStatus::Healthy => status.healthy_peers += 1,
@@ -110,6 +119,11 @@ impl PeerRegistry {
             status.is_degraded |= peer.status != PeerStatus::Healthy && !peer.excused;
         }
         status
+    }
+
+    /// Takes the counts of the peers that are not observed.
+    pub(crate) fn count_others(&mut self, others: ClusterStatus) {
+        self.others = others;
     }
 
     /// The peer at `index` of the roster.
@@ -137,7 +151,6 @@ impl PeerRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::config::StaticPeer;
 
     fn registry() -> PeerRegistry {
         let peers = ["a", "b", "c", "d"]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::config::Observers;
 use super::event::SelfHealth;
 use super::peer::PeerStatus;
 use super::picture::Says;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub secure: bool,
     /// The first key's id: frames are sent with it.
     pub key_id: u8,
+    /// How many nodes exchange heartbeats with one node, as it was set.
+    pub observers: Observers,
     /// Counts of nodes, and the quorum.
     pub status: ClusterStatus,
     /// How this node judges itself.
@@ -54,7 +57,9 @@ pub struct RowView {
     pub server_id: Arc<str>,
     /// How old its news are at most; `None`: there is no row that can be believed.
     pub age: Option<Duration>,
-    /// What is not plainly fine there; it observes all others, and whom it does not name is fine.
+    /// Whom it observes, as indices of the snapshot's rows; `None`: all others.
+    pub watches: Option<Vec<u32>>,
+    /// What is not plainly fine there; whom it observes and does not name is fine.
     pub sees: Vec<EdgeView>,
 }
 
@@ -102,6 +107,9 @@ impl Edge {
 pub struct PeerView {
     /// Its id; the roster's `HOST:PORT` until that is known.
     pub server_id: Arc<str>,
+    /// Whether this node exchanges heartbeats with it; of others it knows what their observers say, and bytes, misses and
+    /// the link are not measured.
+    pub observed: bool,
     /// Where pings go; `None` while its name does not resolve.
     pub address: Option<SocketAddr>,
     /// What this node believes.

@@ -23,6 +23,7 @@ pub fn scenario(seed: u64) -> Scenario {
         about: format!("swarm seed {seed}"),
         nodes,
         peers: None,
+        observers: None,
         warm_up: interval * 8.0,
         duration,
         settle_within: None,

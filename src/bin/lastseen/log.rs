@@ -80,6 +80,9 @@ impl Window {
         if policy == Transitions::None {
             return;
         }
+        if policy == Transitions::Observed && !event.observed {
+            return debug!(peer = &*peer, kind = event.change.kind(), "{peer}: {}", event.why);
+        }
         if self.written < LINES {
             self.written += 1;
             return write_peer(&peer, &event);
@@ -167,7 +170,14 @@ mod tests {
 
     fn down(peer: &str) -> Result<Event, u64> {
         let change = Change::Status { from: PeerStatus::Suspected, to: PeerStatus::Down };
-        Ok(Event { at: Time::ZERO, peer: Some(peer.into()), change, verdict: None, why: "silent".into() })
+        Ok(Event {
+            at: Time::ZERO,
+            peer: Some(peer.into()),
+            observed: true,
+            change,
+            verdict: None,
+            why: "silent".into(),
+        })
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::misses::Misses;
+use super::config::PeerConfig;
 use super::timer::Time;
 
 /// Tries in one heartbeat, the first among them.
@@ -44,6 +45,19 @@ pub(crate) struct Rhythm {
     pub(crate) max_spacing: u8,
     /// Off only in experiments: see [`Mechanisms`](crate::proto::config::Mechanisms).
     pub(crate) retries: bool,
+}
+
+impl Rhythm {
+    pub(crate) fn of(config: &PeerConfig) -> Rhythm {
+        Rhythm {
+            interval: config.heartbeat_interval,
+            timeout: config.heartbeat_timeout,
+            laziness: config.laziness(),
+            down_after: config.down_after,
+            max_spacing: config.max_spacing(),
+            retries: config.mechanisms.retries,
+        }
+    }
 }
 
 /// Which other nodes to ask about a peer.

@@ -15,7 +15,7 @@ use crate::proto::timer::Time;
 /// Answers and pings after a stall are spread over so much.
 pub(super) const SPREAD: Duration = Duration::from_millis(50);
 /// While this node is isolated, nobody is called Down for so long.
-const ISOLATED: Duration = Duration::from_secs(60);
+pub(super) const ISOLATED: Duration = Duration::from_secs(60);
 /// The waits before the three Leaves.
 const LEAVES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(40)];
 

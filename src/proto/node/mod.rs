@@ -4,6 +4,7 @@
 //! told about it.
 
 mod drive;
+mod others;
 #[cfg(feature = "sim")]
 mod probe;
 mod receive;
@@ -12,19 +13,22 @@ mod report;
 mod send;
 mod views;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use self::drive::Leaving;
+use self::others::Other;
 use self::relay::Budget;
 use self::report::Account;
 use self::send::Outbox;
-use super::config::{ConfigError, PeerConfig};
+use super::config::{ConfigError, PeerConfig, StaticPeer};
 use super::connection::ConnectionPool;
+use super::directory::Directory;
 use super::event::{Event, SelfHealth};
 use super::heartbeat::{Heartbeat, Rhythm, Role};
 use super::messages::LeaveReason;
@@ -58,6 +62,10 @@ pub struct Transmit {
 pub struct Node {
     config: PeerConfig,
     ring: Keyring,
+    /// All nodes; a place is an index of it.
+    directory: Arc<Directory>,
+    /// The place of this node.
+    me: usize,
     instance: Instance,
     server_id: ServerId,
     /// Our tags, one for each key.
@@ -75,16 +83,25 @@ pub struct Node {
     timers: TimerQueue,
     /// What all nodes say of themselves. A neighbour is a peer of the same index.
     records: Records,
-    /// The place of each peer in `records`.
+    /// The place of each peer; and the peer at a place, sorted by place.
     places: Vec<usize>,
+    by_place: Vec<(usize, usize)>,
+    /// The nodes that this one does not observe, by place; and addresses that were told of them.
+    others: Vec<Other>,
+    addresses: BTreeMap<usize, SocketAddr>,
     /// What this node sees has changed since it was last published.
     views_changed: bool,
-    /// What all rows together say, as of the last review; not drawn anew while nothing changes and all is fine.
+    /// What all rows together say, as of the last time that it was drawn.
     picture: Picture,
-    picture_old: bool,
-    /// (index of the key, tag) to index of the peer.
-    by_tag: HashMap<(usize, Tag), usize>,
-    /// Addresses of the roster, and learned ones, to index of the peer.
+    /// When it was drawn, and when it is to be drawn anew; `None`: nothing has changed, and all is fine.
+    drawn: Time,
+    redraw_at: Option<Time>,
+    /// Somebody is newly Down, which the neighbours are told at once; and when they were last.
+    push_urgently: bool,
+    pushed: Time,
+    /// Tags of ids that were learned: (index of the key, tag) to place.
+    learned: HashMap<(usize, Tag), usize>,
+    /// Addresses of the peers in the roster, and learned ones, to index of the peer.
     by_address: HashMap<SocketAddr, usize>,
     out: Outbox,
     events: VecDeque<Event>,
@@ -131,32 +148,48 @@ impl Node {
         now: Time,
     ) -> Result<Node, ConfigError> {
         config.validate()?;
+        let directory = Arc::new(Directory::new(&config, &keys)?);
+        Node::in_directory(config, keys, directory, instance, seed, now)
+    }
+
+    /// A node of a directory that was made of its configuration and keyring, or of equal ones.
+    pub(crate) fn in_directory(
+        config: PeerConfig,
+        keys: Keyring,
+        directory: Arc<Directory>,
+        instance: Instance,
+        seed: u64,
+        now: Time,
+    ) -> Result<Node, ConfigError> {
         let server_id = ServerId::new(&config.server_id).map_err(ConfigError::Invalid)?;
-        let peers = config.static_peers.len();
-        let rhythm = Rhythm {
-            interval: config.heartbeat_interval,
-            timeout: config.heartbeat_timeout,
-            laziness: config.laziness(),
-            down_after: config.down_after,
-            max_spacing: config.max_spacing(),
-            retries: config.mechanisms.retries,
-        };
+        let me = directory.place(&config.own_name).expect("a directory holds its own node");
+        let (entries, places) = directory.observed_by(me);
+        let peers = entries.len();
+        let rhythm = Rhythm::of(&config);
         let own_tags: Vec<Tag> = (0..keys.len()).map(|k| keys.tag(k, &config.server_id)).collect();
-        let records = views::table(&config)?;
-        let places = views::places(&config, &records);
+        let mut by_place: Vec<(usize, usize)> = places.iter().copied().zip(0..).collect();
+        by_place.sort_unstable();
+        let observed = || entries.iter().map(|entry| &config.static_peers[*entry]);
         let mut node = Node {
-            records,
+            records: Records::new(directory.names().clone(), me, peers),
             places,
+            others: others::others(directory.len(), me, &by_place, now),
+            by_place,
+            addresses: BTreeMap::new(),
+            me,
             views_changed: true,
             picture: Picture::default(),
-            picture_old: true,
-            registry: PeerRegistry::initialize(&config),
-            pool: ConnectionPool::new(&config),
+            drawn: now,
+            redraw_at: Some(now),
+            push_urgently: false,
+            pushed: now,
+            registry: PeerRegistry::of(observed(), &config),
+            pool: ConnectionPool::of(observed()),
             sessions: Vec::with_capacity(peers),
             beats: Vec::with_capacity(peers),
             accounts: Vec::with_capacity(peers),
             timers: TimerQueue::new(peers + 1),
-            by_tag: HashMap::with_capacity(peers * keys.len()),
+            learned: HashMap::new(),
             by_address: HashMap::with_capacity(peers),
             out: Outbox::new(peers),
             events: VecDeque::new(),
@@ -186,11 +219,12 @@ impl Node {
             own_tags,
             instance,
             ring: keys,
+            directory,
             config,
         };
         node.make_hello_keys();
-        for entry in 0..peers {
-            node.add_peer(entry, rhythm)?;
+        for entry in entries {
+            node.add_peer(entry, rhythm);
         }
         node.publish_profile();
         node.review();
@@ -198,26 +232,36 @@ impl Node {
     }
 
     /// A starting node pings everybody, spread over one interval.
-    fn add_peer(&mut self, entry: usize, rhythm: Rhythm) -> Result<(), ConfigError> {
-        let peer = self.config.static_peers[entry].clone();
-        self.sessions.push(Session::new(Vec::new()));
-        if let Some(id) = &peer.server_id {
-            self.learn_tags(entry, id).map_err(|other| {
-                ConfigError::Invalid(format!(
-                    "static_peers: the ids {id} and {other} have one tag under this key; rename one of them"
-                ))
-            })?;
-        }
-        if let Some(address) = peer.address {
-            self.by_address.insert(address, entry);
+    fn add_peer(&mut self, entry: usize, rhythm: Rhythm) {
+        let (peer, StaticPeer { server_id, address, .. }) =
+            (self.sessions.len(), &self.config.static_peers[entry]);
+        let tags = server_id.as_ref().map(|id| (0..self.ring.len()).map(|k| self.ring.tag(k, id)).collect());
+        self.sessions.push(Session::new(tags.unwrap_or_default()));
+        if let Some(address) = address {
+            self.by_address.insert(*address, peer);
         }
         let first = self.now + self.config.heartbeat_interval.mul_f64(self.share());
         self.beats.push(Heartbeat::new(rhythm, first));
-        let turn = self.rng_below(self.config.static_peers.len());
+        let turn = self.rng_below(self.places.len());
         self.accounts.push(Account::new(self.now, turn));
-        self.timers.set(entry, Some(first));
-        self.refresh(entry);
-        Ok(())
+        self.timers.set(peer, Some(first));
+        self.refresh(peer);
+    }
+
+    /// The peer at a place, if this node observes that.
+    fn peer_at(&self, place: usize) -> Option<usize> {
+        let at = self.by_place.binary_search_by_key(&place, |(place, _)| *place).ok()?;
+        Some(self.by_place[at].1)
+    }
+
+    /// The place of the node with this tag under key `key`.
+    fn place_of_tag(&self, key: usize, tag: Tag) -> Option<usize> {
+        self.directory.place_of_tag(key, tag).or_else(|| self.learned.get(&(key, tag)).copied())
+    }
+
+    /// The peer with this tag under key `key`.
+    fn peer_of_tag(&self, key: usize, tag: Tag) -> Option<usize> {
+        self.peer_at(self.place_of_tag(key, tag)?)
     }
 
     /// Time has passed. Early, late or twice is safe; afterwards the next deadline is none or strictly later.
@@ -257,11 +301,22 @@ impl Node {
     /// If there is no such entry.
     pub fn set_address(&mut self, entry: usize, address: SocketAddr, now: Time) {
         self.advance(now);
-        let connection = self.pool.at_mut(entry);
+        let name = self.config.static_peers[entry].roster_name();
+        let place = self.directory.place(name).expect("a directory holds all entries");
+        match self.peer_at(place) {
+            Some(peer) => self.set_roster_address(peer, address),
+            None => {
+                self.addresses.insert(place, address);
+            }
+        }
+    }
+
+    fn set_roster_address(&mut self, peer: usize, address: SocketAddr) {
+        let connection = self.pool.at_mut(peer);
         let old = connection.roster_address.replace(address);
         let moves = connection.remote_address == old || !connection.is_active;
         if let Some(old) = old.filter(|old| *old != address)
-            && self.by_address.get(&old) == Some(&entry)
+            && self.by_address.get(&old) == Some(&peer)
         {
             // Another entry may have the address that this one leaves.
             match (0..self.sessions.len()).find(|p| self.pool.at(*p).roster_address == Some(old)) {
@@ -269,9 +324,9 @@ impl Node {
                 None => self.by_address.remove(&old),
             };
         }
-        self.by_address.insert(address, entry);
+        self.by_address.insert(address, peer);
         if moves {
-            self.set_remote(entry, address);
+            self.set_remote(peer, address);
         }
     }
 
@@ -403,20 +458,17 @@ impl Node {
     /// Enters a peer's id into the tables.
     ///
     /// # Errors
-    /// The id that has the same tag already; nothing has changed.
-    fn learn_tags(&mut self, peer: usize, id: &str) -> Result<(), String> {
+    /// Another node has the same tag; nothing has changed.
+    fn learn_tags(&mut self, peer: usize, id: &str) -> Result<(), Reject> {
         let tags: Vec<Tag> = (0..self.ring.len()).map(|k| self.ring.tag(k, id)).collect();
+        let place = self.places[peer];
         for (k, tag) in tags.iter().enumerate() {
-            if *tag == self.own_tags[k] {
-                return Err(self.config.server_id.to_string());
-            }
-            if let Some(&other) = self.by_tag.get(&(k, *tag)).filter(|other| **other != peer) {
-                return Err(self.registry.at(other).server_id.to_string());
+            let known = self.place_of_tag(k, *tag).is_some_and(|other| other != place);
+            if known || *tag == self.own_tags[k] {
+                return Err(Reject::Meaning);
             }
         }
-        for (k, tag) in tags.iter().enumerate() {
-            self.by_tag.insert((k, *tag), peer);
-        }
+        self.learned.extend(tags.iter().enumerate().map(|(k, tag)| ((k, *tag), place)));
         self.sessions[peer].tags = tags;
         Ok(())
     }

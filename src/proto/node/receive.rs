@@ -65,7 +65,7 @@ impl Node {
         }
         // An unknown tag goes on only from a roster address without id.
         let nameless = |peer: &usize| self.sessions[*peer].tags.is_empty();
-        let known = self.by_tag.get(&(key, header.sender)).copied();
+        let known = self.peer_of_tag(key, header.sender);
         let peer =
             known.or_else(|| self.by_address.get(&from).copied().filter(nameless)).ok_or(Reject::Sender)?;
         match header.kind {
@@ -197,7 +197,7 @@ impl Node {
         {
             return Err(Reject::Meaning);
         }
-        self.learn_tags(peer, server_id.as_str()).map_err(|_| Reject::Meaning)?;
+        self.learn_tags(peer, server_id.as_str())?;
         self.registry.at_mut(peer).server_id = server_id.as_str().into();
         self.pool.at_mut(peer).server_id = server_id.as_str().into();
         Ok(())
@@ -370,7 +370,7 @@ impl Node {
             self.accounts[peer].paused = Some((paused, self.now));
         }
         for tag in &more.refused {
-            let Some(&other) = self.by_tag.get(&(key, *tag)) else { continue };
+            let Some(other) = self.peer_of_tag(key, *tag) else { continue };
             if other != peer {
                 let wait =
                     Duration::from_millis(100).min(self.config.heartbeat_interval / 10).mul_f64(self.share());

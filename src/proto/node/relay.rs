@@ -145,7 +145,7 @@ impl Node {
 
     /// `peer` asks this node to ping another one. After a stall it is dropped: it is old.
     pub(super) fn relay_request(&mut self, peer: usize, key: usize, target: Tag, request: u64) {
-        let Some(target) = self.by_tag.get(&(key, target)).copied().filter(|t| *t != peer) else { return };
+        let Some(target) = self.peer_of_tag(key, target).filter(|t| *t != peer) else { return };
         if self.late_to.is_some() || !self.may_serve(peer) {
             return;
         }
@@ -159,7 +159,7 @@ impl Node {
 
     /// `peer` answered a ping on behalf of another node.
     pub(super) fn relay_pong(&mut self, peer: usize, key: usize, origin: Tag, request: u64) {
-        let Some(origin) = self.by_tag.get(&(key, origin)).copied().filter(|o| *o != peer) else { return };
+        let Some(origin) = self.peer_of_tag(key, origin).filter(|o| *o != peer) else { return };
         if self.late_to.is_none() && self.may_serve(peer) {
             self.send_relay_reply(origin, peer, request, true);
         }
@@ -179,7 +179,7 @@ impl Node {
     /// A relay's answer: the peer lived after the request was sent, and something of ours reached it. Of the link it
     /// says nothing.
     pub(super) fn relay_reply(&mut self, relay: usize, key: usize, target: Tag, request: u64, alive: bool) {
-        let Some(&about) = self.by_tag.get(&(key, target)) else { return };
+        let Some(about) = self.peer_of_tag(key, target) else { return };
         let named = What::About(about as u32);
         let Some(sent) = self.sessions[relay].sent(request).filter(|s| s.what == named).map(|s| s.at) else {
             return;

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::relay::Inquiry;
 use super::send::Question;
+use super::views::NEWS;
 use super::{EVENTS, Node};
 use crate::proto::config::PeerConfig;
+use crate::proto::directory::hash48;
 use crate::proto::event::{Change, Event, SelfHealth};
 use crate::proto::messages::LeaveReason;
 use crate::proto::peer::PeerStatus;
@@ -92,7 +94,7 @@ impl Node {
         self.registry.at_mut(peer).excused = matches!(verdict, Verdict::Left | Verdict::Unknown);
         self.review_at = self.now;
         self.views_changed = true;
-        self.picture_old = true;
+        self.push_urgently |= status == PeerStatus::Down && before.0 != status;
         let change = if before.0 == status {
             Change::Verdict { from: before.1, to: verdict }
         } else {
@@ -100,6 +102,7 @@ impl Node {
             self.stats.transitions[status as usize] += 1;
             Change::Status { from: before.0, to: status }
         };
+        self.redraw_within(NEWS);
         self.push_event(Some(peer), change, evidence.sentence());
         match (before.0, status) {
             (_, PeerStatus::Down) if before.0 != status => {
@@ -131,6 +134,7 @@ impl Node {
         }
         self.review_at = self.now + self.config.heartbeat_interval / 2;
         self.redraw();
+        self.push_news();
         let status = self.cluster_status(self.now);
         let quorum = status.is_quorum_available();
         if quorum != self.quorum {
@@ -179,17 +183,29 @@ impl Node {
     }
 
     pub(super) fn push_event(&mut self, peer: Option<usize>, change: Change, why: String) {
+        let about = peer.map(|p| (self.registry.at(p).server_id.clone(), self.accounts[p].verdict));
+        let (peer, verdict) = about.unzip();
+        self.keep_event(Event { at: self.now, peer, observed: true, change, verdict, why });
+    }
+
+    pub(super) fn push_event_of(
+        &mut self,
+        peer: Arc<str>,
+        observed: bool,
+        verdict: Verdict,
+        change: Change,
+        why: String,
+    ) {
+        let (peer, verdict) = (Some(peer), Some(verdict));
+        self.keep_event(Event { at: self.now, peer, observed, change, verdict, why });
+    }
+
+    fn keep_event(&mut self, event: Event) {
         if self.events.len() >= EVENTS {
             self.stats.outputs_dropped += 1;
-            return;
+        } else {
+            self.events.push_back(event);
         }
-        self.events.push_back(Event {
-            at: self.now,
-            peer: peer.map(|p| self.registry.at(p).server_id.clone()),
-            change,
-            verdict: peer.map(|p| self.accounts[p].verdict),
-            why,
-        });
     }
 
     pub(super) fn tell_restart(&mut self, peer: usize, instance: Instance) {
@@ -258,7 +274,8 @@ impl Node {
     }
 
     pub(super) fn take_snapshot(&self, now: Time) -> Snapshot {
-        let mut peers: Vec<PeerView> = (0..self.sessions.len()).map(|peer| self.view(peer, now)).collect();
+        let observed = (0..self.sessions.len()).map(|peer| self.view(peer, now));
+        let mut peers: Vec<PeerView> = observed.chain(self.other_views(now)).collect();
         peers.sort_by(|a, b| a.server_id.cmp(&b.server_id));
         Snapshot {
             at: now,
@@ -268,11 +285,12 @@ impl Node {
             instance: self.instance,
             secure: self.ring.is_secure(),
             key_id: self.ring.id(0),
+            observers: self.config.observers,
             status: self.cluster_status(now),
             self_health: self.health_at(now),
             peers,
             rows: self.rows(now),
-            roster_hash: roster_hash(&self.config),
+            roster_hash: self.directory.hash(),
             config_hash: config_hash(&self.config),
             stats: self.stats.clone(),
         }
@@ -284,6 +302,7 @@ impl Node {
         let evidence = self.evidence_of(peer, now);
         PeerView {
             server_id: info.server_id.clone(),
+            observed: true,
             address: info.address,
             status: info.status,
             verdict: evidence.verdict(),
@@ -311,26 +330,6 @@ impl Node {
     }
 }
 
-/// The newest 48 bits of a hash over length-prefixed parts.
-fn hash48<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    let mut bytes = [0; 8];
-    bytes[..6].copy_from_slice(&hasher.finalize().as_bytes()[..6]);
-    u64::from_le_bytes(bytes)
-}
-
-/// Over the sorted ids (`HOST:PORT` where none is configured) of the roster and of oneself.
-pub(super) fn roster_hash(config: &PeerConfig) -> u64 {
-    let ids = config.static_peers.iter().map(|p| p.server_id.as_ref().unwrap_or(&p.name));
-    let mut ids: Vec<&Arc<str>> = ids.chain([&config.server_id]).collect();
-    ids.sort();
-    hash48(ids.into_iter().map(|id| id.as_bytes()))
-}
-
 /// Over what must agree in a cluster.
 pub(super) fn config_hash(config: &PeerConfig) -> u64 {
     let numbers = [
@@ -341,5 +340,7 @@ pub(super) fn config_hash(config: &PeerConfig) -> u64 {
         config.max_backoff.as_micros(),
     ];
     let numbers: Vec<[u8; 16]> = numbers.iter().map(|n: &u128| n.to_le_bytes()).collect();
-    hash48([config.cluster.as_bytes()].into_iter().chain(numbers.iter().map(|n| &n[..])))
+    let observers = config.observers.to_string();
+    let parts = [config.cluster.as_bytes(), observers.as_bytes()].into_iter();
+    hash48(parts.chain(numbers.iter().map(|n| &n[..])))
 }

@@ -185,6 +185,32 @@ impl Node {
         }
     }
 
+    /// Somebody is newly Down: all neighbours are told at once, if that does not reach everybody by itself.
+    pub(super) fn push_news(&mut self) {
+        let early = self.now.since(self.pushed) < self.push_pause();
+        if early || !std::mem::take(&mut self.push_urgently) || self.others.is_empty() {
+            return;
+        }
+        self.pushed = self.now;
+        for peer in 0..self.sessions.len() {
+            let (Some(to), Some(confirmed)) =
+                (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed)
+            else {
+                continue;
+            };
+            let key = confirmed.key;
+            let more = self.tell(peer, None);
+            if more.records.is_empty() {
+                continue;
+            }
+            let digest = self.records.digest(peer);
+            let transmit = Transmit { to, from: None };
+            self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| {
+                pong(echo, hold, digest, more)
+            });
+        }
+    }
+
     /// A Leave to `peer`, if it has a confirmed run.
     pub(super) fn send_leave(&mut self, peer: usize, reason: crate::proto::LeaveReason) {
         let (Some(to), Some(confirmed)) = (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed)

@@ -1,53 +1,29 @@
 //! What this node sees, told to all; and what all others tell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Node;
-use super::report::{Account, config_hash, roster_hash};
-use crate::proto::config::{ConfigError, PeerConfig, StaticPeer};
+use super::report::{Account, config_hash};
 use crate::proto::messages::Message;
 use crate::proto::peer::PeerStatus;
-use crate::proto::picture::Picture;
-use crate::proto::records::{Body, Life, LinkState, Met, NodeName, Profile, Record, Records, Seen};
+use crate::proto::picture::{Heard, Picture, Sources};
+use crate::proto::records::{Body, Life, LinkState, Met, NodeName, Profile, Record, Seen};
 use crate::proto::session::What;
 use crate::proto::snapshot::{Edge, EdgeView, RowView};
 use crate::proto::timer::Time;
 
 /// What a datagram may need beside its records: header, echo, hold, digest, seal, and what else there is to tell.
 const OVERHEAD: usize = 100;
+/// News of trouble are looked at within this share of an interval.
+pub(super) const NEWS: u32 = 4;
 /// Bytes of one entry of a row.
 const ENTRY: usize = 7;
 
-/// How the roster names an entry.
-fn name_of(entry: &StaticPeer) -> &str {
-    entry.server_id.as_deref().unwrap_or(&entry.name)
-}
-
-/// An empty table of records.
-pub(super) fn table(config: &PeerConfig) -> Result<Records, ConfigError> {
-    let ids: Vec<&str> = config.static_peers.iter().map(name_of).collect();
-    Records::new(&config.server_id, &ids, ids.len()).map_err(|(one, other)| {
-        let name = |place: usize| ids.get(place).copied().unwrap_or(&config.server_id);
-        ConfigError::Invalid(format!(
-            "static_peers: {} and {} have one name in records; rename one of them",
-            name(one),
-            name(other)
-        ))
-    })
-}
-
-/// Where the entries of the roster are in the table.
-pub(super) fn places(config: &PeerConfig, records: &Records) -> Vec<usize> {
-    let place =
-        |entry| records.place(NodeName::of(name_of(entry))).expect("the table was made of the roster");
-    config.static_peers.iter().map(place).collect()
-}
-
-/// The newest 48 bits of a hash, as a record carries them.
-fn six(hash: u64) -> [u8; 6] {
-    let mut bytes = [0; 6];
-    bytes.copy_from_slice(&hash.to_le_bytes()[..6]);
-    bytes
+/// The first 32 of the 48 bits of a hash, as a record carries them.
+fn four(hash: u64) -> [u8; 4] {
+    let [a, b, c, d, ..] = hash.to_le_bytes();
+    [a, b, c, d]
 }
 
 impl Node {
@@ -55,10 +31,10 @@ impl Node {
     pub(super) fn publish_profile(&mut self) {
         let profile = Profile {
             instance: self.instance,
-            roster: six(roster_hash(&self.config)),
-            config: six(config_hash(&self.config)),
+            roster: four(self.directory.hash()),
+            config: four(config_hash(&self.config)),
         };
-        self.records.publish(Body::Profile(profile), self.now);
+        self.records.publish(Body::Profile(profile));
     }
 
     /// Says what this node sees, if that has changed.
@@ -74,7 +50,7 @@ impl Node {
             seen.truncate(most);
         }
         seen.sort_by_key(|s| s.peer);
-        self.records.publish(Body::Row(seen), self.now);
+        self.records.publish(Body::Row(seen));
     }
 
     /// What this node sees that is not plainly fine, by name.
@@ -94,8 +70,7 @@ impl Node {
     /// Whether `by` says in a row that can be believed that `about` is fine.
     pub(super) fn says_fine(&self, by: usize, about: usize) -> bool {
         let (by, about) = (self.places[by], self.records.names()[self.places[about]]);
-        let believed = self.picture.ages.get(by).copied().flatten().is_some();
-        let row = self.records.row(by).map(|(row, _)| row).filter(|_| believed);
+        let row = self.records.row(by).filter(|_| self.picture.age(by).is_some());
         row.is_some_and(|row| row.binary_search_by_key(&about, |s| s.peer).is_err())
     }
 
@@ -103,36 +78,40 @@ impl Node {
     pub(super) fn hears_me(&self, peer: usize) -> bool {
         let place = self.places[peer];
         let me = self.records.names()[self.records.me()];
-        let believed = self.picture.ages.get(place).copied().flatten().is_some();
-        let row = self.records.row(place).map(|(row, _)| row).filter(|_| believed);
+        let row = self.records.row(place).filter(|_| self.picture.age(place).is_some());
         row.is_some_and(|row| row.iter().any(|s| s.peer == me && s.link == LinkState::TxLost))
     }
 
     /// What all rows together say at `now`.
     pub(super) fn draw(&self, now: Time) -> Picture {
-        let mut heard = vec![None; self.records.names().len()];
-        for peer in 0..self.sessions.len() {
-            if self.is_heard_directly(peer, now) {
-                heard[self.places[peer]] = self.accounts[peer].direct.map(|at| now.since(at));
-            }
-        }
+        let heard: Vec<Heard> = (0..self.sessions.len())
+            .filter(|peer| self.is_heard_directly(*peer, now))
+            .filter_map(|peer| {
+                let age = now.since(self.accounts[peer].direct?);
+                let two_way = self.registry.at(peer).is_proven(now, self.config.proof_horizon());
+                Some(Heard { place: self.places[peer], age, two_way })
+            })
+            .collect();
         let interval = self.config.heartbeat_interval;
-        let stale = interval * (2 * self.config.down_after);
-        Picture::draw(&self.records, &self.seen(), &heard, interval, stale)
+        Picture::draw(Sources {
+            records: &self.records,
+            topology: self.directory.topology(),
+            own: &self.seen(),
+            heard: &heard,
+            interval,
+            stale: interval * (2 * self.config.down_after),
+        })
     }
 
     /// All rows, as this node can believe them at `now`.
     pub(super) fn rows(&self, now: Time) -> Vec<RowView> {
         let (picture, own) = (self.draw(now), self.seen());
-        let (names, me) = (self.records.names(), self.records.me());
-        let mut ids: Vec<Arc<str>> = vec![self.config.server_id.clone(); names.len()];
-        for (peer, place) in self.places.iter().enumerate() {
-            ids[*place] = self.registry.at(peer).server_id.clone();
-        }
+        let (names, me) = (self.records.names(), self.me);
+        let ids: Vec<Arc<str>> = (0..names.len()).map(|place| self.id_of(place).clone()).collect();
         let row = |place: usize| match self.records.row(place) {
-            _ if picture.ages[place].is_none() => &[][..],
+            _ if picture.age(place).is_none() => &[][..],
             _ if place == me => &own,
-            row => row.map_or(&[][..], |(seen, _)| seen),
+            row => row.unwrap_or_default(),
         };
         let hears =
             |by: usize, whom: NodeName| row(by).iter().any(|s| s.peer == whom && s.link == LinkState::TxLost);
@@ -150,16 +129,28 @@ impl Node {
             };
             Some(EdgeView { peer: ids[other].clone(), life: seen.life, link })
         };
-        let mut rows: Vec<RowView> = (0..names.len())
-            .map(|place| {
-                let mut sees: Vec<EdgeView> =
-                    row(place).iter().filter_map(|seen| edge(place, seen)).collect();
-                sees.sort_by(|a, b| a.peer.cmp(&b.peer));
-                RowView { server_id: ids[place].clone(), age: picture.ages[place], sees }
-            })
-            .collect();
-        rows.sort_by(|a, b| a.server_id.cmp(&b.server_id));
-        rows
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        order.sort_unstable_by(|a, b| ids[*a].cmp(&ids[*b]));
+        let mut at = vec![0; names.len()];
+        order.iter().enumerate().for_each(|(row, place)| at[*place] = row as u32);
+        let topology = self.directory.topology();
+        let view = |place: &usize| {
+            let mut sees: Vec<EdgeView> = row(*place).iter().filter_map(|seen| edge(*place, seen)).collect();
+            sees.sort_by(|a, b| a.peer.cmp(&b.peer));
+            let watches =
+                (!topology.is_mesh()).then(|| topology.neighbours(*place).map(|other| at[other]).collect());
+            RowView { server_id: ids[*place].clone(), age: picture.age(*place), watches, sees }
+        };
+        order.iter().map(view).collect()
+    }
+
+    /// The id of the node at `place`, as far as it is known.
+    pub(super) fn id_of(&self, place: usize) -> &Arc<str> {
+        match self.peer_at(place) {
+            _ if place == self.me => &self.config.server_id,
+            Some(peer) => &self.registry.at(peer).server_id,
+            None => self.directory.id(place),
+        }
     }
 
     /// Whether this node misses most, and most of those that it hears say that most of them are fine: then it is this
@@ -173,7 +164,7 @@ impl Node {
         if missed.len() * 2 <= self.sessions.len() {
             return false;
         }
-        let believed = |peer: &usize| self.picture.ages[self.places[*peer]].is_some();
+        let believed = |peer: &usize| self.picture.age(self.places[*peer]).is_some();
         let heard: Vec<usize> = peers
             .filter(|peer| !misses(peer) && self.is_heard_directly(*peer, self.now))
             .filter(believed)
@@ -184,20 +175,33 @@ impl Node {
         heard.iter().filter(contradicts).count() * 2 > heard.len()
     }
 
+    /// The picture may have changed: it is drawn anew within a `share` of an interval since the last time, and at once
+    /// where this node observes all, since that costs little.
+    pub(super) fn redraw_within(&mut self, share: u32) {
+        let pause =
+            if self.others.is_empty() { Duration::ZERO } else { self.config.heartbeat_interval / share };
+        let at = (self.drawn + pause).max(self.now);
+        self.redraw_at = Some(self.redraw_at.map_or(at, |before| before.min(at)));
+        self.review_at = self.review_at.min(at);
+    }
+
     /// Draws the picture anew, if it may have changed, and tells what follows.
     pub(super) fn redraw(&mut self) {
-        if !self.picture_old {
+        if self.redraw_at.is_none_or(|at| self.now < at) {
             return;
         }
+        (self.drawn, self.redraw_at) = (self.now, None);
         let drawn = self.draw(self.now);
         // While something is wrong, rows grow old without another word.
-        self.picture_old = drawn.says.iter().any(|says| says.healthy != says.observers() || says.miss > 0);
-        if drawn.says != self.picture.says
-            || drawn.ages.iter().map(Option::is_some).ne(self.picture.ages.iter().map(Option::is_some))
-        {
+        if drawn.says.iter().any(|says| says.healthy != says.observers() || says.miss > 0) {
+            let pause = self.config.heartbeat_interval / 2;
+            self.redraw_at = Some(self.now + if self.others.is_empty() { pause } else { pause * 4 });
+        }
+        if !drawn.is_like(&self.picture) {
             self.picture = drawn;
             (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
         }
+        self.fuse();
         self.contradicted = match self.misses_what_others_hear() {
             true => self.contradicted.or(Some(self.now)),
             false => None,
@@ -272,10 +276,17 @@ impl Node {
     }
 
     fn merge(&mut self, peer: usize, record: &Record) {
-        if self.records.merge(record.clone(), Some(peer), self.now) != Met::Nothing {
-            self.picture_old = true;
-            self.review_at = self.now;
+        let place = self.records.place(record.owner);
+        let before = place.and_then(|place| self.records.profile(place).copied());
+        let trouble = place.and_then(|p| self.records.row(p)).is_some_and(|row| !row.is_empty());
+        match self.records.merge(record, Some(peer)) {
+            Met::Nothing => return,
+            Met::New(place) => self.note_profile(place, before),
+            Met::Raised => {}
         }
+        // Good news of those that others observe can wait.
+        let trouble = matches!(&record.body, Body::Row(seen) if !seen.is_empty()) || trouble;
+        self.redraw_within(if trouble { NEWS } else { 1 });
     }
 
     /// Whether `peer` has told that its roster is ours.

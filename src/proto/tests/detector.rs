@@ -1,5 +1,7 @@
 //! The rules of the detector, each by the failure that it mends.
 
+use std::sync::Arc;
+
 use super::*;
 use PeerStatus::{Down, Healthy, Suspected};
 
@@ -90,7 +92,7 @@ fn on_a_slow_path_a_restart_is_found_by_hellos() {
     for one_way in [PATH, 400 * MS] {
         fn nowhere(config: &mut PeerConfig) {
             if &*config.server_id == "node-1" {
-                config.static_peers[0].address = None;
+                Arc::make_mut(&mut config.static_peers)[0].address = None;
             }
         }
         let mut cluster = Cluster::with(2, 6, nowhere);

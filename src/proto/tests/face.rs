@@ -1,5 +1,7 @@
 //! The contract of the core's face: any order, any number, no allocation, same bytes.
 
+use std::sync::Arc;
+
 use super::*;
 
 #[test]
@@ -73,7 +75,7 @@ fn extreme_times_and_garbage_do_not_panic() {
 #[test]
 fn an_entry_without_address_waits_for_one() {
     fn nowhere(config: &mut PeerConfig) {
-        for peer in &mut config.static_peers {
+        for peer in Arc::make_mut(&mut config.static_peers) {
             peer.address = None;
         }
     }

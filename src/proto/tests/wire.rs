@@ -209,8 +209,7 @@ fn hello_from_elsewhere() {
     // Node 0 knows node 1 by its address alone; a hello of node 2, replayed from there, never pins its id on it.
     fn nameless(config: &mut PeerConfig) {
         if &*config.server_id == "node-0" {
-            config.static_peers[0].server_id = None;
-            config.static_peers.truncate(1);
+            config.static_peers = [StaticPeer { server_id: None, ..config.static_peers[0].clone() }].into();
         }
     }
     let mut cluster = Cluster::with(3, 8, nameless);
@@ -301,9 +300,9 @@ fn a_second_process_under_ones_own_id_is_a_conflict() {
     let (mut cluster, _) = recorded(2, 12);
     let config = cluster.node(0).config().clone();
     let keys = Keyring::new("test", &[SecretKey::new([7; 32])], false).unwrap();
-    let mut twin_config = config.clone();
-    twin_config.static_peers[0] =
+    let nameless =
         StaticPeer { server_id: None, name: address(0).to_string().into(), address: Some(address(0)) };
+    let twin_config = PeerConfig { static_peers: [nameless].into(), ..config };
     let mut twin = Node::new(twin_config, keys, Instance(5), 5, cluster.now).unwrap();
     twin.handle_timeout(twin.poll_timeout().unwrap());
     let mut frame = Vec::new();

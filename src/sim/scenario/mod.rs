@@ -9,7 +9,7 @@ use serde::Deserialize;
 pub use self::stage::Report;
 use super::link::{Rule, Scope};
 use super::world::Setup;
-use crate::proto::PeerConfig;
+use crate::proto::{Observers, PeerConfig};
 
 /// A scenario, as its file says it. Times are seconds, shares 0 to 1, nodes are numbered from 0.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,6 +22,8 @@ pub struct Scenario {
     pub nodes: usize,
     /// How many peers each has in its roster; all others by default.
     pub peers: Option<usize>,
+    /// How many observe one node: a number; all by default.
+    pub observers: Option<u32>,
     /// How long the cluster runs before the first fault can begin; their times count from then on.
     #[serde(default = "ten")]
     pub warm_up: f64,
@@ -210,6 +212,7 @@ impl Scenario {
         set(&mut config.heartbeat_interval, s.heartbeat_interval);
         set(&mut config.heartbeat_timeout, s.heartbeat_timeout);
         set(&mut config.max_backoff, s.max_backoff);
+        config.observers = self.observers.map_or(Observers::All, Observers::Number);
         config.suspect_after = s.suspect_after.unwrap_or(config.suspect_after);
         config.down_after = s.down_after.unwrap_or(config.down_after);
         config

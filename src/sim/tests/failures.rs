@@ -42,7 +42,7 @@ fn slow_path() {
 fn blocked_io() {
     // Nothing leaves and nothing is read, but the timers run: 50 s, less than an isolated node waits.
     for seed in 0..2 {
-        let mut world = whole(Setup { cheap_seal: true, ..Setup::new(128) }, seed);
+        let mut world = whole(Setup { cheap_seal: true, ..Setup::mesh(128) }, seed);
         world.block(0, true);
         world.run_for(50 * SECOND);
         let all = changes(&mut world);

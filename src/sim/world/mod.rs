@@ -5,13 +5,17 @@
 
 mod faults;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::host::{Frame, Host};
 use super::link::{Rule, Scope};
 use super::net::{Happening, Net, address};
 use super::rng::Rng;
-use crate::proto::{Event, Instance, Keyring, Node, PeerConfig, PeerStatus, SecretKey, StaticPeer, Time};
+use crate::proto::directory::Directory;
+use crate::proto::{
+    Event, Instance, Keyring, Node, Observers, PeerConfig, PeerStatus, SecretKey, StaticPeer, Time,
+};
 
 /// When a world begins: no clock of a node shows zero, whatever its offset.
 const BEGINNING: Time = Time::from_micros(1_000_000_000);
@@ -38,7 +42,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// So many nodes in a full mesh with the default settings, 200 µs to 1 ms apart, that start at once.
+    /// So many nodes that know each other, with the default settings, 200 µs to 1 ms apart, that start at once.
     pub fn new(nodes: usize) -> Setup {
         Setup {
             nodes,
@@ -52,8 +56,15 @@ impl Setup {
         }
     }
 
-    /// The roster of a node, as indices.
-    pub fn roster(&self, node: u32) -> Vec<u32> {
+    /// The same, and everybody watches everybody however many they are.
+    pub fn mesh(nodes: usize) -> Setup {
+        let mut setup = Setup::new(nodes);
+        setup.config.observers = Observers::All;
+        setup
+    }
+
+    /// The roster of a node, as indices, where not all have all.
+    fn roster(&self, node: u32) -> Vec<u32> {
         let nodes = self.nodes as u32;
         match self.peers {
             Some(peers) if peers + 1 < self.nodes => {
@@ -85,7 +96,10 @@ pub struct World {
     setup: Setup,
     net: Net,
     hosts: Vec<Host>,
+    /// Whom each node observes.
     rosters: Vec<Vec<u32>>,
+    /// Where all have all in their rosters, they share one directory, in which each has its place.
+    shared: Option<Shared>,
     rng: Rng,
     instances: Rng,
     records: Vec<Record>,
@@ -93,15 +107,60 @@ pub struct World {
     steps: u64,
 }
 
+/// What all nodes of one roster share.
+#[derive(Debug)]
+struct Shared {
+    directory: Arc<Directory>,
+    roster: Arc<[StaticPeer]>,
+    places: Vec<usize>,
+}
+
+impl Shared {
+    fn new(setup: &Setup) -> Shared {
+        let roster: Arc<[StaticPeer]> = (0..setup.nodes as u32).map(entry).collect();
+        let config = PeerConfig {
+            own_name: name(0).into(),
+            server_id: name(0).into(),
+            static_peers: roster.clone(),
+            ..setup.config.clone()
+        };
+        config.validate().expect("the settings of a world are valid");
+        let directory = Directory::new(&config, &keys(setup)).expect("no two nodes have one name");
+        let places = (0..setup.nodes as u32).map(|node| directory.place(&name(node)).expect("all are in it"));
+        Shared { places: places.collect(), directory: Arc::new(directory), roster }
+    }
+
+    fn observed_by(&self, node: u32) -> Vec<u32> {
+        let (entries, _) = self.directory.observed_by(self.places[node as usize]);
+        entries.into_iter().map(|entry| entry as u32).collect()
+    }
+}
+
+fn entry(node: u32) -> StaticPeer {
+    StaticPeer { server_id: Some(name(node).into()), name: name(node).into(), address: Some(address(node)) }
+}
+
+fn keys(setup: &Setup) -> Keyring {
+    let mut keys =
+        Keyring::new(&setup.config.cluster, &[SecretKey::new([7; 32])], false).expect("one key is a keyring");
+    if setup.cheap_seal {
+        keys.seal_cheaply();
+    }
+    keys
+}
+
 impl World {
     /// A new world; the nodes start when it runs.
     pub fn new(setup: Setup, seed: u64) -> World {
         let mut rng = Rng::new(seed);
         let rules = setup.links.iter().map(|rule| (Scope::All, *rule)).collect();
+        let shared = setup.peers.is_none().then(|| Shared::new(&setup));
+        let observed = |node| shared.as_ref().map_or_else(|| setup.roster(node), |s| s.observed_by(node));
         let mut world = World {
             net: Net::new(BEGINNING, rules, setup.nodes <= 256, rng.fork()),
             hosts: Vec::with_capacity(setup.nodes),
-            rosters: (0..setup.nodes as u32).map(|node| setup.roster(node)).collect(),
+            rosters: (0..setup.nodes as u32).map(observed).collect(),
+            shared,
             instances: rng.fork(),
             records: Vec::new(),
             buffer: Vec::with_capacity(1500),
@@ -169,15 +228,18 @@ impl World {
         self.hosts[node as usize].node.as_ref()
     }
 
-    /// The roster of a node.
+    /// Whom a node observes.
     pub fn roster(&self, node: u32) -> &[u32] {
         &self.rosters[node as usize]
     }
 
     /// The status of `subject` at `observer`; `None` if the one does not run, or has not the other in its roster.
     pub fn status(&self, observer: u32, subject: u32) -> Option<PeerStatus> {
-        let place = self.rosters[observer as usize].binary_search(&subject).ok()?;
-        Some(self.node(observer)?.registry().get_all_peers()[place].status)
+        let core = self.node(observer)?;
+        match self.rosters[observer as usize].binary_search(&subject) {
+            Ok(place) => Some(core.registry().get_all_peers()[place].status),
+            Err(_) => core.other_status(self.shared.as_ref()?.places[subject as usize]),
+        }
     }
 
     /// Whether `observer` takes its link to `subject` for whole.
@@ -327,26 +389,28 @@ impl World {
 
     /// Starts a node that does not run: a new instance.
     pub fn start(&mut self, node: u32) {
-        let peers = self.rosters[node as usize].iter().map(|peer| StaticPeer {
-            server_id: Some(name(*peer).into()),
-            name: name(*peer).into(),
-            address: Some(address(*peer)),
-        });
-        let config = PeerConfig {
-            server_id: name(node).into(),
+        let id: Arc<str> = name(node).into();
+        let mut config = PeerConfig {
+            server_id: id.clone(),
+            own_name: id,
             listen_address: address(node),
-            static_peers: peers.collect(),
             ..self.setup.config.clone()
         };
-        let key = SecretKey::new([7; 32]);
-        let mut keys = Keyring::new(&config.cluster, &[key], false).expect("one key is a keyring");
-        if self.setup.cheap_seal {
-            keys.seal_cheaply();
-        }
+        let keys = keys(&self.setup);
         let host = &mut self.hosts[node as usize];
         let now = host.clock.show(self.net.now);
         let instance = Instance(self.instances.next_u64().max(1));
-        let core = Node::new(config, keys, instance, self.instances.next_u64(), now);
+        let seed = self.instances.next_u64();
+        let core = match &self.shared {
+            Some(shared) => {
+                config.static_peers = shared.roster.clone();
+                Node::in_directory(config, keys, shared.directory.clone(), instance, seed, now)
+            }
+            None => {
+                config.static_peers = self.rosters[node as usize].iter().map(|peer| entry(*peer)).collect();
+                Node::new(config, keys, instance, seed, now)
+            }
+        };
         host.start(core.expect("the settings of a world are valid"));
         self.arm(node);
     }
@@ -358,29 +422,42 @@ impl World {
         let mut tables = tables.filter(|_| self.setup.peers.is_none());
         let first = tables.next();
         let equal = first.is_none_or(|first| first.is_some() && tables.all(|table| table == first));
-        equal
-            && (0..self.hosts.len() as u32).all(|observer| {
-                self.node(observer).is_none_or(|core| {
-                    let peers = core.registry().get_all_peers().iter();
-                    peers.zip(&self.rosters[observer as usize]).enumerate().all(|(place, (info, subject))| {
-                        if self.node(*subject).is_some() {
-                            info.status == PeerStatus::Healthy && core.link_is_active(place)
-                        } else {
-                            info.status == PeerStatus::Down
-                        }
-                    })
-                })
-            })
+        equal && (0..self.hosts.len() as u32).all(|observer| self.is_right(observer))
+    }
+
+    /// Whether a node, if it runs, calls the running ones Healthy, with whole links, and the others Down.
+    fn is_right(&self, observer: u32) -> bool {
+        let Some(core) = self.node(observer) else { return true };
+        let right = |subject: u32, status| match self.node(subject) {
+            Some(_) => status == PeerStatus::Healthy,
+            None => status == PeerStatus::Down,
+        };
+        let peers = core.registry().get_all_peers().iter().zip(&self.rosters[observer as usize]);
+        let mut peers = peers.enumerate().map(|(at, (info, subject))| {
+            right(*subject, info.status) && (self.node(*subject).is_none() || core.link_is_active(at))
+        });
+        let directory = self.shared.as_ref().map(|shared| &shared.directory);
+        let node_at = |place| directory.and_then(|d| d.entry(place)).map(|entry| entry as u32);
+        peers.all(|right| right)
+            && core.other_statuses().all(|(place, status)| node_at(place).is_some_and(|n| right(n, status)))
     }
 
     /// Whether every running node has a present two-way proof of each running peer.
     pub fn is_whole(&self) -> bool {
+        let everybody = self.hosts.iter().filter(|host| host.node.is_some()).count();
         (0..self.hosts.len() as u32).all(|observer| {
             let host = &self.hosts[observer as usize];
             host.node.as_ref().is_none_or(|core| {
-                let running =
-                    self.rosters[observer as usize].iter().filter(|s| self.node(**s).is_some()).count();
-                core.registry().get_cluster_status(host.clock.show(self.net.now)).proven_peers == running + 1
+                let running = match self.shared {
+                    Some(_) => everybody,
+                    None => {
+                        1 + self.rosters[observer as usize]
+                            .iter()
+                            .filter(|s| self.node(**s).is_some())
+                            .count()
+                    }
+                };
+                core.registry().get_cluster_status(host.clock.show(self.net.now)).proven_peers == running
             })
         })
     }

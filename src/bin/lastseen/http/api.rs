@@ -223,6 +223,7 @@ mod tests {
     fn peer(id: &str, status: PeerStatus, verdict: Verdict) -> PeerView {
         PeerView {
             server_id: id.into(),
+            observed: true,
             address: None,
             status,
             verdict,

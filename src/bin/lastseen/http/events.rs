@@ -221,7 +221,14 @@ mod tests {
         let recorder = Recorder::new("ab".into(), "me".into(), Clock);
         for _ in 0..events {
             let change = Change::Quorum { available: true };
-            recorder.push(&Event { at: Time::ZERO, peer: None, change, verdict: None, why: "so".into() });
+            recorder.push(&Event {
+                at: Time::ZERO,
+                peer: None,
+                observed: true,
+                change,
+                verdict: None,
+                why: "so".into(),
+            });
         }
         recorder
     }

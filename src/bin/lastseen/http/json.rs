@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use lastseen::net::Clock;
-use lastseen::proto::{PeerStatus, PeerView, RowView, Snapshot, Time, Verdict};
+use lastseen::proto::{Observers, PeerStatus, PeerView, RowView, Snapshot, Time, Verdict};
 use serde_json::{Map, Value, json};
 
 /// A time as RFC 3339 in UTC with milliseconds.
@@ -46,8 +46,10 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
         "is_quorum_available": s.status.is_quorum_available(),
         "quorum_needed": s.status.quorum_needed(),
         "verdicts": verdicts,
-        // Every node observes all others.
-        "observers": "all",
+        "observers": match s.observers {
+            Observers::Number(number) => json!(number),
+            word => json!(word.to_string()),
+        },
         "mass_loss": null,
         "draining_until": null,
         "oldest_row_seconds": s.rows.iter().filter_map(|r| r.age).max().map(|age| age.as_secs_f64()),
@@ -73,18 +75,19 @@ pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
         "why": p.why,
         "since": rfc3339(clock, p.since),
         "since_seconds": s.at.since(p.since).as_secs_f64(),
-        "observed": true,
+        "observed": p.observed,
         "proven": p.proven,
         "last_seen_seconds": p.last_seen.map(|t| s.at.since(t).as_secs_f64()),
-        "missed_heartbeats": p.missed_heartbeats,
-        "bytes_received": p.bytes_received,
-        "bytes_sent": p.bytes_sent,
-        "link": {
+        // What is not measured, since other nodes observe it, is null.
+        "missed_heartbeats": p.observed.then_some(p.missed_heartbeats),
+        "bytes_received": p.observed.then_some(p.bytes_received),
+        "bytes_sent": p.observed.then_some(p.bytes_sent),
+        "link": p.observed.then(|| json!({
             "is_active": p.link.is_active,
             "attempt_count": p.link.attempt_count,
             "rtt_seconds": p.link.rtt.map(|d| d.as_secs_f64()),
             "loss": { "rx": p.link.loss.map(|l| l.0), "tx": p.link.loss.map(|l| l.1) },
-        },
+        })),
         "observers": {
             "healthy": p.says.healthy,
             "suspected": p.says.suspected,
@@ -107,9 +110,14 @@ pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
 pub(super) fn matrix(s: &Snapshot, clock: &Clock, edges: bool) -> Value {
     let nodes: Vec<&str> = s.rows.iter().map(|row| &*row.server_id).collect();
     let row = |row: &RowView| {
-        let fine = nodes.iter().filter(|id| edges && row.age.is_some() && **id != &*row.server_id);
+        let watched: Vec<&str> = match &row.watches {
+            _ if !edges || row.age.is_none() => Vec::new(),
+            Some(watches) => watches.iter().map(|at| nodes[*at as usize]).collect(),
+            None => nodes.iter().copied().filter(|id| *id != &*row.server_id).collect(),
+        };
+        let fine = watched.into_iter();
         let mut peers: Map<String, Value> =
-            fine.map(|id| ((*id).to_owned(), json!({ "status": "healthy", "link": "up" }))).collect();
+            fine.map(|id| (id.to_owned(), json!({ "status": "healthy", "link": "up" }))).collect();
         for edge in &row.sees {
             let seen = json!({ "status": edge.life.as_str(), "link": edge.link.as_str() });
             peers.insert(edge.peer.to_string(), seen);

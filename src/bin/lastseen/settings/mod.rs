@@ -200,14 +200,19 @@ impl Settings {
                 format!("the host name \"{server_id}\" cannot be this node's id: {e}; set server_id"),
             )
         })?;
-        let peers: Vec<_> =
-            roster.into_iter().zip(is_own).filter(|(_, own)| !own).map(|(peer, _)| peer).collect();
+        let (own, peers): (Vec<_>, Vec<_>) = roster.into_iter().zip(is_own).partition(|(_, own)| *own);
+        let peers: Vec<_> = peers.into_iter().map(|(peer, _)| peer).collect();
         let static_peers = peers.iter().map(|(entry, address)| StaticPeer {
             server_id: entry.server_id.as_deref().map(Into::into),
             name: entry.name().into(),
             address: *address,
         });
         let mut config = PeerConfig::new(&server_id, &v.cluster, v.listen_address, static_peers.collect());
+        // Its own entry, as all rosters have it.
+        if let Some(((entry @ Entry { server_id: None, .. }, _), _)) = own.first() {
+            config.own_name = entry.name().into();
+        }
+        config.observers = v.observers;
         config.heartbeat_interval = v.heartbeat_interval;
         config.heartbeat_timeout = v.heartbeat_timeout;
         config.suspect_after = v.suspect_after;

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lastseen::proto::Observers;
+
 use super::duration;
 
 /// Where a value comes from; the later ones win.
@@ -158,6 +160,24 @@ impl Setting for u32 {
     }
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Setting for Observers {
+    fn read(raw: &Raw) -> Result<Self, String> {
+        match raw {
+            Raw::Text(t) | Raw::Untyped(t) if t == "auto" => Ok(Observers::Auto),
+            Raw::Text(t) | Raw::Untyped(t) if t == "all" => Ok(Observers::All),
+            _ => u32::read(raw).map(Observers::Number).map_err(|_| {
+                format!("{raw} is neither \"auto\" nor \"all\" nor an even number from 4 to 64, like 16")
+            }),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Observers::Number(number) => number.to_string(),
+            word => format!("\"{word}\""),
+        }
     }
 }
 

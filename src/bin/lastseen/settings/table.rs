@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lastseen::proto::Observers;
+
 use super::listen::Listen;
 use super::raw::{Detail, Fault, Level, LogFormat, Raw, Setting, Source, Transitions};
 use super::roster::Entry;
@@ -81,6 +83,9 @@ settings! {
     down_after: u32, "down_after" = "5";
     /// The longest spacing between pings to a peer that is down, 2 to 255 intervals. Empty: 10 intervals.
     max_backoff: Option<Duration>, "max_backoff" = r#""""#;
+    /// How many nodes exchange heartbeats with one node: auto (all up to 64 peers, 16 above), all, or an even number
+    /// from 4 to 64. Equal on all nodes.
+    observers: Observers, "observers" = r#""auto""#;
     /// A node that was stopped on purpose raises no alarm for so long.
     leave_grace: Duration, "leave_grace" = r#""10m""#;
     /// Files with the cluster's keys, at most four, not readable by others; made by `lastseen keygen`. The

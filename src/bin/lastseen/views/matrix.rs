@@ -84,14 +84,15 @@ fn matrix_text(matrix: &Value, colours: bool) -> String {
 
 /// What is not fine: about whom, what, and who says so.
 fn faults(matrix: &Value, nodes: &[&str]) -> String {
-    let mut said: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    let mut said: BTreeMap<(&str, &'static str), Vec<&str>> = BTreeMap::new();
     let mut silent = Vec::new();
     for from in nodes {
         if matrix["rows"][*from]["age_seconds"].is_null() {
             silent.push(*from);
             continue;
         }
-        for to in nodes.iter().filter(|to| *to != from) {
+        let watched = matrix["rows"][*from]["peers"].as_object();
+        for to in watched.into_iter().flat_map(|peers| peers.keys()) {
             let (sign, meaning, _) = sign(matrix, from, to);
             if !matches!(sign, '.' | ' ') {
                 said.entry((to, meaning)).or_default().push(from);

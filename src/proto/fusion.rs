@@ -1,0 +1,166 @@
+//! What the rows say of a peer that this node does not observe: a pure function from their votes to its status, verdict
+//! and sentence.
+
+use std::time::Duration;
+
+use super::peer::PeerStatus;
+use super::picture::Says;
+use super::verdict::Verdict;
+
+/// All that is known of a peer that others observe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hearsay {
+    /// What its observers say.
+    pub(crate) says: Says,
+    /// Whether any of them had ever heard it.
+    pub(crate) heard_of: bool,
+    /// What held until now, and for how long.
+    pub(crate) status: PeerStatus,
+    pub(crate) held: Duration,
+    /// How long nobody may be left that observes it, before it is Down.
+    pub(crate) patience: Duration,
+    /// Whether this node is isolated, so that nobody may be called Down.
+    pub(crate) isolated: bool,
+    /// Its roster and its settings are as this node's.
+    pub(crate) same_roster: bool,
+    pub(crate) same_config: bool,
+}
+
+impl Hearsay {
+    /// Down when most of its reached observers say so, or none is left; Suspected when some do.
+    pub(crate) fn status(&self) -> PeerStatus {
+        let Says { suspected, down, reached, .. } = self.says;
+        let votes = self.says.votes();
+        let said = match () {
+            () if down * 2 > votes => PeerStatus::Down,
+            () if votes == 0 && (reached > 0 || !self.heard_of) => self.status,
+            () if votes == 0 && self.status == PeerStatus::Suspected && self.held >= self.patience => {
+                PeerStatus::Down
+            }
+            () if votes == 0 => self.status.max(PeerStatus::Suspected),
+            () if suspected + down > 0 => PeerStatus::Suspected,
+            () => PeerStatus::Healthy,
+        };
+        // An isolated node does not know better than it did.
+        let most = if self.isolated { self.status.max(PeerStatus::Suspected) } else { PeerStatus::Down };
+        said.min(most)
+    }
+
+    /// The first verdict that applies. `status` is what [`status`](Hearsay::status) gave.
+    pub(crate) fn verdict(&self, status: PeerStatus) -> Verdict {
+        let Says { down, left, .. } = self.says;
+        match status {
+            _ if !self.heard_of => Verdict::Unknown,
+            PeerStatus::Down if left * 2 > down => Verdict::Left,
+            PeerStatus::Down => Verdict::Down,
+            _ if !self.same_roster || !self.same_config => Verdict::ConfigMismatch,
+            _ => Verdict::Up,
+        }
+    }
+
+    /// The sentence that explains the verdict.
+    pub(crate) fn sentence(&self, status: PeerStatus) -> String {
+        let Says { suspected, down, hear, reached, .. } = self.says;
+        let (votes, observers) = (self.says.votes(), self.says.observers());
+        match self.verdict(status) {
+            Verdict::Unknown => format!("never heard by any of the {observers} that observe it"),
+            Verdict::Left => format!("it said to {} of {observers} that it leaves", self.says.left),
+            Verdict::Down if votes == 0 && reached == 0 => {
+                format!("none of the {observers} that observe it can be heard")
+            }
+            Verdict::Down if down == observers => format!("silent to all {observers} that observe it"),
+            Verdict::Down => {
+                format!("{down} of {observers} say down, {} have no say", self.says.unknown)
+            }
+            Verdict::ConfigMismatch => {
+                let what = if self.same_roster { "settings differ" } else { "roster differs" };
+                format!("its {what} from this node's; {hear} of {observers} hear it")
+            }
+            _ if suspected + down > 0 => {
+                format!("{} of {observers} miss it, {hear} hear it", suspected + down)
+            }
+            _ => format!("{hear} of {observers} hear it"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use PeerStatus::{Down, Healthy, Suspected};
+
+    fn hearsay(says: Says) -> Hearsay {
+        Hearsay {
+            says,
+            heard_of: true,
+            status: Healthy,
+            held: Duration::ZERO,
+            patience: Duration::from_secs(3),
+            isolated: false,
+            same_roster: true,
+            same_config: true,
+        }
+    }
+
+    fn votes(healthy: u16, suspected: u16, down: u16, unknown: u16) -> Says {
+        let reached = healthy + suspected + down;
+        Says {
+            healthy,
+            suspected,
+            down,
+            unknown,
+            hear: healthy,
+            miss: suspected + down,
+            reached,
+            ..Says::default()
+        }
+    }
+
+    #[test]
+    fn most_of_the_reached_decide() {
+        let cases = [
+            (votes(16, 0, 0, 0), Healthy, "16 of 16 hear it"),
+            (votes(15, 1, 0, 0), Suspected, "1 of 16 miss it, 15 hear it"),
+            (votes(8, 0, 8, 0), Suspected, "8 of 16 miss it, 8 hear it"),
+            (votes(7, 0, 8, 1), Down, "8 of 16 say down, 1 have no say"),
+            (votes(0, 0, 16, 0), Down, "silent to all 16 that observe it"),
+            (votes(0, 0, 2, 14), Down, "2 of 16 say down, 14 have no say"),
+        ];
+        for (says, status, text) in cases {
+            let hearsay = hearsay(says);
+            assert_eq!((hearsay.status(), hearsay.sentence(status).as_str()), (status, text), "{says:?}");
+        }
+    }
+
+    #[test]
+    fn without_observers_it_is_suspected_and_then_down() {
+        let mut lost = hearsay(votes(0, 0, 0, 16));
+        assert_eq!(lost.status(), Suspected);
+        (lost.status, lost.held) = (Suspected, Duration::from_secs(2));
+        assert_eq!(lost.status(), Suspected);
+        lost.held = Duration::from_secs(3);
+        assert_eq!((lost.status(), lost.verdict(Down)), (Down, Verdict::Down));
+        assert_eq!(lost.sentence(Down), "none of the 16 that observe it can be heard");
+        lost.isolated = true;
+        assert_eq!(lost.status(), Suspected, "an isolated node calls nobody Down");
+    }
+
+    #[test]
+    fn newborn_observers_change_nothing() {
+        for status in [Healthy, Suspected, Down] {
+            let newborn = Hearsay { status, ..hearsay(Says { reached: 16, unknown: 16, ..Says::default() }) };
+            assert_eq!(newborn.status(), status);
+        }
+        let unheard = Hearsay { heard_of: false, ..hearsay(votes(0, 0, 0, 16)) };
+        assert_eq!((unheard.status(), unheard.verdict(Healthy)), (Healthy, Verdict::Unknown));
+    }
+
+    #[test]
+    fn who_left_has_left_and_who_differs_differs() {
+        let left = hearsay(Says { left: 9, ..votes(0, 0, 16, 0) });
+        assert_eq!((left.status(), left.verdict(Down)), (Down, Verdict::Left));
+        let other = Hearsay { same_config: false, ..hearsay(votes(16, 0, 0, 0)) };
+        assert_eq!(other.verdict(Healthy), Verdict::ConfigMismatch);
+        assert_eq!(other.sentence(Healthy), "its settings differ from this node's; 16 of 16 hear it");
+    }
+}

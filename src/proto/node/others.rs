@@ -1,0 +1,171 @@
+//! The peers that this node does not observe: what it makes of what their observers say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Node;
+use super::drive::ISOLATED;
+use crate::proto::event::Change;
+use crate::proto::fusion::Hearsay;
+use crate::proto::peer::{PeerStatus, Thresholds};
+use crate::proto::records::Profile;
+use crate::proto::registry::ClusterStatus;
+use crate::proto::snapshot::{LinkView, PeerView};
+use crate::proto::timer::Time;
+use crate::proto::verdict::Verdict;
+
+/// What was told of a peer that this node does not observe. Small: there may be ten thousand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Other {
+    place: u32,
+    status: PeerStatus,
+    verdict: Verdict,
+    /// Whether an observer of it had ever heard it.
+    heard_of: bool,
+    /// Since when status and verdict hold.
+    since: Time,
+}
+
+/// All that `me` does not observe.
+pub(super) fn others(nodes: usize, me: usize, observed: &[(usize, usize)], now: Time) -> Vec<Other> {
+    let mut observed = observed.iter().map(|(place, _)| *place).peekable();
+    let rest = (0..nodes).filter(|place| observed.next_if_eq(place).is_none() && *place != me);
+    rest.map(|place| Other {
+        place: place as u32,
+        status: PeerStatus::Healthy,
+        verdict: Verdict::Unknown,
+        heard_of: false,
+        since: now,
+    })
+    .collect()
+}
+
+impl Node {
+    fn hearsay(&self, other: &Other, now: Time) -> Hearsay {
+        let place = other.place as usize;
+        let says = self.picture.says.get(place).copied().unwrap_or_default();
+        let own = self.records.profile(self.me);
+        let same = |of: fn(&Profile) -> [u8; 4]| {
+            self.records.profile(place).is_none_or(|its| own.is_none_or(|own| of(its) == of(own)))
+        };
+        let Thresholds { suspect_after, down_after } = self.config.thresholds();
+        Hearsay {
+            says,
+            heard_of: other.heard_of || says.votes() > 0,
+            status: other.status,
+            held: now.since(other.since),
+            patience: self.config.heartbeat_interval * (down_after - suspect_after),
+            isolated: self.isolated.is_some_and(|since| now.since(since) < ISOLATED),
+            same_roster: same(|profile| profile.roster),
+            same_config: same(|profile| profile.config),
+        }
+    }
+
+    /// Takes over what the picture says of all others, and counts them.
+    pub(super) fn fuse(&mut self) {
+        let mut counts = ClusterStatus::default();
+        for index in 0..self.others.len() {
+            let other = self.others[index];
+            let hearsay = self.hearsay(&other, self.now);
+            let status = hearsay.status();
+            let verdict = hearsay.verdict(status);
+            counts.total_peers += 1;
+            match status {
+                PeerStatus::Healthy => counts.healthy_peers += 1,
+                PeerStatus::Suspected => counts.suspected_peers += 1,
+                PeerStatus::Down => counts.down_peers += 1,
+            }
+            counts.proven_peers += usize::from(status == PeerStatus::Healthy && hearsay.says.prove > 0);
+            counts.is_degraded |=
+                status != PeerStatus::Healthy && !matches!(verdict, Verdict::Left | Verdict::Unknown);
+            self.others[index].heard_of = hearsay.heard_of;
+            if (status, verdict) != (other.status, other.verdict) {
+                self.tell_other(index, status, verdict, hearsay.sentence(status));
+            }
+        }
+        self.registry.count_others(counts);
+    }
+
+    fn tell_other(&mut self, index: usize, status: PeerStatus, verdict: Verdict, why: String) {
+        let other = &mut self.others[index];
+        let before = (other.status, other.verdict);
+        (other.status, other.verdict, other.since) = (status, verdict, self.now);
+        let change = if before.0 == status {
+            Change::Verdict { from: before.1, to: verdict }
+        } else {
+            self.stats.transitions[status as usize] += 1;
+            Change::Status { from: before.0, to: status }
+        };
+        self.push_urgently |= status == PeerStatus::Down && before.0 != status;
+        let id = self.directory.id(other.place as usize).clone();
+        self.push_event_of(id, false, verdict, change, why);
+    }
+
+    /// A new run of a peer that this node does not observe was told.
+    pub(super) fn note_profile(&mut self, place: usize, before: Option<Profile>) {
+        let after = self.records.profile(place).copied();
+        let (Some(before), Some(after)) = (before, after) else { return };
+        let Ok(index) = self.others.binary_search_by_key(&(place as u32), |other| other.place) else {
+            return;
+        };
+        if before.instance != after.instance {
+            self.stats.restarts += 1;
+            let id: Arc<str> = self.directory.id(place).clone();
+            let why = format!("a new run of it was told: {}", after.instance);
+            self.push_event_of(id, false, self.others[index].verdict, Change::Restart, why);
+        }
+    }
+
+    /// What there is to see of those that this node does not observe.
+    pub(super) fn other_views(&self, now: Time) -> impl Iterator<Item = PeerView> {
+        self.others.iter().map(move |other| {
+            let (place, hearsay) = (other.place as usize, self.hearsay(other, now));
+            PeerView {
+                server_id: self.directory.id(place).clone(),
+                observed: false,
+                address: self.address_of(place),
+                status: other.status,
+                verdict: other.verdict,
+                conditions: vec![other.verdict],
+                why: hearsay.sentence(other.status),
+                since: other.since,
+                last_seen: None,
+                missed_heartbeats: 0,
+                bytes_received: 0,
+                bytes_sent: 0,
+                says: hearsay.says,
+                proven: other.status == PeerStatus::Healthy && hearsay.says.prove > 0,
+                link: LinkView { is_active: true, attempt_count: 0, rtt: None, loss: None },
+                instance: self.records.profile(place).map(|profile| profile.instance),
+                key_id: None,
+                restarts: 0,
+                false_downs: 0,
+                transitions: [0; 3],
+            }
+        })
+    }
+
+    /// The status of all that this node does not observe, by place.
+    #[cfg(feature = "sim")]
+    pub(crate) fn other_statuses(&self) -> impl Iterator<Item = (usize, PeerStatus)> {
+        self.others.iter().map(|other| (other.place as usize, other.status))
+    }
+
+    /// The status of one that this node does not observe.
+    #[cfg(feature = "sim")]
+    pub(crate) fn other_status(&self, place: usize) -> Option<PeerStatus> {
+        let index = self.others.binary_search_by_key(&(place as u32), |other| other.place).ok()?;
+        Some(self.others[index].status)
+    }
+
+    /// Where the node at `place` is reached.
+    pub(super) fn address_of(&self, place: usize) -> Option<std::net::SocketAddr> {
+        let told = self.addresses.get(&place).copied();
+        told.or_else(|| self.config.static_peers[self.directory.entry(place)?].address)
+    }
+
+    /// How long nobody's Down is pushed again, so that many at once go together.
+    pub(super) fn push_pause(&self) -> Duration {
+        self.config.heartbeat_interval / 10
+    }
+}
