@@ -123,6 +123,20 @@ impl Session {
         }
     }
 
+    /// Between this node and one that it does not observe: its sequences begin at `sequence` or a little above. Nothing is
+    /// reserved, since there may never be many.
+    pub(crate) fn beginning_at(tags: Vec<Tag>, sequence: u64) -> Session {
+        // The datagrams sent are remembered by their sequence modulo their number.
+        let first = sequence.next_multiple_of(SENT as u64);
+        Session {
+            next_sequence: first,
+            floor: first,
+            sent: Vec::new(),
+            replaced: Vec::new(),
+            ..Session::new(tags)
+        }
+    }
+
     /// Our next sequence to this peer.
     pub(crate) fn upcoming(&self) -> u64 {
         self.next_sequence

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Node;
+use super::guest::Party;
 use crate::proto::event::Change;
 use crate::proto::heartbeat::Step;
 use crate::proto::messages::LeaveReason;
@@ -101,7 +102,7 @@ impl Node {
             && let Some(question) = self.accounts[peer].answer.take()
         {
             self.accounts[peer].put_off = false;
-            self.answer(peer, &question);
+            self.answer(Party::Peer(peer), &question);
         }
         // Bounded: at most one heartbeat ends and one begins at a moment, with its tries.
         for _ in 0..8 {

@@ -4,6 +4,7 @@
 //! told about it.
 
 mod drive;
+mod guest;
 mod others;
 #[cfg(feature = "sim")]
 mod probe;
@@ -22,6 +23,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use self::drive::Leaving;
+use self::guest::Guest;
 use self::others::Other;
 use self::relay::Budget;
 use self::report::Account;
@@ -88,6 +90,9 @@ pub struct Node {
     by_place: Vec<(usize, usize)>,
     /// The nodes that this one does not observe, by place; and addresses that were told of them.
     others: Vec<Other>,
+    /// Some of these with whom frames are exchanged; new ones number their frames from here.
+    guests: Vec<Guest>,
+    guest_numbers: u64,
     addresses: BTreeMap<usize, SocketAddr>,
     /// What this node sees has changed since it was last published.
     views_changed: bool,
@@ -174,6 +179,8 @@ impl Node {
             records: Records::new(directory.names().clone(), me, peers),
             places,
             others: others::others(directory.len(), me, &by_place, now),
+            guests: Vec::new(),
+            guest_numbers: 0,
             by_place,
             addresses: BTreeMap::new(),
             me,

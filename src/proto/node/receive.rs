@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Node;
 use super::drive::SPREAD;
+use super::guest::Party;
 use super::send::{Asked, Question};
 use crate::proto::event::Change;
 use crate::proto::heartbeat::Role;
@@ -21,15 +22,15 @@ const CONFLICT: Duration = Duration::from_secs(60);
 const ROLLBACK: Duration = Duration::from_secs(60);
 
 /// A datagram on its way in, as far as it was checked.
-struct Frame<'a> {
-    header: Header,
-    header_len: usize,
+pub(super) struct Frame<'a> {
+    pub(super) header: Header,
+    pub(super) header_len: usize,
     /// The index of its key.
-    key: usize,
-    bytes: &'a mut [u8],
-    from: SocketAddr,
-    local: Option<IpAddr>,
-    received: Time,
+    pub(super) key: usize,
+    pub(super) bytes: &'a mut [u8],
+    pub(super) from: SocketAddr,
+    pub(super) local: Option<IpAddr>,
+    pub(super) received: Time,
 }
 
 impl Node {
@@ -65,9 +66,14 @@ impl Node {
         }
         // An unknown tag goes on only from a roster address without id.
         let nameless = |peer: &usize| self.sessions[*peer].tags.is_empty();
-        let known = self.peer_of_tag(key, header.sender);
-        let peer =
-            known.or_else(|| self.by_address.get(&from).copied().filter(nameless)).ok_or(Reject::Sender)?;
+        let place = self.place_of_tag(key, header.sender);
+        let known = match place {
+            Some(place) => self.peer_at(place),
+            None => self.by_address.get(&from).copied().filter(nameless),
+        };
+        let Some(peer) = known else {
+            return self.receive_from_guest(place.ok_or(Reject::Sender)?, frame);
+        };
         match header.kind {
             FrameKind::Hello => self.receive_hello(peer, frame),
             FrameKind::Bound => self.receive_bound(peer, frame),
@@ -94,9 +100,27 @@ impl Node {
     }
 
     /// A hello changes no state; a Welcome answers it.
-    fn receive_hello(&mut self, peer: usize, frame: Frame<'_>) -> Result<(), Reject> {
+    fn receive_hello(&mut self, peer: usize, mut frame: Frame<'_>) -> Result<(), Reject> {
         let Header { sender, instance, number, .. } = frame.header;
-        let len = frame.bytes.len();
+        let sequence = self.open_hello(&mut frame)?;
+        if !self.sessions[peer].may_welcome(instance, number, self.now) {
+            return Err(if self.sessions[peer].replaced_at(instance).is_some() {
+                Reject::Instance
+            } else {
+                Reject::Replay
+            });
+        }
+        self.registry.at_mut(peer).add_bytes_received(frame.bytes.len() as u64);
+        if let Some(confirmed) = self.sessions[peer].confirmed.as_mut().filter(|c| c.instance == instance) {
+            confirmed.note_hello(sequence);
+        }
+        self.answer_or_defer(peer, frame.question(Asked::Hello(sender, instance, sequence)));
+        Ok(())
+    }
+
+    /// Opens a hello that its header's sender sealed; answers the sequence that it took.
+    pub(super) fn open_hello(&self, frame: &mut Frame<'_>) -> Result<u64, Reject> {
+        let Header { sender, instance, number, .. } = frame.header;
         let key = self.ring.frame_key(frame.key, (sender, instance), (Tag::default(), Instance(0)));
         let body = key.open_in_place(frame.bytes, frame.header_len, number)?;
         let Message::Hello { sequence, server_id, .. } = Message::decode(body)? else {
@@ -105,29 +129,7 @@ impl Node {
         if self.ring.tag(frame.key, server_id.as_str()) != sender || sequence >= NUMBER_LIMIT {
             return Err(Reject::Meaning);
         }
-        if !self.sessions[peer].may_welcome(instance, number, self.now) {
-            return Err(if self.sessions[peer].replaced_at(instance).is_some() {
-                Reject::Instance
-            } else {
-                Reject::Replay
-            });
-        }
-        self.registry.at_mut(peer).add_bytes_received(len as u64);
-        if let Some(confirmed) = self.sessions[peer].confirmed.as_mut().filter(|c| c.instance == instance) {
-            confirmed.note_hello(sequence);
-        }
-        self.answer_or_defer(
-            peer,
-            Question {
-                from: frame.from,
-                local: frame.local,
-                key: frame.key,
-                len,
-                received: frame.received,
-                what: Asked::Hello(sender, instance, sequence),
-            },
-        );
-        Ok(())
+        Ok(sequence)
     }
 
     fn receive_bound(&mut self, peer: usize, frame: Frame<'_>) -> Result<(), Reject> {
@@ -245,31 +247,29 @@ impl Node {
         }
         self.note_echo(peer, read, &message, frame);
         self.note_evidence(peer, read, newest, &message);
-        self.note_message(peer, frame, len, message);
+        self.note_message(peer, frame, message);
         self.arm(peer);
         self.refresh(peer);
         Ok(())
     }
 
     /// What the message asks for, or tells, beside being evidence.
-    fn note_message(&mut self, peer: usize, frame: &Frame<'_>, len: usize, message: Message) {
-        let Frame { from, local, key, received, .. } = *frame;
-        let ask = |node: &mut Node, what| {
-            node.answer_or_defer(peer, Question { from, local, key, len, received, what });
-        };
+    fn note_message(&mut self, peer: usize, frame: &Frame<'_>, message: Message) {
+        let (key, party) = (frame.key, Party::Peer(peer));
+        let ask = |node: &mut Node, what| node.answer_or_defer(peer, frame.question(what));
         self.meet(peer, &message);
         match &message {
             Message::Ping { .. } | Message::PingMore { .. } => ask(self, Asked::Ping),
             Message::RelayPing { origin, request, .. } => ask(self, Asked::RelayPing(*origin, *request)),
             Message::RelayRequest { target, .. } => {
-                self.relay_request(peer, key, *target, frame.header.number);
+                self.relay_request(party, key, *target, frame.header.number);
             }
-            Message::RelayPong { origin, request, .. } => self.relay_pong(peer, key, *origin, *request),
+            Message::RelayPong { origin, request, .. } => self.relay_pong(party, key, *origin, *request),
             Message::RelayReply { target, request, alive, .. } => {
-                self.relay_reply(peer, key, *target, *request, *alive);
+                self.relay_reply(party, key, *target, *request, *alive);
             }
             Message::Welcome { .. } => self.after_welcome(peer, key),
-            Message::SyncRequest { bucket, after, .. } => self.sync_request(peer, *bucket, *after),
+            Message::SyncRequest { bucket, after, .. } => self.sync_request(party, *bucket, *after),
             Message::SyncResponse { bucket, after, last, records, .. } => {
                 self.sync_response(peer, *bucket, *after, *last, records);
             }
@@ -406,7 +406,7 @@ impl Node {
     /// One answer a datagram, to its source; after a stall one a peer, spread over 50 ms.
     fn answer_or_defer(&mut self, peer: usize, mut question: Question) {
         if self.late_to.is_none() {
-            return self.answer(peer, &question);
+            return self.answer(Party::Peer(peer), &question);
         }
         // Whoever asked by way of it has long asked others; an ordinary pong tells of the stall.
         if matches!(question.what, Asked::RelayPing(..)) {

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::guest::Party;
 use super::{Node, Transmit};
 use crate::proto::heartbeat::Ask;
 use crate::proto::messages::Message;
@@ -41,11 +42,11 @@ impl Budget {
 /// What is asked about one peer.
 #[derive(Debug, Default)]
 pub(super) struct Inquiry {
-    /// Who is asked next: all others in turn.
+    /// Who is asked next: all of its observers in turn.
     turn: usize,
-    /// Who knew something last.
+    /// The place of who knew something last.
     worked: Option<usize>,
-    /// Who was asked in the present heartbeat, by which number, and has not answered: at most seven.
+    /// The places of those asked in the present heartbeat, by which number, that have not answered: at most seven.
     open: Vec<(usize, u64)>,
     /// What others ask this node to relay to the peer, or it answers.
     pub(super) served: Budget,
@@ -78,19 +79,17 @@ impl Node {
         }
         // First those that answered this node last time and whose rows say that the peer is fine, then the rest, both in
         // turn.
+        let observers: Vec<usize> = self.directory.topology().neighbours(self.places[about]).collect();
         let mut asked = 0;
         for likely in [true, false] {
-            let peers = self.sessions.len();
-            for _ in 0..peers {
+            for _ in 0..observers.len() {
                 if asked == AT_A_TIME {
                     return;
                 }
                 let inquiry = &mut self.accounts[about].inquiry;
-                let relay = inquiry.turn % peers;
-                inquiry.turn = relay + 1;
-                let answers =
-                    self.pool.at(relay).attempt_count == 0 && self.registry.at(relay).missed_heartbeats == 0;
-                if self.can_relay(relay, about) && (answers && self.says_fine(relay, about)) == likely {
+                let relay = observers[inquiry.turn % observers.len()];
+                inquiry.turn = inquiry.turn % observers.len() + 1;
+                if self.can_relay(relay, about) && self.is_likely(relay, about) == likely {
                     self.ask_one(about, relay);
                     asked += 1;
                 }
@@ -98,27 +97,40 @@ impl Node {
         }
     }
 
-    /// Whether a node can be asked about `about`: one that was not asked yet, and that this node talks with.
+    /// Whether the node at `relay` can be asked about a peer: one that was not asked yet, and that this node talks with, or,
+    /// if it does not observe it, that its row is believed.
     fn can_relay(&self, relay: usize, about: usize) -> bool {
-        relay != about
-            && self.sessions[relay].confirmed.is_some()
-            && self.pool.at(relay).is_active
-            && self.registry.at(relay).status == PeerStatus::Healthy
+        let works = match self.peer_at(relay) {
+            _ if relay == self.me => false,
+            Some(peer) => {
+                self.sessions[peer].confirmed.is_some()
+                    && self.pool.at(peer).is_active
+                    && self.registry.at(peer).status == PeerStatus::Healthy
+            }
+            None => self.picture.age(relay).is_some() && self.address_of(relay).is_some(),
+        };
+        works
+            && relay != self.places[about]
             && !self.accounts[about].inquiry.open.iter().any(|(asked, _)| *asked == relay)
+    }
+
+    /// Whether it will probably answer, and know something.
+    fn is_likely(&self, relay: usize, about: usize) -> bool {
+        let answers = self.peer_at(relay).is_none_or(|peer| {
+            self.pool.at(peer).attempt_count == 0 && self.registry.at(peer).missed_heartbeats == 0
+        });
+        answers && self.says_fine(relay, self.places[about])
     }
 
     fn ask_one(&mut self, about: usize, relay: usize) {
         if !self.relays_asked.take(OWN, self.now, self.config.heartbeat_interval) {
             return;
         }
-        let number = self.sessions[relay].upcoming();
+        let Some(party) = self.party_at(relay) else { return };
+        let number = self.session(party).upcoming();
         let what = What::About(u32::try_from(about).expect("a roster has fewer entries"));
-        if self.send_to_run(
-            relay,
-            what,
-            |echo, hold, target| Message::RelayRequest { echo, hold, target },
-            about,
-        ) {
+        let request = |echo, hold, target| Message::RelayRequest { echo, hold, target };
+        if self.send_to_run(party, what, request, Party::Peer(about)) {
             self.accounts[about].inquiry.open.push((relay, number));
         }
     }
@@ -126,67 +138,83 @@ impl Node {
     /// Sends a message that names `about` to the confirmed run of `to`; false if it has none.
     fn send_to_run(
         &mut self,
-        to: usize,
+        to: Party,
         what: What,
         message: impl FnOnce(u64, u64, Tag) -> Message,
-        about: usize,
+        about: Party,
     ) -> bool {
-        let (Some(address), Some(confirmed)) =
-            (self.pool.at(to).remote_address, &self.sessions[to].confirmed)
-        else {
-            return false;
-        };
-        let key = confirmed.key;
-        let Some(&tag) = self.sessions[about].tags.get(key) else { return false };
-        let transmit = Transmit { to: address, from: None };
+        let Some((transmit, key)) = self.way_to(to) else { return false };
+        let Some(&tag) = self.session(about).tags.get(key) else { return false };
         self.send_bound(to, transmit, key, what, usize::MAX, |echo, hold| message(echo, hold, tag));
         true
     }
 
-    /// `peer` asks this node to ping another one. After a stall it is dropped: it is old.
-    pub(super) fn relay_request(&mut self, peer: usize, key: usize, target: Tag, request: u64) {
-        let Some(target) = self.peer_of_tag(key, target).filter(|t| *t != peer) else { return };
-        if self.late_to.is_some() || !self.may_serve(peer) {
+    /// Where frames to the confirmed run of `to` go, and under which key; `None` if it has none.
+    pub(super) fn way_to(&self, to: Party) -> Option<(Transmit, usize)> {
+        let address = match to {
+            Party::Peer(peer) => self.pool.at(peer).remote_address,
+            Party::Guest(guest) => self.address_of(self.guests[guest].place),
+        };
+        let key = self.session(to).confirmed.as_ref()?.key;
+        Some((Transmit { to: address?, from: None }, key))
+    }
+
+    /// `from` asks this node to ping another one. After a stall it is dropped: it is old.
+    pub(super) fn relay_request(&mut self, from: Party, key: usize, target: Tag, request: u64) {
+        let target = self.peer_of_tag(key, target).map(Party::Peer).filter(|t| *t != from);
+        let Some(target @ Party::Peer(peer)) = target else { return };
+        if self.late_to.is_some() || !self.may_serve(from) {
             return;
         }
-        if self.sessions[target].confirmed.is_some() && self.pool.at(target).is_active {
+        if self.sessions[peer].confirmed.is_some() && self.pool.at(peer).is_active {
             let ping = |echo, hold, origin| Message::RelayPing { echo, hold, origin, request };
-            self.send_to_run(target, What::Other, ping, peer);
+            self.send_to_run(target, What::Other, ping, from);
         } else {
-            self.send_relay_reply(peer, target, request, false);
+            self.send_relay_reply(from, target, request, false);
         }
     }
 
-    /// `peer` answered a ping on behalf of another node.
-    pub(super) fn relay_pong(&mut self, peer: usize, key: usize, origin: Tag, request: u64) {
-        let Some(origin) = self.peer_of_tag(key, origin).filter(|o| *o != peer) else { return };
-        if self.late_to.is_none() && self.may_serve(peer) {
-            self.send_relay_reply(origin, peer, request, true);
+    /// `from` answered a ping on behalf of another node.
+    pub(super) fn relay_pong(&mut self, from: Party, key: usize, origin: Tag, request: u64) {
+        let Some(place) = self.place_of_tag(key, origin).filter(|place| *place != self.place_of(from)) else {
+            return;
+        };
+        if self.late_to.is_some() || !self.may_serve(from) {
+            return;
+        }
+        // Only a peer is pinged on behalf of another node.
+        if let (Party::Peer(_), Some(origin)) = (from, self.party_at(place)) {
+            self.send_relay_reply(origin, from, request, true);
         }
     }
 
-    fn send_relay_reply(&mut self, to: usize, target: usize, request: u64, alive: bool) {
+    fn send_relay_reply(&mut self, to: Party, target: Party, request: u64, alive: bool) {
         let reply = |echo, hold, target| Message::RelayReply { echo, hold, target, request, alive };
         self.send_to_run(to, What::Other, reply, target);
     }
 
     /// All others ask this node at most 64 times an interval each, and may do so about one and the same peer.
-    pub(super) fn may_serve(&mut self, peer: usize) -> bool {
+    pub(super) fn may_serve(&mut self, party: Party) -> bool {
         let limit = OWN + 2 * u32::try_from(self.sessions.len()).unwrap_or(u32::MAX / 4);
-        self.accounts[peer].inquiry.served.take(limit, self.now, self.config.heartbeat_interval)
+        let served = match party {
+            Party::Peer(peer) => &mut self.accounts[peer].inquiry.served,
+            Party::Guest(guest) => &mut self.guests[guest].served,
+        };
+        served.take(limit, self.now, self.config.heartbeat_interval)
     }
 
     /// A relay's answer: the peer lived after the request was sent, and something of ours reached it. Of the link it
     /// says nothing.
-    pub(super) fn relay_reply(&mut self, relay: usize, key: usize, target: Tag, request: u64, alive: bool) {
+    pub(super) fn relay_reply(&mut self, relay: Party, key: usize, target: Tag, request: u64, alive: bool) {
         let Some(about) = self.peer_of_tag(key, target) else { return };
         let named = What::About(about as u32);
-        let Some(sent) = self.sessions[relay].sent(request).filter(|s| s.what == named).map(|s| s.at) else {
+        let Some(sent) = self.session(relay).sent(request).filter(|s| s.what == named).map(|s| s.at) else {
             return;
         };
+        let relay = self.place_of(relay);
         let inquiry = &mut self.accounts[about].inquiry;
         let before = inquiry.open.len();
-        inquiry.open.retain(|(_, number)| *number != request);
+        inquiry.open.retain(|asked| *asked != (relay, request));
         let result = if alive { RelayResult::Answered } else { RelayResult::Rejected };
         self.stats.relays[result as usize] += (before - inquiry.open.len()) as u64;
         if !alive || self.accounts[about].left.is_some() {

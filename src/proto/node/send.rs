@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::guest::Party;
 use super::{Node, Transmit};
 use crate::proto::messages::{Message, More};
 use crate::proto::records::Digest;
@@ -115,17 +116,21 @@ pub(super) enum Asked {
 
 impl Node {
     /// Answers with a Pong, or a hello with a Welcome.
-    pub(super) fn answer(&mut self, peer: usize, question: &Question) {
+    pub(super) fn answer(&mut self, party: Party, question: &Question) {
         let transmit = Transmit { to: question.from, from: question.local };
-        let confirmed = self.pool.at(peer).remote_address == Some(question.from);
-        let limit = if confirmed { usize::MAX } else { question.len };
+        let peer = match party {
+            Party::Peer(peer) => Some(peer),
+            Party::Guest(_) => None,
+        };
+        let confirmed = peer.filter(|peer| self.pool.at(*peer).remote_address == Some(question.from));
+        let limit = if confirmed.is_some() { usize::MAX } else { question.len };
         let (key, what) = (question.key, What::Other);
         match question.what {
             Asked::Hello(tag, instance, sequence) => {
-                self.send_welcome(peer, question, (tag, instance, sequence));
+                self.send_welcome(party, question, (tag, instance, sequence));
             }
             Asked::RelayPing(origin, request) => {
-                self.send_bound(peer, transmit, key, what, limit, |echo, hold| Message::RelayPong {
+                self.send_bound(party, transmit, key, what, limit, |echo, hold| Message::RelayPong {
                     echo,
                     hold,
                     origin,
@@ -133,9 +138,10 @@ impl Node {
                 });
             }
             Asked::Ping => {
-                let more = if confirmed { self.tell(peer, None) } else { More::default() };
-                let digest = self.records.digest(peer);
-                self.send_bound(peer, transmit, key, what, limit, |echo, hold| {
+                let more = confirmed.map_or_else(More::default, |peer| self.tell(peer, None));
+                // Guests have other rosters: nothing is compared.
+                let digest = peer.map_or_else(Digest::default, |peer| self.records.digest(peer));
+                self.send_bound(party, transmit, key, what, limit, |echo, hold| {
                     pong(echo, hold, digest, more)
                 });
             }
@@ -239,18 +245,22 @@ impl Node {
         };
         let message = Message::hello(header.len(), sequence, &self.server_id);
         let sent = self.out.push(Transmit { to, from: None }, &header, &message, &self.hello_keys[key]);
-        self.note_sent(peer, sent);
+        self.note_sent(Party::Peer(peer), sent);
     }
 
     fn send_welcome(
         &mut self,
-        peer: usize,
+        party: Party,
         question: &Question,
         (tag, instance, sequence): (Tag, Instance, u64),
     ) {
         let key = question.key;
         let me = (self.own_tags[key], self.instance);
-        let number = self.sessions[peer].next_sequence(self.now, question.from, What::Other);
+        let session = match party {
+            Party::Peer(peer) => &mut self.sessions[peer],
+            Party::Guest(guest) => &mut self.guests[guest].session,
+        };
+        let number = session.next_sequence(self.now, question.from, What::Other);
         let header = Header {
             kind: FrameKind::Bound,
             key_id: self.ring.id(key),
@@ -267,20 +277,24 @@ impl Node {
         let frame_key = self.ring.frame_key(key, me, (tag, instance));
         let transmit = Transmit { to: question.from, from: question.local };
         let sent = self.out.push(transmit, &header, &message, &frame_key);
-        self.note_sent(peer, sent);
+        self.note_sent(party, sent);
     }
 
     /// Seals a message to the peer's confirmed run; nothing without one. `limit`: drop it when it is longer.
     pub(super) fn send_bound(
         &mut self,
-        peer: usize,
+        party: impl Into<Party>,
         transmit: Transmit,
         key: usize,
         what: What,
         limit: usize,
         message: impl FnOnce(u64, u64) -> Message,
     ) {
-        let session = &mut self.sessions[peer];
+        let party = party.into();
+        let session = match party {
+            Party::Peer(peer) => &mut self.sessions[peer],
+            Party::Guest(guest) => &mut self.guests[guest].session,
+        };
         if session.confirmed.is_none() {
             return;
         }
@@ -301,16 +315,18 @@ impl Node {
         if sent.is_some_and(|len| len > limit) {
             self.out.unpush();
         } else {
-            self.note_sent(peer, sent);
+            self.note_sent(party, sent);
         }
     }
 
-    fn note_sent(&mut self, peer: usize, sent: Option<usize>) {
+    fn note_sent(&mut self, party: Party, sent: Option<usize>) {
         match sent {
             Some(len) => {
                 self.stats.datagrams_sent += 1;
                 self.stats.sent_bytes += len as u64;
-                self.registry.at_mut(peer).add_bytes_sent(len as u64);
+                if let Party::Peer(peer) = party {
+                    self.registry.at_mut(peer).add_bytes_sent(len as u64);
+                }
             }
             None => self.stats.outputs_dropped += 1,
         }

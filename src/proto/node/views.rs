@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
+use super::guest::Party;
 use super::report::{Account, config_hash};
 use crate::proto::messages::Message;
 use crate::proto::peer::PeerStatus;
@@ -67,9 +68,12 @@ impl Node {
         direct.is_some_and(|at| now.since(at) < self.config.proof_horizon() + rests)
     }
 
-    /// Whether `by` says in a row that can be believed that `about` is fine.
+    /// Whether the node at `by` observes the one at `about`, and says in a row that can be believed that it is fine.
     pub(super) fn says_fine(&self, by: usize, about: usize) -> bool {
-        let (by, about) = (self.places[by], self.records.names()[self.places[about]]);
+        if !self.directory.topology().are_neighbours(by, about) {
+            return false;
+        }
+        let about = self.records.names()[about];
         let row = self.records.row(by).filter(|_| self.picture.age(by).is_some());
         row.is_some_and(|row| row.binary_search_by_key(&about, |s| s.peer).is_err())
     }
@@ -153,26 +157,18 @@ impl Node {
         }
     }
 
-    /// Whether this node misses most, and most of those that it hears say that most of them are fine: then it is this
-    /// node that is cut off. Survivors of many deaths say otherwise.
+    /// Whether this node misses most of those that it observes, and most of these are heard by most of their observers that
+    /// it can reach: then it is this node that is cut off. Survivors of many deaths reach nobody who hears the dead.
     fn misses_what_others_hear(&self) -> bool {
-        let peers = 0..self.sessions.len();
-        let misses =
-            |peer: &usize| self.registry.at(*peer).status != PeerStatus::Healthy || self.is_silent(*peer);
-        let missed: Vec<usize> =
-            peers.clone().filter(misses).filter(|peer| self.accounts[*peer].left.is_none()).collect();
-        if missed.len() * 2 <= self.sessions.len() {
-            return false;
-        }
-        let believed = |peer: &usize| self.picture.age(self.places[*peer]).is_some();
-        let heard: Vec<usize> = peers
-            .filter(|peer| !misses(peer) && self.is_heard_directly(*peer, self.now))
-            .filter(believed)
-            .collect();
-        let contradicts = |by: &&usize| {
-            missed.iter().filter(|about| self.says_fine(**by, **about)).count() * 2 > missed.len()
+        let misses = |peer: &usize| {
+            let silent = self.registry.at(*peer).status != PeerStatus::Healthy || self.is_silent(*peer);
+            silent && self.accounts[*peer].left.is_none()
         };
-        heard.iter().filter(contradicts).count() * 2 > heard.len()
+        let missed: Vec<usize> = (0..self.sessions.len()).filter(misses).collect();
+        let heard = missed.iter().filter(|peer| {
+            self.picture.says.get(self.places[**peer]).is_some_and(|says| says.hear * 2 > says.votes())
+        });
+        missed.len() * 2 > self.sessions.len() && heard.count() * 2 > missed.len()
     }
 
     /// The picture may have changed: it is drawn anew within a `share` of an interval since the last time, and at once
@@ -302,35 +298,28 @@ impl Node {
     }
 
     fn ask_for_page(&mut self, peer: usize, bucket: u8, after: Option<NodeName>) {
-        self.send_to_peer(peer, |echo, hold| Message::SyncRequest { echo, hold, bucket, after });
+        let request = |echo, hold| Message::SyncRequest { echo, hold, bucket, after };
+        self.send_to_party(Party::Peer(peer), request);
         self.stats.syncs += u64::from(after.is_none());
     }
 
-    fn send_to_peer(&mut self, peer: usize, message: impl FnOnce(u64, u64) -> Message) {
-        let (Some(to), Some(confirmed)) = (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed)
-        else {
-            return;
-        };
-        let (key, transmit) = (confirmed.key, super::Transmit { to, from: None });
-        self.send_bound(peer, transmit, key, What::Other, usize::MAX, message);
+    fn send_to_party(&mut self, to: Party, message: impl FnOnce(u64, u64) -> Message) {
+        if let Some((transmit, key)) = self.way_to(to) {
+            self.send_bound(to, transmit, key, What::Other, usize::MAX, message);
+        }
     }
 
-    /// `peer` asks for a page. After a stall it is dropped: it asks again.
-    pub(super) fn sync_request(&mut self, peer: usize, bucket: u8, after: Option<NodeName>) {
-        if self.late_to.is_some() || !self.may_serve(peer) {
+    /// `from` asks for a page. After a stall it is dropped: it asks again.
+    pub(super) fn sync_request(&mut self, from: Party, bucket: u8, after: Option<NodeName>) {
+        if self.late_to.is_some() || !self.may_serve(from) {
             return;
         }
         self.publish_row();
         let room = self.config.max_datagram - OVERHEAD;
         let (records, last) = self.records.page(bucket, after, room);
-        self.send_to_peer(peer, |echo, hold| Message::SyncResponse {
-            echo,
-            hold,
-            bucket,
-            after,
-            last,
-            records,
-        });
+        let response =
+            |echo, hold| Message::SyncResponse { echo, hold, bucket, after, last, records };
+        self.send_to_party(from, response);
     }
 
     /// A page of `peer`'s: what is new there is taken over, what it lacks is owed to it.

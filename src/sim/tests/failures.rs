@@ -3,7 +3,7 @@
 use super::*;
 use PeerStatus::{Down, Suspected};
 
-fn both(a: u32, b: u32) -> [Scope; 2] {
+pub(super) fn both(a: u32, b: u32) -> [Scope; 2] {
     [Scope::Between(vec![a], vec![b]), Scope::Between(vec![b], vec![a])]
 }
 

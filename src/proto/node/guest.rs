@@ -1,0 +1,199 @@
+//! Guests: nodes of the roster that this node does not observe, and exchanges frames with nevertheless.
+//!
+//! There are two kinds. In rings a node asks the observers of a silent peer, whom it mostly does not observe itself, and is
+//! asked so; the run that their profile tells serves to seal and to open these frames. And a node with another roster may
+//! observe this one without being observed: its hellos and pings are answered. A guest proves nothing, has no heartbeats,
+//! and is forgotten when others need its place.
+
+use super::relay::Budget;
+use super::send::{Asked, Question};
+use super::{Node, Tag};
+use crate::proto::messages::Message;
+use crate::proto::records::Met;
+use crate::proto::seal::{FrameKind, Instance};
+use crate::proto::session::{Echo, Session};
+use crate::proto::stats::Reject;
+use crate::proto::timer::Time;
+
+use super::receive::Frame;
+
+/// The most guests at a time.
+const GUESTS: usize = 64;
+
+/// One guest.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) place: usize,
+    pub(super) session: Session,
+    /// What it asks this node to relay, or it answers.
+    pub(super) served: Budget,
+    used: Time,
+}
+
+/// With whom a frame is exchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Party {
+    /// An observed peer, by its index.
+    Peer(usize),
+    /// A guest, by its index: valid until another one is let in.
+    Guest(usize),
+}
+
+impl From<usize> for Party {
+    fn from(peer: usize) -> Party {
+        Party::Peer(peer)
+    }
+}
+
+impl Node {
+    pub(super) fn session(&self, party: Party) -> &Session {
+        match party {
+            Party::Peer(peer) => &self.sessions[peer],
+            Party::Guest(guest) => &self.guests[guest].session,
+        }
+    }
+
+    pub(super) fn place_of(&self, party: Party) -> usize {
+        match party {
+            Party::Peer(peer) => self.places[peer],
+            Party::Guest(guest) => self.guests[guest].place,
+        }
+    }
+
+    /// The one at `place`, if this node knows its run: as a peer, or as a guest by what its profile tells.
+    pub(super) fn party_at(&mut self, place: usize) -> Option<Party> {
+        if let Some(peer) = self.peer_at(place) {
+            return self.sessions[peer].confirmed.is_some().then_some(Party::Peer(peer));
+        }
+        let told = self.records.profile(place)?.instance;
+        let guest = self.let_in(place)?;
+        self.take_run(guest, told);
+        self.guests[guest].session.confirmed.is_some().then_some(Party::Guest(guest))
+    }
+
+    /// The guest's run is `instance`, unless a later one is known.
+    fn take_run(&mut self, guest: usize, instance: Instance) {
+        let (keys, now) = (self.ring.len(), self.now);
+        let session = &mut self.guests[guest].session;
+        let known = session.confirmed.as_ref().is_some_and(|c| c.instance == instance);
+        if !known && session.replaced_at(instance).is_none() {
+            session.confirm(instance, keys, 0, now);
+        }
+    }
+
+    /// The guest at `place`; a new one takes the place of the one that was not used for longest. `None`: its id is not
+    /// known.
+    fn let_in(&mut self, place: usize) -> Option<usize> {
+        if let Some(guest) = self.guests.iter().position(|guest| guest.place == place) {
+            self.guests[guest].used = self.now;
+            return Some(guest);
+        }
+        let id = self.config.static_peers[self.directory.entry(place)?].server_id.as_ref()?;
+        let tags: Vec<Tag> = (0..self.ring.len()).map(|k| self.ring.tag(k, id)).collect();
+        if self.guests.len() == GUESTS {
+            let oldest = (0..GUESTS).min_by_key(|guest| self.guests[*guest].used)?;
+            // No number is used twice for one run: those who come later begin above all that have gone.
+            let gone = self.guests.swap_remove(oldest);
+            self.guest_numbers = self.guest_numbers.max(gone.session.upcoming());
+        }
+        let session = Session::beginning_at(tags, self.guest_numbers);
+        self.guests.push(Guest { place, session, served: Budget::default(), used: self.now });
+        Some(self.guests.len() - 1)
+    }
+
+    /// A frame of a node that this one does not observe.
+    pub(super) fn receive_from_guest(&mut self, place: usize, frame: Frame<'_>) -> Result<(), Reject> {
+        match frame.header.kind {
+            FrameKind::Hello => self.receive_guest_hello(place, frame),
+            FrameKind::Bound => self.receive_guest_frame(place, frame),
+        }
+    }
+
+    fn receive_guest_hello(&mut self, place: usize, mut frame: Frame<'_>) -> Result<(), Reject> {
+        let (instance, number) = (frame.header.instance, frame.header.number);
+        let sequence = self.open_hello(&mut frame)?;
+        // After a stall it is old: whoever means it asks again.
+        let guest = self.let_in(place).filter(|_| self.late_to.is_none()).ok_or(Reject::Sender)?;
+        if !self.guests[guest].session.may_welcome(instance, number, self.now) {
+            return Err(Reject::Replay);
+        }
+        let what = Asked::Hello(frame.header.sender, instance, sequence);
+        self.answer(Party::Guest(guest), &frame.question(what));
+        Ok(())
+    }
+
+    fn receive_guest_frame(&mut self, place: usize, frame: Frame<'_>) -> Result<(), Reject> {
+        let (sender, instance, number) = (frame.header.sender, frame.header.instance, frame.header.number);
+        let me = (self.own_tags[frame.key], self.instance);
+        let open = self.ring.frame_key(frame.key, (sender, instance), me);
+        let message = Message::decode(open.open_in_place(frame.bytes, frame.header_len, number)?)?;
+        let Some((echo, hold)) = message.echo() else { return Err(Reject::Meaning) };
+        let told = self.records.profile(place).is_some_and(|profile| profile.instance == instance);
+        let known = self.guests.iter().find(|guest| guest.place == place);
+        let confirmed = |session: &Session| session.confirmed.as_ref().is_some_and(|c| c.instance == instance);
+        if !told && !known.is_some_and(|g| confirmed(&g.session) || g.session.confirms(echo)) {
+            return Err(Reject::Instance);
+        }
+        let guest = self.let_in(place).ok_or(Reject::Sender)?;
+        self.take_run(guest, instance);
+        let session = &mut self.guests[guest].session;
+        let read = session.read_echo(echo, hold, frame.received);
+        let Some(confirmed) = session.confirmed.as_mut().filter(|c| c.instance == instance) else {
+            return Err(Reject::Instance);
+        };
+        if !confirmed.is_new(number) {
+            return Err(Reject::Replay);
+        }
+        confirmed.note(number, frame.key, frame.received);
+        if let Echo::Dated { sent, newest: true, .. } = read {
+            session.note_echo(echo, sent);
+        }
+        self.heed_guest(guest, &frame, &message);
+        Ok(())
+    }
+
+    /// What a guest asks for, or tells.
+    fn heed_guest(&mut self, guest: usize, frame: &Frame<'_>, message: &Message) {
+        let party = Party::Guest(guest);
+        for record in message.records() {
+            if self.records.merge(record, None) != Met::Nothing {
+                self.redraw_within(1);
+            }
+        }
+        match message {
+            // After a stall whatever came is old.
+            _ if self.late_to.is_some() => {}
+            Message::Ping { .. } | Message::PingMore { .. } => {
+                self.answer(party, &frame.question(Asked::Ping));
+            }
+            Message::RelayPing { origin, request, .. } => {
+                self.answer(party, &frame.question(Asked::RelayPing(*origin, *request)));
+            }
+            Message::RelayRequest { target, .. } => {
+                self.relay_request(party, frame.key, *target, frame.header.number);
+            }
+            Message::RelayPong { origin, request, .. } => {
+                self.relay_pong(party, frame.key, *origin, *request);
+            }
+            Message::RelayReply { target, request, alive, .. } => {
+                self.relay_reply(party, frame.key, *target, *request, *alive);
+            }
+            Message::SyncRequest { bucket, after, .. } => self.sync_request(party, *bucket, *after),
+            _ => {}
+        }
+    }
+}
+
+impl Frame<'_> {
+    /// What it asks.
+    pub(super) fn question(&self, what: Asked) -> Question {
+        Question {
+            from: self.from,
+            local: self.local,
+            key: self.key,
+            len: self.bytes.len(),
+            received: self.received,
+            what,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Large clusters: a node observes few, and knows of all.
+
+use super::failures::both;
+use super::*;
+use crate::proto::PeerStatus::{Down, Healthy};
+use crate::proto::Verdict;
+
+/// So many nodes with 16 observers each at most, in their steady state.
+fn rings(nodes: usize, seed: u64) -> World {
+    let mut world =
+        World::new(Setup { cheap_seal: true, start_within: SECOND, ..Setup::new(nodes) }, seed);
+    world.run_for(SECOND);
+    world.run_until(20 * SECOND, World::is_whole).expect("it starts");
+    world.run_for(10 * SECOND);
+    assert!(world.is_settled());
+    world.take_records();
+    world
+}
+
+fn calls(world: &World, subject: u32, status: PeerStatus) -> usize {
+    (0..world.len() as u32).filter(|n| *n != subject && world.status(*n, subject) == Some(status)).count()
+}
+
+#[test]
+fn a_crash_and_a_restart_are_known_to_all() {
+    let mut world = rings(120, 1);
+    for victim in [7, 60] {
+        world.crash(victim, false);
+        world.run_for(7 * SECOND);
+        assert_eq!(calls(&world, victim, Down), 119);
+        world.start(victim);
+        world.run_for(3 * SECOND);
+        assert_eq!(calls(&world, victim, Healthy), 119);
+        world.run_for(10 * SECOND);
+        assert!(world.is_settled());
+    }
+    assert!(changes(&mut world).iter().all(|c| c.2 < Down || [7, 60].contains(&c.1)));
+}
+
+#[test]
+fn a_cut_link_between_observers_is_no_death() {
+    let mut world = rings(100, 2);
+    let (one, other) = (3, world.roster(3)[5]);
+    let [there, back] = both(one, other);
+    world.add_rule(there, Rule::Cut);
+    world.add_rule(back, Rule::Cut);
+    world.run_for(8 * SECOND);
+    for (at, of) in [(one, other), (other, one)] {
+        let peers = world.node(at).unwrap().snapshot(world.now()).peers;
+        let peer = peers.into_iter().find(|p| world::index(&p.server_id) == Some(of)).unwrap();
+        assert_eq!((peer.status, peer.verdict), (Healthy, Verdict::LinkDown), "{}", peer.why);
+    }
+    world.run_for(120 * SECOND);
+    assert_eq!(changes(&mut world), [], "relays that neither observes keep both healthy");
+}
+
+#[test]
+fn dead_keep_dead_up() {
+    // The greater part dies at once, or is cut off: what they say of each other counts for nothing.
+    for (share, cut) in [(40, false), (60, false), (66, true), (50, true)] {
+        let mut world = rings(100, 3 + share);
+        let lost: Vec<u32> = (0..share as u32).collect();
+        let rest: Vec<u32> = (share as u32..100).collect();
+        if cut {
+            world.add_rule(Scope::Across(vec![lost.clone(), rest.clone()]), Rule::Cut);
+        } else {
+            lost.iter().for_each(|n| world.crash(*n, false));
+        }
+        world.run_for(20 * SECOND);
+        for (side, other) in [(&rest, &lost), (&lost, &rest)] {
+            for node in side.iter().filter_map(|n| world.node(*n)) {
+                let status = node.snapshot(world.now()).status;
+                let what = format!("{share} of 100 {}: {status:?}", if cut { "cut off" } else { "dead" });
+                assert_eq!((status.down_peers, status.proven_peers), (other.len(), side.len()), "{what}");
+                assert_eq!(status.is_quorum_available(), side.len() > 50, "{what}");
+            }
+        }
+    }
+}
