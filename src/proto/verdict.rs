@@ -80,6 +80,9 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// Two hashes that differ: the peer's, and this node's.
+pub(crate) type Differing = ([u8; 4], [u8; 4]);
+
 /// All that is known of a peer at one moment. Ages are times since.
 #[derive(Clone, Debug)]
 pub(crate) struct Evidence {
@@ -117,6 +120,9 @@ pub(crate) struct Evidence {
     pub(crate) foreign_versions: u64,
     /// How long it slept, and how long ago it told so.
     pub(crate) paused: Option<(Duration, Duration)>,
+    /// What its profile tells and differs from this node's: the hashes of the roster and of the settings, its own first.
+    pub(crate) roster_differs: Option<Differing>,
+    pub(crate) config_differs: Option<Differing>,
 }
 
 impl Evidence {
@@ -146,18 +152,27 @@ impl Evidence {
         self.status == PeerStatus::Healthy && !self.link_active
     }
 
+    /// Its profile tells another roster or other settings.
+    fn differs(&self) -> bool {
+        self.roster_differs.is_some() || self.config_differs.is_some()
+    }
+
     fn is_one_way(&self) -> bool {
         self.direct || self.hears_me
     }
 
     /// The first verdict that applies.
     pub(crate) fn verdict(&self) -> Verdict {
-        Verdict::ALL.into_iter().find(|v| self.applies(*v)).unwrap_or(Verdict::Up)
+        let graver = Verdict::ALL.into_iter().find(|v| *v != Verdict::Up && self.applies(*v));
+        graver.unwrap_or(if self.differs() { Verdict::ConfigMismatch } else { Verdict::Up })
     }
 
     /// All verdicts that apply, in order; `up` only alone.
     pub(crate) fn conditions(&self) -> Vec<Verdict> {
         let mut all: Vec<Verdict> = Verdict::ALL.into_iter().filter(|v| self.applies(*v)).collect();
+        if self.differs() && !all.contains(&Verdict::ConfigMismatch) {
+            all.insert(all.len() - 1, Verdict::ConfigMismatch);
+        }
         if all.len() > 1 {
             all.retain(|v| *v != Verdict::Up);
         }
@@ -179,6 +194,7 @@ impl Evidence {
                 "never heard under a key of this node's, but {} datagrams came from its address under another key",
                 self.foreign_keys
             ),
+            Verdict::ConfigMismatch if self.differs() => self.difference(),
             Verdict::ConfigMismatch => format!(
                 "never heard, but {} datagrams came from its address in another wire version",
                 self.foreign_versions
@@ -232,6 +248,17 @@ impl Evidence {
                 _ => "heard".to_owned(),
             },
         }
+    }
+
+    /// Which hashes differ, with both sides named.
+    fn difference(&self) -> String {
+        let part = |(what, differs): (&str, Option<Differing>)| {
+            let hex = |bytes: [u8; 4]| bytes.iter().rev().map(|b| format!("{b:02x}")).collect::<String>();
+            let (its, own) = differs?;
+            Some(format!("its {what} hash to …{}, this node's to …{}", hex(its), hex(own)))
+        };
+        let parts = [("roster's names", self.roster_differs), ("settings", self.config_differs)];
+        parts.into_iter().filter_map(part).collect::<Vec<_>>().join("; ")
     }
 
     /// What the observers say of a peer that is down.
@@ -302,6 +329,8 @@ mod tests {
             foreign_keys: 0,
             foreign_versions: 0,
             paused: None,
+            roster_differs: None,
+            config_differs: None,
         }
     }
 
@@ -309,7 +338,7 @@ mod tests {
     fn the_first_that_applies() {
         let down = |e: &mut Evidence| (e.status, e.missed) = (PeerStatus::Down, 7);
         type Change = fn(&mut Evidence);
-        let cases: [(Verdict, &str, Change); 13] = [
+        let cases: [(Verdict, &str, Change); 14] = [
             (Verdict::Up, "answers, round trip 0.4 ms", |_| ()),
             (Verdict::Up, "2 heartbeats missed in a row", |e| {
                 (e.status, e.missed) = (PeerStatus::Suspected, 2)
@@ -337,6 +366,9 @@ mod tests {
             (Verdict::KeyMismatch, "another key", |e| (e.heard, e.foreign_keys) = (None, 3)),
             (Verdict::ConfigMismatch, "another wire version", |e| (e.heard, e.foreign_versions) = (None, 3)),
             (Verdict::Conflict, "another process", |e| e.conflict = true),
+            (Verdict::ConfigMismatch, "its settings hash to …04030201, this node's to …08070605", |e| {
+                e.config_differs = Some(([1, 2, 3, 4], [5, 6, 7, 8]));
+            }),
         ];
         for (verdict, text, change) in cases {
             let mut evidence = fine();

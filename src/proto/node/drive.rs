@@ -111,7 +111,8 @@ impl Node {
             match self.beats[peer].step(self.now, echoed, cut) {
                 Step::Wait => break,
                 Step::Try { first, hello, roster, other_key, since_slot, ask } => {
-                    let hello = hello || self.sessions[peer].confirmed.is_none();
+                    let hello =
+                        hello || self.sessions[peer].confirmed.is_none() || self.is_told_another_run(peer);
                     if first {
                         self.end_inquiry(peer);
                     }

@@ -5,6 +5,8 @@
 //! observe this one without being observed: its hellos and pings are answered. A guest proves nothing, has no heartbeats,
 //! and is forgotten when others need its place.
 
+use std::net::SocketAddr;
+
 use super::relay::Budget;
 use super::send::{Asked, Question};
 use super::{Node, Tag};
@@ -25,6 +27,8 @@ const GUESTS: usize = 64;
 pub(super) struct Guest {
     pub(super) place: usize,
     pub(super) session: Session,
+    /// From where it echoed what was sent there.
+    pub(super) address: Option<SocketAddr>,
     /// What it asks this node to relay, or it answers.
     pub(super) served: Budget,
     used: Time,
@@ -97,7 +101,7 @@ impl Node {
             self.guest_numbers = self.guest_numbers.max(gone.session.upcoming());
         }
         let session = Session::beginning_at(tags, self.guest_numbers);
-        self.guests.push(Guest { place, session, served: Budget::default(), used: self.now });
+        self.guests.push(Guest { place, session, address: None, served: Budget::default(), used: self.now });
         Some(self.guests.len() - 1)
     }
 
@@ -130,7 +134,8 @@ impl Node {
         let Some((echo, hold)) = message.echo() else { return Err(Reject::Meaning) };
         let told = self.records.profile(place).is_some_and(|profile| profile.instance == instance);
         let known = self.guests.iter().find(|guest| guest.place == place);
-        let confirmed = |session: &Session| session.confirmed.as_ref().is_some_and(|c| c.instance == instance);
+        let confirmed =
+            |session: &Session| session.confirmed.as_ref().is_some_and(|c| c.instance == instance);
         if !told && !known.is_some_and(|g| confirmed(&g.session) || g.session.confirms(echo)) {
             return Err(Reject::Instance);
         }
@@ -145,8 +150,11 @@ impl Node {
             return Err(Reject::Replay);
         }
         confirmed.note(number, frame.key, frame.received);
-        if let Echo::Dated { sent, newest: true, .. } = read {
+        if let Echo::Dated { sent, to, newest: true, .. } = read {
             session.note_echo(echo, sent);
+            if to == Some(frame.from) {
+                self.guests[guest].address = to;
+            }
         }
         self.heed_guest(guest, &frame, &message);
         Ok(())

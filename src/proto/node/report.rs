@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::relay::Inquiry;
 use super::send::Question;
-use super::views::NEWS;
+use super::views::{NEWS, Paging};
 use super::{EVENTS, Node};
 use crate::proto::config::PeerConfig;
 use crate::proto::directory::hash48;
@@ -44,6 +44,7 @@ pub(super) struct Account {
     pub(super) direct_spacing: u8,
     pub(super) relayed: Option<Time>,
     pub(super) inquiry: Inquiry,
+    pub(super) paging: Paging,
     /// The answer that waits after a stall.
     pub(super) answer: Option<Question>,
     pub(super) answer_at: Time,
@@ -72,6 +73,7 @@ impl Account {
             direct_spacing: 0,
             relayed: None,
             inquiry: Inquiry::new(turn),
+            paging: Paging::default(),
             answer: None,
             answer_at: now,
             put_off: false,
@@ -270,6 +272,8 @@ impl Node {
             foreign_keys: account.foreign_keys,
             foreign_versions: account.foreign_versions,
             paused: account.paused.map(|(length, at)| (length, now.since(at))),
+            roster_differs: self.differing(peer, |profile| profile.roster),
+            config_differs: self.differing(peer, |profile| profile.config),
         }
     }
 

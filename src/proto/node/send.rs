@@ -118,12 +118,12 @@ impl Node {
     /// Answers with a Pong, or a hello with a Welcome.
     pub(super) fn answer(&mut self, party: Party, question: &Question) {
         let transmit = Transmit { to: question.from, from: question.local };
-        let peer = match party {
-            Party::Peer(peer) => Some(peer),
-            Party::Guest(_) => None,
+        let (peer, address) = match party {
+            Party::Peer(peer) => (Some(peer), self.pool.at(peer).remote_address),
+            Party::Guest(guest) => (None, self.guests[guest].address),
         };
-        let confirmed = peer.filter(|peer| self.pool.at(*peer).remote_address == Some(question.from));
-        let limit = if confirmed.is_some() { usize::MAX } else { question.len };
+        let confirmed = address == Some(question.from);
+        let limit = if confirmed { usize::MAX } else { question.len };
         let (key, what) = (question.key, What::Other);
         match question.what {
             Asked::Hello(tag, instance, sequence) => {
@@ -138,7 +138,8 @@ impl Node {
                 });
             }
             Asked::Ping => {
-                let more = confirmed.map_or_else(More::default, |peer| self.tell(peer, None));
+                let more =
+                    peer.filter(|_| confirmed).map_or_else(More::default, |peer| self.tell(peer, None));
                 // Guests have other rosters: nothing is compared.
                 let digest = peer.map_or_else(Digest::default, |peer| self.records.digest(peer));
                 self.send_bound(party, transmit, key, what, limit, |echo, hold| {

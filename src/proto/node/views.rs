@@ -9,10 +9,11 @@ use super::report::{Account, config_hash};
 use crate::proto::messages::Message;
 use crate::proto::peer::PeerStatus;
 use crate::proto::picture::{Heard, Picture, Sources};
-use crate::proto::records::{Body, Life, LinkState, Met, NodeName, Profile, Record, Seen};
+use crate::proto::records::{Body, EVERY, Life, LinkState, Met, NodeName, Profile, Record, Seen};
 use crate::proto::session::What;
 use crate::proto::snapshot::{Edge, EdgeView, RowView};
 use crate::proto::timer::Time;
+use crate::proto::verdict::Differing;
 
 /// What a datagram may need beside its records: header, echo, hold, digest, seal, and what else there is to tell.
 const OVERHEAD: usize = 100;
@@ -20,6 +21,22 @@ const OVERHEAD: usize = 100;
 pub(super) const NEWS: u32 = 4;
 /// Bytes of one entry of a row.
 const ENTRY: usize = 7;
+
+/// A page of the table of a peer with another roster is asked this often at least.
+const PAGING: Duration = Duration::from_secs(60);
+
+/// How far the table of a peer with another roster was read.
+#[derive(Debug, Default)]
+pub(super) struct Paging {
+    /// Up to this owner.
+    after: Option<NodeName>,
+    /// When the next page is asked.
+    at: Time,
+    /// How long after the one before.
+    pause: Duration,
+    /// The peer has told something new since then.
+    news: bool,
+}
 
 /// The first 32 of the 48 bits of a hash, as a record carries them.
 fn four(hash: u64) -> [u8; 4] {
@@ -259,11 +276,17 @@ impl Node {
     /// Takes what `peer` tells of others and of itself, and compares tables.
     pub(super) fn meet(&mut self, peer: usize, message: &Message) {
         for record in message.records() {
-            self.merge(peer, record);
+            let news = self.merge(peer, record);
+            self.accounts[peer].paging.news |= news;
         }
         // After a stall what waited in the socket is old.
-        let compares = self.late_to.is_none() && self.has_our_roster(peer);
-        let Some(digest) = message.digest().filter(|_| compares) else { return };
+        let Some(digest) = message.digest().filter(|_| self.late_to.is_none()) else { return };
+        if self.records.profile(self.places[peer]).is_none() {
+            return;
+        }
+        if self.differing(peer, |profile| profile.roster).is_some() {
+            return self.page_through(peer);
+        }
         if let Some(bucket) = self.records.compare(peer, digest, self.now, self.config.heartbeat_interval)
             && self.asks(peer)
         {
@@ -271,25 +294,59 @@ impl Node {
         }
     }
 
-    fn merge(&mut self, peer: usize, record: &Record) {
+    /// Whether it is new.
+    fn merge(&mut self, peer: usize, record: &Record) -> bool {
         let place = self.records.place(record.owner);
         let before = place.and_then(|place| self.records.profile(place).copied());
         let trouble = place.and_then(|p| self.records.row(p)).is_some_and(|row| !row.is_empty());
         match self.records.merge(record, Some(peer)) {
-            Met::Nothing => return,
+            Met::Nothing => return false,
             Met::New(place) => self.note_profile(place, before),
             Met::Raised => {}
         }
         // Good news of those that others observe can wait.
         let trouble = matches!(&record.body, Body::Row(seen) if !seen.is_empty()) || trouble;
         self.redraw_within(if trouble { NEWS } else { 1 });
+        true
     }
 
-    /// Whether `peer` has told that its roster is ours.
-    fn has_our_roster(&self, peer: usize) -> bool {
-        let own = self.records.profile(self.records.me());
-        let its = self.records.profile(self.places[peer]);
-        its.is_some() && its.map(|p| p.roster) == own.map(|p| p.roster)
+    /// Whether the peer's profile tells a later run than the one that was confirmed: that one hears no bound frame, and may
+    /// have no reason to send one.
+    pub(super) fn is_told_another_run(&self, peer: usize) -> bool {
+        let Some(told) = self.records.profile(self.places[peer]).map(|profile| profile.instance) else {
+            return false;
+        };
+        let session = &self.sessions[peer];
+        session.confirmed.as_ref().is_some_and(|c| c.instance != told) && session.replaced_at(told).is_none()
+    }
+
+    /// What the peer's profile tells and this node's, if that is not the same.
+    pub(super) fn differing(&self, peer: usize, of: fn(&Profile) -> [u8; 4]) -> Option<Differing> {
+        let (its, own) = (self.records.profile(self.places[peer])?, self.records.profile(self.me)?);
+        Some((of(its), of(own))).filter(|(its, own)| its != own)
+    }
+
+    /// Buckets of different rosters cannot be compared: the whole table of such a peer is read over and over, one page an
+    /// interval, and less and less often while nothing new comes.
+    fn page_through(&mut self, peer: usize) {
+        let interval = self.config.heartbeat_interval;
+        let paging = &mut self.accounts[peer].paging;
+        if self.now < paging.at {
+            return;
+        }
+        let longer = (paging.pause * 2).clamp(interval, PAGING.max(interval));
+        paging.pause = if std::mem::take(&mut paging.news) { interval } else { longer };
+        paging.at = self.now + paging.pause;
+        let after = paging.after;
+        self.ask_for_page(peer, EVERY, after);
+    }
+
+    fn paged(&mut self, peer: usize, after: Option<NodeName>, end: Option<NodeName>, last: bool) {
+        let paging = &mut self.accounts[peer].paging;
+        if paging.after == after {
+            // Pages go forward; after the last one it is read from the start.
+            paging.after = end.filter(|end| !last && Some(*end) > after);
+        }
     }
 
     /// Of two the one with the smaller name asks.
@@ -317,8 +374,7 @@ impl Node {
         self.publish_row();
         let room = self.config.max_datagram - OVERHEAD;
         let (records, last) = self.records.page(bucket, after, room);
-        let response =
-            |echo, hold| Message::SyncResponse { echo, hold, bucket, after, last, records };
+        let response = |echo, hold| Message::SyncResponse { echo, hold, bucket, after, last, records };
         self.send_to_party(from, response);
     }
 
@@ -333,6 +389,9 @@ impl Node {
     ) {
         self.records.lacks(peer, bucket, after, page, last);
         let end = page.last().map(|record| record.owner);
+        if bucket == EVERY {
+            return self.paged(peer, after, end, last);
+        }
         // Pages go forward, or the asking would never end.
         if !last && end > after && self.asks(peer) && self.late_to.is_none() {
             self.ask_for_page(peer, bucket, end);

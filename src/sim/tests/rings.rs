@@ -7,8 +7,7 @@ use crate::proto::Verdict;
 
 /// So many nodes with 16 observers each at most, in their steady state.
 fn rings(nodes: usize, seed: u64) -> World {
-    let mut world =
-        World::new(Setup { cheap_seal: true, start_within: SECOND, ..Setup::new(nodes) }, seed);
+    let mut world = World::new(Setup { cheap_seal: true, start_within: SECOND, ..Setup::new(nodes) }, seed);
     world.run_for(SECOND);
     world.run_until(20 * SECOND, World::is_whole).expect("it starts");
     world.run_for(10 * SECOND);
@@ -76,4 +75,80 @@ fn dead_keep_dead_up() {
             }
         }
     }
+}
+
+#[test]
+fn roster_rollout() {
+    for (nodes, seed) in [(12, 1), (90, 2)] {
+        let newcomer = nodes as u32 - 1;
+        let setup = Setup { cheap_seal: true, ..Setup::new(nodes) };
+        let mut world = World::new(setup, seed);
+        (0..newcomer).for_each(|n| world.leave_out(n, &[newcomer]));
+        world.run_for(10 * MS);
+        world.crash(newcomer, false);
+        world.run_for(20 * SECOND);
+        world.take_records();
+        let mut quiet = bytes_of(&mut world, 20);
+        for at in 0..newcomer {
+            world.crash(at, true);
+            world.leave_out(at, &[]);
+            world.start(at);
+            world.run_for(SECOND);
+            if at == newcomer / 2 {
+                half_way(&mut world, newcomer, &mut quiet);
+            }
+        }
+        world.start(newcomer);
+        world.run_for(20 * SECOND);
+        assert!(world.is_settled() && world.is_whole(), "{nodes} nodes");
+        let downs: Vec<_> =
+            changes(&mut world).into_iter().filter(|c| c.2 == Down && c.1 != newcomer).collect();
+        assert_eq!(downs, [], "{nodes} nodes");
+    }
+}
+
+/// UDP payload that a node sends a second.
+fn bytes_of(world: &mut World, seconds: u32) -> f64 {
+    let sent = |world: &World| (0..world.len() as u32).map(|n| world.host(n).sent().1).sum::<u64>();
+    let before = sent(world);
+    world.run_for(SECOND * seconds);
+    (sent(world) - before) as f64 / f64::from(seconds) / world.len() as f64
+}
+
+/// Two rosters stand beside each other: both sides are named, nobody is degraded by that, and little is sent for it.
+fn half_way(world: &mut World, newcomer: u32, quiet: &mut f64) {
+    world.run_for(240 * SECOND);
+    for at in 0..newcomer {
+        let snapshot = world.node(at).unwrap().snapshot(world.now());
+        let other_side = |p: &&crate::proto::PeerView| {
+            let of = world::index(&p.server_id).unwrap();
+            of != newcomer && (of <= newcomer / 2) != (at <= newcomer / 2)
+        };
+        for peer in snapshot.peers.iter().filter(other_side) {
+            assert_eq!(peer.verdict, Verdict::ConfigMismatch, "n{at} of {}: {}", peer.server_id, peer.why);
+        }
+        assert!(snapshot.status.is_quorum_available(), "n{at}: {:?}", snapshot.status);
+    }
+    let now = bytes_of(world, 60);
+    assert!(now < *quiet * 1.5, "{now:.0} bytes a second instead of {quiet:.0}");
+    *quiet = now;
+}
+
+#[test]
+fn rack_of_50() {
+    // One of twenty dies at once: what a node sends meanwhile stays bounded, and all know of all.
+    let (nodes, dead) = (300, 15);
+    let mut world = rings(nodes, 9);
+    (0..dead).for_each(|n| world.crash(n, false));
+    let sent = |world: &World| (0..nodes as u32).map(|n| world.host(n).sent().0).collect::<Vec<_>>();
+    let (mut before, mut peak) = (sent(&world), 0);
+    for _ in 0..8 {
+        world.run_for(SECOND);
+        let now = sent(&world);
+        peak = now.iter().zip(&before).map(|(now, before)| now - before).max().unwrap().max(peak);
+        before = now;
+    }
+    assert!((0..dead).all(|n| calls(&world, n, Down) == nodes - dead as usize), "all are known after 8 s");
+    assert!(peak <= 300, "a node sent {peak} datagrams in a second");
+    assert_eq!(changes(&mut world).iter().filter(|c| c.2 == Down && c.1 >= dead).count(), 0);
 }

@@ -98,8 +98,9 @@ pub struct World {
     hosts: Vec<Host>,
     /// Whom each node observes.
     rosters: Vec<Vec<u32>>,
-    /// Where all have all in their rosters, they share one directory, in which each has its place.
-    shared: Option<Shared>,
+    /// Where rosters are of all nodes, those of one roster share its directory; and which each node has.
+    shared: Vec<Shared>,
+    roster_of: Vec<usize>,
     rng: Rng,
     instances: Rng,
     records: Vec<Record>,
@@ -112,27 +113,37 @@ pub struct World {
 struct Shared {
     directory: Arc<Directory>,
     roster: Arc<[StaticPeer]>,
-    places: Vec<usize>,
+    /// The nodes of its entries, in order.
+    members: Vec<u32>,
 }
 
 impl Shared {
-    fn new(setup: &Setup) -> Shared {
-        let roster: Arc<[StaticPeer]> = (0..setup.nodes as u32).map(entry).collect();
+    fn new(setup: &Setup, absent: &[u32]) -> Shared {
+        let members: Vec<u32> = (0..setup.nodes as u32).filter(|node| !absent.contains(node)).collect();
+        let roster: Arc<[StaticPeer]> = members.iter().map(|node| entry(*node)).collect();
         let config = PeerConfig {
-            own_name: name(0).into(),
-            server_id: name(0).into(),
+            own_name: roster[0].roster_name().clone(),
+            server_id: roster[0].roster_name().clone(),
             static_peers: roster.clone(),
             ..setup.config.clone()
         };
         config.validate().expect("the settings of a world are valid");
         let directory = Directory::new(&config, &keys(setup)).expect("no two nodes have one name");
-        let places = (0..setup.nodes as u32).map(|node| directory.place(&name(node)).expect("all are in it"));
-        Shared { places: places.collect(), directory: Arc::new(directory), roster }
+        Shared { directory: Arc::new(directory), roster, members }
+    }
+
+    fn place(&self, node: u32) -> Option<usize> {
+        self.directory.place(&name(node))
+    }
+
+    fn node_at(&self, place: usize) -> Option<u32> {
+        self.directory.entry(place).map(|entry| self.members[entry])
     }
 
     fn observed_by(&self, node: u32) -> Vec<u32> {
-        let (entries, _) = self.directory.observed_by(self.places[node as usize]);
-        entries.into_iter().map(|entry| entry as u32).collect()
+        let Some(place) = self.place(node) else { return Vec::new() };
+        let (entries, _) = self.directory.observed_by(place);
+        entries.into_iter().map(|entry| self.members[entry]).collect()
     }
 }
 
@@ -154,13 +165,15 @@ impl World {
     pub fn new(setup: Setup, seed: u64) -> World {
         let mut rng = Rng::new(seed);
         let rules = setup.links.iter().map(|rule| (Scope::All, *rule)).collect();
-        let shared = setup.peers.is_none().then(|| Shared::new(&setup));
-        let observed = |node| shared.as_ref().map_or_else(|| setup.roster(node), |s| s.observed_by(node));
+        let shared: Vec<Shared> =
+            setup.peers.is_none().then(|| Shared::new(&setup, &[])).into_iter().collect();
+        let observed = |node| shared.first().map_or_else(|| setup.roster(node), |s| s.observed_by(node));
         let mut world = World {
             net: Net::new(BEGINNING, rules, setup.nodes <= 256, rng.fork()),
             hosts: Vec::with_capacity(setup.nodes),
             rosters: (0..setup.nodes as u32).map(observed).collect(),
             shared,
+            roster_of: vec![0; setup.nodes],
             instances: rng.fork(),
             records: Vec::new(),
             buffer: Vec::with_capacity(1500),
@@ -176,6 +189,27 @@ impl World {
             world.net.schedule(at, Happening::Start(node));
         }
         world
+    }
+
+    /// From its next start on the roster of a node lacks these nodes; it must not lack itself.
+    pub fn leave_out(&mut self, node: u32, absent: &[u32]) {
+        assert!(self.setup.peers.is_none() && !absent.contains(&node), "a node is in its own roster");
+        assert!(self.node(node).is_none(), "a roster changes with a restart");
+        let members = self.setup.nodes - absent.len();
+        let same = |shared: &Shared| {
+            shared.members.len() == members && !absent.iter().any(|node| shared.members.contains(node))
+        };
+        let known = self.shared.iter().position(same);
+        let roster = known.unwrap_or_else(|| {
+            self.shared.push(Shared::new(&self.setup, absent));
+            self.shared.len() - 1
+        });
+        self.roster_of[node as usize] = roster;
+        self.rosters[node as usize] = self.shared[roster].observed_by(node);
+    }
+
+    fn shared(&self, node: u32) -> Option<&Shared> {
+        self.shared.get(self.roster_of[node as usize])
     }
 
     /// The time in the world.
@@ -238,7 +272,7 @@ impl World {
         let core = self.node(observer)?;
         match self.rosters[observer as usize].binary_search(&subject) {
             Ok(place) => Some(core.registry().get_all_peers()[place].status),
-            Err(_) => core.other_status(self.shared.as_ref()?.places[subject as usize]),
+            Err(_) => core.other_status(self.shared(observer)?.place(subject)?),
         }
     }
 
@@ -401,7 +435,7 @@ impl World {
         let now = host.clock.show(self.net.now);
         let instance = Instance(self.instances.next_u64().max(1));
         let seed = self.instances.next_u64();
-        let core = match &self.shared {
+        let core = match self.shared.get(self.roster_of[node as usize]) {
             Some(shared) => {
                 config.static_peers = shared.roster.clone();
                 Node::in_directory(config, keys, shared.directory.clone(), instance, seed, now)
@@ -419,7 +453,8 @@ impl World {
     /// its link whole, and each other Down; and where all have one roster, the records of all are equal.
     pub fn is_settled(&self) -> bool {
         let tables = self.hosts.iter().filter_map(|host| host.node.as_ref()).map(Node::records_fingerprint);
-        let mut tables = tables.filter(|_| self.setup.peers.is_none());
+        let one_roster = self.roster_of.iter().all(|roster| *roster == self.roster_of[0]);
+        let mut tables = tables.filter(|_| self.setup.peers.is_none() && one_roster);
         let first = tables.next();
         let equal = first.is_none_or(|first| first.is_some() && tables.all(|table| table == first));
         equal && (0..self.hosts.len() as u32).all(|observer| self.is_right(observer))
@@ -436,8 +471,7 @@ impl World {
         let mut peers = peers.enumerate().map(|(at, (info, subject))| {
             right(*subject, info.status) && (self.node(*subject).is_none() || core.link_is_active(at))
         });
-        let directory = self.shared.as_ref().map(|shared| &shared.directory);
-        let node_at = |place| directory.and_then(|d| d.entry(place)).map(|entry| entry as u32);
+        let node_at = |place| self.shared(observer).and_then(|shared| shared.node_at(place));
         peers.all(|right| right)
             && core.other_statuses().all(|(place, status)| node_at(place).is_some_and(|n| right(n, status)))
     }
@@ -448,8 +482,9 @@ impl World {
         (0..self.hosts.len() as u32).all(|observer| {
             let host = &self.hosts[observer as usize];
             host.node.as_ref().is_none_or(|core| {
-                let running = match self.shared {
-                    Some(_) => everybody,
+                let running = match self.shared(observer) {
+                    Some(shared) if shared.members.len() == self.hosts.len() => everybody,
+                    Some(shared) => shared.members.iter().filter(|node| self.node(**node).is_some()).count(),
                     None => {
                         1 + self.rosters[observer as usize]
                             .iter()
