@@ -61,6 +61,8 @@ pub enum Rule {
         /// What would wait longer is lost.
         queue: Duration,
     },
+    /// What is longer than so many bytes, UDP and IPv4 headers included, is lost.
+    Mtu(u32),
     /// Nothing passes.
     Cut,
     /// Nothing passes, and every datagram is answered by an error.
@@ -81,9 +83,14 @@ impl Rule {
         matches!(self, Rule::Burst { .. } | Rule::Rate { .. })
     }
 
-    /// Whether the rule can lose a datagram.
+    /// Whether the rule can lose a heartbeat. What passes 576 bytes, as every path of IPv4 does, cannot: nothing that a
+    /// heartbeat depends on is longer.
     pub fn loses(&self) -> bool {
-        !matches!(self, Rule::Delay { .. } | Rule::Tail { .. } | Rule::Duplicate { .. })
+        match self {
+            Rule::Delay { .. } | Rule::Tail { .. } | Rule::Duplicate { .. } => false,
+            Rule::Mtu(bytes) => *bytes < 576,
+            _ => true,
+        }
     }
 
     /// What becomes of a datagram of `len` bytes of payload that is sent now.
@@ -95,7 +102,8 @@ impl Rule {
             Rule::Duplicate { share, within } if rng.chance(share) => {
                 Verdict::Twice(within.mul_f64(rng.share()))
             }
-            Rule::Tail { .. } | Rule::Loss(_) | Rule::Duplicate { .. } => Verdict::Pass,
+            Rule::Mtu(bytes) if len + 28 > bytes as usize => Verdict::Drop,
+            Rule::Tail { .. } | Rule::Loss(_) | Rule::Duplicate { .. } | Rule::Mtu(_) => Verdict::Pass,
             Rule::Burst { bad, good } => {
                 if memory.until == Time::ZERO {
                     // As if it had run for ever.
@@ -191,6 +199,14 @@ mod tests {
         assert_eq!(verdicts, [after(MS * 100), after(MS * 200), after(MS * 300), Verdict::Drop]);
         let later = rule.judge(&mut memory, 72, now + MS * 1000, &mut rng);
         assert_eq!(later, after(MS * 100), "the queue is empty again");
+    }
+
+    #[test]
+    fn a_small_mtu_loses_what_is_long() {
+        let (mut rng, mut memory) = (Rng::new(1), Memory::default());
+        let mut judge = |len| Rule::Mtu(1000).judge(&mut memory, len, Time::ZERO, &mut rng);
+        assert_eq!((judge(972), judge(973)), (Verdict::Pass, Verdict::Drop), "with 28 bytes of headers");
+        assert!(Rule::Mtu(575).loses() && !Rule::Mtu(576).loses());
     }
 
     #[test]

@@ -82,6 +82,7 @@ pub enum Link {
     Burst { bad: f64, good: f64 },
     Duplicate { share: f64, within: f64 },
     Rate { bytes: u32, queue: f64 },
+    Mtu { bytes: u32 },
     Cut,
     Refuse,
 }
@@ -284,6 +285,7 @@ impl Link {
             Link::Burst { bad, good } => Rule::Burst { bad: secs(bad), good: secs(good) },
             Link::Duplicate { share, within } => Rule::Duplicate { share, within: secs(within) },
             Link::Rate { bytes, queue } => Rule::Rate { bytes, queue: secs(queue) },
+            Link::Mtu { bytes } => Rule::Mtu(bytes),
             Link::Cut => Rule::Cut,
             Link::Refuse => Rule::Refuse,
         }
