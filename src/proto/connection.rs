@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{PeerConfig, StaticPeer};
+use super::mtu::PathMtu;
 
 /// The estimate's least allowance for variation (G in RFC 6298): a coarse timer on either side.
 const GRANULARITY: Duration = Duration::from_millis(10);
@@ -75,6 +76,8 @@ pub struct PeerConnection {
     pub round_trip: RoundTrip,
     /// Spacing of the pings to a Down peer, in intervals; 1: the breaker is closed.
     pub spacing: u8,
+    /// Whether long datagrams pass.
+    pub(crate) path: PathMtu,
 }
 
 impl PeerConnection {
@@ -88,6 +91,7 @@ impl PeerConnection {
             attempt_count: 0,
             round_trip: RoundTrip::default(),
             spacing: 1,
+            path: PathMtu::default(),
         }
     }
 

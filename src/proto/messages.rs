@@ -15,6 +15,8 @@ use super::stats::Reject;
 pub const HELLO_LEN: usize = 128;
 /// The most refused peers in one message.
 const MAX_REFUSED: usize = 16;
+/// The most zeros in one message: no datagram is longer.
+const MAX_PADDING: usize = 1200;
 
 /// The body of a frame. The order of the variants is the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,27 +184,47 @@ pub struct More {
     pub refused: Vec<Tag>,
     /// What the addressee is owed.
     pub records: Vec<Record>,
+    /// What the sender pads to the limit does not come to the addressee.
+    pub narrow: bool,
+    /// So many numbers before this one the sender padded a ping, which may be lost for its length; 0: it did not.
+    pub padded: u8,
+    /// Zeros that make a ping as long as a datagram may be.
+    pub padding: Padding,
 }
 
 /// So many zero bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Padding(u8);
+pub struct Padding(u16);
 
-const ZEROS: [u8; HELLO_LEN] = [0; HELLO_LEN];
+static ZEROS: [u8; MAX_PADDING] = [0; MAX_PADDING];
+
+impl Padding {
+    /// Takes `room` bytes beside the one of an empty padding; one less where the length's second byte leaves no other
+    /// way (128).
+    fn filling(room: usize) -> Padding {
+        let zeros = if room < 128 { room } else { (room - 1).clamp(127, MAX_PADDING) };
+        Padding(zeros as u16)
+    }
+
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+}
 
 impl Serialize for Padding {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&ZEROS[..usize::from(self.0).min(HELLO_LEN)])
+        serializer.serialize_bytes(&ZEROS[..usize::from(self.0).min(MAX_PADDING)])
     }
 }
 
 impl<'de> Deserialize<'de> for Padding {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Padding, D::Error> {
         let bytes = <&'de [u8]>::deserialize(deserializer)?;
-        if bytes.len() > HELLO_LEN || bytes.iter().any(|b| *b != 0) {
-            return Err(serde::de::Error::custom("padding is at most 128 zeros"));
+        if bytes.len() > MAX_PADDING || bytes.iter().any(|b| *b != 0) {
+            return Err(serde::de::Error::custom("padding is at most 1200 zeros"));
         }
-        Ok(Padding(bytes.len() as u8))
+        Ok(Padding(bytes.len() as u16))
     }
 }
 
@@ -210,8 +232,17 @@ impl Message {
     /// A hello that makes a frame of [`HELLO_LEN`] bytes, header and seal included.
     pub fn hello(header_len: usize, sequence: u64, server_id: &ServerId) -> Message {
         let bare = Message::Hello { sequence, server_id: server_id.clone(), padding: Padding(0) };
-        let padding = HELLO_LEN.saturating_sub(header_len + SEAL_LEN + bare.encoded_len());
-        Message::Hello { sequence, server_id: server_id.clone(), padding: Padding(padding as u8) }
+        let room = HELLO_LEN.saturating_sub(header_len + SEAL_LEN + bare.encoded_len());
+        Message::Hello { sequence, server_id: server_id.clone(), padding: Padding::filling(room) }
+    }
+
+    /// Pads the long form of a ping so that its frame has `len` bytes, header and seal included.
+    pub fn padded(mut self, header_len: usize, len: usize) -> Message {
+        let room = len.saturating_sub(header_len + SEAL_LEN + self.encoded_len());
+        if let Message::PingMore { more, .. } = &mut self {
+            more.padding = Padding::filling(room);
+        }
+        self
     }
 
     /// Appends the encoded message.
@@ -227,7 +258,10 @@ impl Message {
     /// `Decode`: it is not exactly one message in its canonical form. No state is touched.
     pub fn decode(body: &[u8]) -> Result<Message, Reject> {
         let (message, rest) = postcard::take_from_bytes::<Message>(body).map_err(|_| Reject::Decode)?;
-        let bounded = message.more().is_none_or(|m| m.refused.len() <= MAX_REFUSED && m.lost <= 64);
+        let bounded = match &message {
+            Message::Hello { padding, .. } => usize::from(padding.0) <= HELLO_LEN,
+            other => other.more().is_none_or(|m| m.refused.len() <= MAX_REFUSED && m.lost <= 64),
+        };
         if !rest.is_empty() || !bounded || !message.records().iter().all(Record::is_canonical) {
             return Err(Reject::Decode);
         }
@@ -336,7 +370,7 @@ impl postcard::ser_flavors::Flavor for Compare<'_> {
 mod tests {
     use super::*;
     use crate::proto::records::{Body, Life, LinkState, Profile, Seen};
-    use crate::proto::seal::Instance;
+    use crate::proto::seal::{Header, Instance};
     use proptest::prelude::*;
 
     fn bytes(message: &Message) -> Vec<u8> {
@@ -364,6 +398,9 @@ mod tests {
             lost: 5,
             refused: vec![Tag([9; 8])],
             records: vec![record.clone()],
+            narrow: true,
+            padded: 7,
+            padding: Padding(3),
         };
         let tag = Tag([9; 8]);
         let cases: [(Message, &[u8]); 13] = [
@@ -376,11 +413,11 @@ mod tests {
             (Message::Pong { echo: 128, hold: 1, digest }, b"\x03\x80\x01\x01\x01\x02\x03\x04"),
             (
                 Message::PingMore { echo: 1, hold: 2, digest, more },
-                b"\x04\x01\x02\x01\x02\x03\x04\x04\x01\xf4\x03\xe8\x20\x05\x01\x09\x09\x09\x09\x09\x09\x09\x09\x01\x05\x05\x05\x05\x05\xac\x02\0\x01\x06\x06\x06\x06\x06\x02\x03",
+                b"\x04\x01\x02\x01\x02\x03\x04\x04\x01\xf4\x03\xe8\x20\x05\x01\x09\x09\x09\x09\x09\x09\x09\x09\x01\x05\x05\x05\x05\x05\xac\x02\0\x01\x06\x06\x06\x06\x06\x02\x03\x01\x07\x03\0\0\0",
             ),
             (
                 Message::PongMore { echo: 1, hold: 2, digest, more: More::default() },
-                b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0",
+                b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0",
             ),
             (Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Removal }, b"\x06\x01\x02\x01"),
             (
@@ -441,6 +478,24 @@ mod tests {
     }
 
     #[test]
+    fn padded_pings_have_the_length_that_is_wanted() {
+        let digest = Digest::default();
+        for len in [256, 511, 1200] {
+            for number in [0, 1 << 21, 1 << 40] {
+                let more = More { lost: 3, ..More::default() };
+                let ping = Message::PingMore { echo: number, hold: number, digest, more };
+                let header = Header::len_of(number);
+                let ping = ping.padded(header, len);
+                assert_eq!(header + bytes(&ping).len() + SEAL_LEN, len);
+                assert_eq!(Message::decode(&bytes(&ping)), Ok(ping));
+            }
+        }
+        let form = |room: usize| postcard::to_stdvec(&Padding::filling(room)).unwrap().len() - 1;
+        let off: Vec<usize> = (0..1200).filter(|room| form(*room) != *room).collect();
+        assert_eq!(off, [128], "one length cannot be had");
+    }
+
+    #[test]
     fn terminal_escape() {
         for wrong in [
             "",
@@ -476,11 +531,26 @@ mod tests {
             b"\x00\x01\x01a\x01\x01",        // padding that is not zero
             b"\x06\x01\x02\x02",             // an unknown reason
             b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\xff\xff\xff\xff\x0f", // a claim of 2^32 tags
-            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\x41\0\0", // 65 lost of 64
+            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\x41\0\0\0\0\0", // 65 lost of 64
+            b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\x01\x01", // padding that is not zero
+            b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\x80\0", // an overlong length of it
+            b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\x02\0\0", // neither true nor false
             b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\0\x01\x06\x06\x06\x06\x06\0\0", // what is fine is in no row
             b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\0\0\0",                             // version 0
         ] {
             assert_eq!(Message::decode(wrong), Err(Reject::Decode), "{wrong:?}");
+        }
+        let zeros = |head: &[u8], count: usize| [head, &vec![0; count]].concat();
+        let ping = b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0";
+        for (right, wrong) in [
+            (
+                zeros(&[&ping[..], b"\xb0\x09"].concat(), 1200),
+                zeros(&[&ping[..], b"\xb1\x09"].concat(), 1201),
+            ),
+            (zeros(b"\x00\x01\x01a\x80\x01", 128), zeros(b"\x00\x01\x01a\x81\x01", 129)),
+        ] {
+            assert!(Message::decode(&right).is_ok());
+            assert_eq!(Message::decode(&wrong), Err(Reject::Decode), "more padding than there may be");
         }
         let refused = vec![Tag([0; 8]); MAX_REFUSED + 1];
         let many = Message::PongMore {
@@ -518,20 +588,26 @@ mod tests {
             0..=64u8,
             prop::collection::vec(any::<[u8; 8]>(), 0..=16),
             prop::collection::vec(any_record(), 0..3),
+            (any::<bool>(), any::<u8>(), 0..=1200u16),
         )
-            .prop_map(|(spacing, since_slot, paused, lost, refused, records)| More {
-                spacing,
-                since_slot,
-                paused,
-                lost,
-                refused: refused.into_iter().map(Tag).collect(),
-                records,
-            });
+            .prop_map(
+                |(spacing, since_slot, paused, lost, refused, records, (narrow, padded, padding))| More {
+                    spacing,
+                    since_slot,
+                    paused,
+                    lost,
+                    refused: refused.into_iter().map(Tag).collect(),
+                    records,
+                    narrow,
+                    padded,
+                    padding: Padding(padding),
+                },
+            );
         let id = "[a-z0-9.-]{1,64}".prop_map(|text| ServerId::new(&text).expect("the pattern is printable"));
         let digest = any::<(u8, [u8; 3])>().prop_map(|(bucket, hash)| Digest { bucket, hash });
         (0..13u8, any::<u64>(), any::<u64>(), digest, more, id, 0..=128u8).prop_map(
             |(kind, echo, hold, digest, more, server_id, padding)| match kind {
-                0 => Message::Hello { sequence: echo, server_id, padding: Padding(padding) },
+                0 => Message::Hello { sequence: echo, server_id, padding: Padding(padding.into()) },
                 1 => Message::Welcome { echo, hold, server_id },
                 2 => Message::Ping { echo, hold, digest },
                 3 => Message::Pong { echo, hold, digest },

@@ -31,6 +31,7 @@ mod fusion;
 mod heartbeat;
 mod loss;
 pub mod messages;
+mod mtu;
 pub mod node;
 pub mod peer;
 pub mod picture;

@@ -30,6 +30,8 @@ pub enum Verdict {
     LinkDown,
     /// Heard, but it does not hear this node.
     OneWay,
+    /// Small datagrams pass, those as long as they may be do not.
+    Mtu,
     /// Eight of the last 64 datagrams, both ways together, were lost, and since then more than three.
     Lossy,
     /// It told that it slept.
@@ -40,7 +42,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// All verdicts, in the order in which they apply.
-    pub const ALL: [Verdict; 12] = [
+    pub const ALL: [Verdict; 13] = [
         Verdict::Left,
         Verdict::Conflict,
         Verdict::KeyMismatch,
@@ -50,6 +52,7 @@ impl Verdict {
         Verdict::Down,
         Verdict::LinkDown,
         Verdict::OneWay,
+        Verdict::Mtu,
         Verdict::Lossy,
         Verdict::Paused,
         Verdict::Up,
@@ -67,6 +70,7 @@ impl Verdict {
             Verdict::Down => "down",
             Verdict::LinkDown => "link_down",
             Verdict::OneWay => "one_way",
+            Verdict::Mtu => "mtu",
             Verdict::Lossy => "lossy",
             Verdict::Paused => "paused",
             Verdict::Up => "up",
@@ -107,6 +111,10 @@ pub(crate) struct Evidence {
     /// Whether the link loses datagrams, and the shares lost of what comes and of what goes.
     pub(crate) lossy: bool,
     pub(crate) loss: Option<(f64, f64)>,
+    /// Long datagrams do not pass: so many padded pings were lost in a row; 0: the peer says it of its own.
+    pub(crate) narrow: Option<u32>,
+    /// How long a datagram may be.
+    pub(crate) longest: usize,
     pub(crate) rtt: Option<Duration>,
     /// Why and how long ago it left.
     pub(crate) left: Option<(LeaveReason, Duration)>,
@@ -141,6 +149,7 @@ impl Evidence {
             Verdict::Down => self.status == PeerStatus::Down,
             Verdict::LinkDown => self.is_cut() && !self.is_one_way(),
             Verdict::OneWay => self.is_cut() && self.is_one_way(),
+            Verdict::Mtu => self.status == PeerStatus::Healthy && self.link_active && self.narrow.is_some(),
             Verdict::Lossy => self.status == PeerStatus::Healthy && self.link_active && self.lossy,
             Verdict::Paused => self.paused.is_some_and(|(_, age)| age < self.recent),
             Verdict::Up => true,
@@ -230,6 +239,7 @@ impl Evidence {
                 Age(self.relayed.unwrap_or_default()),
                 self.unechoed
             ),
+            Verdict::Mtu => self.what_is_too_long(),
             Verdict::Lossy => {
                 let (came, went) = self.loss.unwrap_or_default();
                 format!(
@@ -259,6 +269,15 @@ impl Evidence {
         };
         let parts = [("roster's names", self.roster_differs), ("settings", self.config_differs)];
         parts.into_iter().filter_map(part).collect::<Vec<_>>().join("; ")
+    }
+
+    fn what_is_too_long(&self) -> String {
+        let what =
+            format!("pings of {} bytes do not pass, small ones do: the path's MTU is smaller", self.longest);
+        match self.narrow.unwrap_or(0) {
+            0 => format!("it says that its {what}"),
+            lost => format!("{what}; lost {lost} of the last {lost}"),
+        }
     }
 
     /// What the observers say of a peer that is down.
@@ -320,6 +339,8 @@ mod tests {
             hears_me: false,
             lossy: false,
             loss: Some((0.0, 0.0)),
+            narrow: None,
+            longest: 1200,
             rtt: Some(Duration::from_micros(400)),
             left: None,
             leave_grace: SECOND * 600,
@@ -338,7 +359,7 @@ mod tests {
     fn the_first_that_applies() {
         let down = |e: &mut Evidence| (e.status, e.missed) = (PeerStatus::Down, 7);
         type Change = fn(&mut Evidence);
-        let cases: [(Verdict, &str, Change); 14] = [
+        let cases: [(Verdict, &str, Change); 16] = [
             (Verdict::Up, "answers, round trip 0.4 ms", |_| ()),
             (Verdict::Up, "2 heartbeats missed in a row", |e| {
                 (e.status, e.missed) = (PeerStatus::Suspected, 2)
@@ -362,6 +383,12 @@ mod tests {
             (Verdict::Lossy, "lost are 12 % of what comes from it and 0 % of", |e| {
                 (e.lossy, e.loss) = (true, Some((0.125, 0.0)))
             }),
+            (
+                Verdict::Mtu,
+                "pings of 1200 bytes do not pass, small ones do: the path's MTU is smaller; lost 8",
+                |e| (e.lossy, e.narrow) = (true, Some(8)),
+            ),
+            (Verdict::Mtu, "it says that its pings of 1200 bytes do not pass", |e| e.narrow = Some(0)),
             (Verdict::Unknown, "never heard", |e| e.heard = None),
             (Verdict::KeyMismatch, "another key", |e| (e.heard, e.foreign_keys) = (None, 3)),
             (Verdict::ConfigMismatch, "another wire version", |e| (e.heard, e.foreign_versions) = (None, 3)),

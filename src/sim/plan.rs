@@ -20,8 +20,9 @@ const TRIES: i32 = 3;
 const RELAYS: usize = 6;
 /// Questions of a node in an interval.
 const QUESTIONS: f64 = 64.0;
-/// An idle ping or pong on an IPv4 network: 22 bytes header, 12 body, 16 seal, 28 IPv4 and UDP.
-pub const DATAGRAM_BYTES: f64 = 78.0;
+/// An idle ping or pong on an IPv4 network: 22 bytes header, 12 body, 16 seal, 28 IPv4 and UDP. Of 256 pings, and so of 512
+/// datagrams, one is padded to 1200 bytes of UDP payload.
+pub const DATAGRAM_BYTES: f64 = 78.0 + (1228.0 - 78.0) / 512.0;
 
 /// A cluster and its settings.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -19,6 +19,10 @@ pub fn scenario(seed: u64) -> Scenario {
     if rng.chance(0.2) {
         links.push(Link::Duplicate { share: 0.1, within: interval * 2.0 });
     }
+    let (lazy, drift) = (rng.chance(0.3), rng.pick(&[0, 0, 200]));
+    if rng.chance(0.2) {
+        links.push(Link::Mtu { bytes: 576 + rng.below(600) as u32 });
+    }
     Scenario {
         about: format!("swarm seed {seed}"),
         nodes,
@@ -30,8 +34,8 @@ pub fn scenario(seed: u64) -> Scenario {
         settings,
         links,
         faults,
-        lazy: rng.chance(0.3),
-        drift: rng.pick(&[0, 0, 200]),
+        lazy,
+        drift,
         cheap_seal: false,
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lastseen::net::Clock;
 use nix::sys::signal::Signal;
 
-use crate::confined::{Loss, Starvation, in_a_network_of_its_own};
+use crate::confined::{Loss, Starvation, in_a_network_of_its_own, tool};
 use crate::harness::{AT_ALL, Cluster, Transitions, within};
 
 const DOWN: &[&str] = &["down"];
@@ -45,6 +45,33 @@ fn thirty_percent_loss() {
 
         cluster.all_heard(AT_ALL);
         (0..NODES).for_each(|observer| innocent.are_not(DOWN, observer));
+    });
+}
+
+#[test]
+#[ignore = "needs root: network namespaces; takes five minutes"]
+fn an_interface_with_a_small_mtu() {
+    const NODES: usize = 3;
+    /// One first try in 256 is padded, and seven more follow.
+    const KNOWN_WITHIN: Duration = Duration::from_secs(280);
+    in_a_network_of_its_own(|| {
+        tool("ip", &["link", "set", "lo", "mtu", "1000"], "");
+        let cluster = Cluster::start_logging(NODES, "error");
+        let innocent = Innocent { cluster: &cluster, before: cluster.transitions(), nodes: 0..NODES };
+        let missed = || (0..NODES).map(|n| cluster.value(n, "lastseen_heartbeats_missed_total")).sum::<f64>();
+        let before = missed();
+        let pairs = || (0..NODES).flat_map(|a| (0..NODES).filter(move |b| *b != a).map(move |b| (a, b)));
+        let known = || pairs().all(|(a, b)| cluster.verdict(a, b) == "mtu").then_some(());
+        let (_, took) = within(KNOWN_WITHIN, known).expect("both ends of every link call it mtu");
+        let too_big = |n: usize| {
+            let all = cluster.series(n, "lastseen_send_errors_total");
+            all.iter().filter(|(labels, _)| labels["kind"] == "too_big").map(|(_, count)| count).sum::<f64>()
+        };
+        let too_big: f64 = (0..NODES).map(too_big).sum();
+        println!("known after {took:?}, {too_big} datagrams too big");
+        assert!(too_big >= 8.0 * 3.0, "{too_big}: the system tells of every one");
+        (0..NODES).for_each(|observer| innocent.are_not(ACCUSED, observer));
+        assert_eq!(missed(), before, "no heartbeat was missed for it");
     });
 }
 

@@ -131,7 +131,7 @@ fn cpu_controller() -> PathBuf {
 }
 
 /// Runs a program to its end, with this on its standard input. Its output; it must succeed.
-fn tool(program: &str, args: &[&str], input: &str) -> String {
+pub(crate) fn tool(program: &str, args: &[&str], input: &str) -> String {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|e| panic!("{program}: {e}; this test needs it"));

@@ -34,7 +34,7 @@ false Downs a day, at most               6e-18              2e-8
   for round trips up to                37.5 ms          198.8 ms
 datagrams a second and node               19.0               8.3
   with the loss, about                    41.0              17.9
-bytes a second and node                   1482               647
+bytes a second and node                   1525               666
 ";
     let plan = text(&plan.stdout);
     assert!(plan.starts_with(expected), "{plan}");

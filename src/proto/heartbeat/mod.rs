@@ -158,6 +158,8 @@ pub(crate) struct Heartbeat {
     /// Another observer told of refusals: this one does not tell again.
     told: bool,
     calm_until: Time,
+    /// The first try may be lost for its length.
+    spared: bool,
     /// Another node answered for the peer in the open heartbeat.
     relayed: bool,
     /// A stall put the next try off.
@@ -196,6 +198,7 @@ impl Heartbeat {
             refused: false,
             told: false,
             calm_until: Time::ZERO,
+            spared: false,
             relayed: false,
             put_off: false,
             woke: Time::ZERO,
@@ -335,6 +338,7 @@ impl Heartbeat {
         self.tries = 0;
         self.refused = false;
         self.void = false;
+        self.spared = false;
         self.relayed = false;
         self.judge_at = slot.max(self.woke) + self.timeout();
         let wait = if self.passive { self.patience() } else { Duration::ZERO };

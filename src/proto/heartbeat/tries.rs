@@ -69,11 +69,27 @@ impl Heartbeat {
             () if self.lives(self.slot) => Ask::Nobody,
             // A firewall that refuses is not the peer's word.
             () if self.refusals.is_some() => Ask::Three,
+            // The first try may have been lost for its length: this one stands in for it.
+            () if self.spared && self.tries == 2 => Ask::Nobody,
             // Where there is no time for another try, others are asked after a miss.
             () if !room && self.after_miss => Ask::Three,
             () if first && (self.backs_off() || !self.passive) => Ask::Nobody,
             () => Ask::Three,
         }
+    }
+
+    /// Whether the first try, which goes out now, can be lost at no cost: nothing is amiss, and there is time for a second
+    /// one and its echo.
+    pub(crate) fn can_spare(&self) -> bool {
+        let regular = self.role == Role::Leader && self.slot == self.phase && self.refusals.is_none();
+        let well = self.missed() == 0 && !self.after_miss;
+        let room = self.try_at.is_some_and(|again| again + self.retry <= self.judge_at);
+        regular && well && room && self.tries == 1
+    }
+
+    /// The first try went out padded, and may be lost for its length: the second is small, and stands in for it.
+    pub(crate) fn spare(&mut self) {
+        self.spared = true;
     }
 
     fn slot_to_tell(&self, first: bool, now: Time) -> Option<Duration> {

@@ -146,6 +146,8 @@ impl Node {
         let key = other_key.map_or(0, |turn| turn as usize % self.ring.len());
         if hello {
             self.send_hello(peer, to, key);
+        } else if first {
+            self.send_first_ping(peer, to, key, since_slot);
         } else {
             self.send_ping(peer, to, key, since_slot);
         }

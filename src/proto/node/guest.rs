@@ -172,7 +172,7 @@ impl Node {
             // After a stall whatever came is old.
             _ if self.late_to.is_some() => {}
             Message::Ping { .. } | Message::PingMore { .. } => {
-                self.answer(party, &frame.question(Asked::Ping));
+                self.answer(party, &frame.question(Asked::Ping { small: true }));
             }
             Message::RelayPing { origin, request, .. } => {
                 self.answer(party, &frame.question(Asked::RelayPing(*origin, *request)));

@@ -10,6 +10,7 @@ use super::send::{Asked, Question};
 use crate::proto::event::Change;
 use crate::proto::heartbeat::Role;
 use crate::proto::messages::{LeaveReason, Message, More};
+use crate::proto::mtu::PERIOD;
 use crate::proto::seal::{FrameKind, Header, Instance, NUMBER_LIMIT, Tag, leads};
 use crate::proto::server_id::ServerId;
 use crate::proto::session::Echo;
@@ -209,6 +210,10 @@ impl Node {
         let restarted = self.sessions[peer].confirm(instance, self.ring.len(), key, self.now);
         let leader = leads(pair_tag(&self.config.server_id), pair_tag(&self.registry.at(peer).server_id));
         self.beats[peer].role = if leader { Role::Leader } else { Role::Follower };
+        if leader {
+            let phase = self.rng_below(PERIOD.into()) as u16;
+            self.pool.at_mut(peer).path.begin(phase);
+        }
         self.records.part(peer);
         let account = &mut self.accounts[peer];
         account.left = None;
@@ -235,9 +240,15 @@ impl Node {
         }
         let confirmed =
             self.sessions[peer].confirmed.as_mut().expect("only frames of a confirmed run come here");
-        let newest = confirmed.note(frame.header.number, frame.key, frame.received);
+        let (number, padded) = (frame.header.number, message.more().map_or(0, |more| more.padded.into()));
+        if let Some(padded) = number.checked_sub(padded).filter(|padded| *padded < number) {
+            // What is lost for its length is no loss.
+            confirmed.loss.came(padded);
+        }
+        let newest = confirmed.note(number, frame.key, frame.received);
         if let Some(lost) = message.lost().filter(|_| newest) {
             confirmed.loss.told(lost);
+            self.pool.at_mut(peer).path.told(message.more().is_some_and(|more| more.narrow));
         }
         self.registry.at_mut(peer).add_bytes_received(len as u64);
         self.note_heard();
@@ -259,7 +270,12 @@ impl Node {
         let ask = |node: &mut Node, what| node.answer_or_defer(peer, frame.question(what));
         self.meet(peer, &message);
         match &message {
-            Message::Ping { .. } | Message::PingMore { .. } => ask(self, Asked::Ping),
+            Message::Ping { .. } => ask(self, Asked::Ping { small: false }),
+            Message::PingMore { more, .. } => {
+                // Long answers are as likely to be lost as long pings.
+                let small = more.since_slot.is_some() || !more.padding.is_empty();
+                ask(self, Asked::Ping { small });
+            }
             Message::RelayPing { origin, request, .. } => ask(self, Asked::RelayPing(*origin, *request)),
             Message::RelayRequest { target, .. } => {
                 self.relay_request(party, key, *target, frame.header.number);
@@ -304,6 +320,8 @@ impl Node {
         let Echo::Dated { sent, to, newest, .. } = read else { return };
         let Some((echo, hold)) = message.echo() else { return };
         self.records.echoed(peer, echo.saturating_sub(1));
+        let slept = message.more().is_some_and(|more| more.paused > 0);
+        self.pool.at_mut(peer).path.echoed(echo.saturating_sub(1), slept);
         if !newest {
             return;
         }
@@ -410,7 +428,7 @@ impl Node {
         }
         // Whoever asked by way of it has long asked others; an ordinary pong tells of the stall.
         if matches!(question.what, Asked::RelayPing(..)) {
-            question.what = Asked::Ping;
+            question.what = Asked::Ping { small: true };
         }
         // A ping's answer can tell of the stall, a hello's cannot: it goes first only if another run asks.
         let confirmed = self.sessions[peer].confirmed.as_ref().map(|c| c.instance);

@@ -260,6 +260,8 @@ impl Node {
             hears_me: self.hears_me(peer),
             lossy: self.sessions[peer].confirmed.as_ref().is_some_and(|c| c.loss.is_lossy()),
             loss: self.sessions[peer].loss(),
+            narrow: connection.path.narrow(),
+            longest: self.config.max_datagram,
             rtt: connection.round_trip.smoothed(),
             left: account.left.map(|(why, at)| (why, now.since(at))),
             leave_grace: self.config.leave_grace,

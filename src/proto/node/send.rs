@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::guest::Party;
 use super::{Node, Transmit};
 use crate::proto::messages::{Message, More};
+use crate::proto::mtu::SMALL;
 use crate::proto::records::Digest;
 use crate::proto::seal::{FrameKey, FrameKind, Header, Instance, Tag};
 use crate::proto::session::What;
@@ -23,7 +24,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Holds at most four datagrams a peer, and 64.
     pub(super) fn new(peers: usize) -> Outbox {
-        Outbox { bytes: Vec::new(), queue: VecDeque::new(), limit: 4 * peers + 64 }
+        Outbox { bytes: Vec::with_capacity(2048), queue: VecDeque::new(), limit: 4 * peers + 64 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -107,7 +108,8 @@ pub(super) struct Question {
 /// What was asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asked {
-    Ping,
+    /// A ping; its answer is to be small.
+    Ping { small: bool },
     /// A ping on behalf of another node: its tag, and its request.
     RelayPing(Tag, u64),
     /// A hello: who sent it, and the sequence it took.
@@ -137,9 +139,10 @@ impl Node {
                     request,
                 });
             }
-            Asked::Ping => {
+            Asked::Ping { small } => {
+                let room = if small { SMALL } else { usize::MAX };
                 let more =
-                    peer.filter(|_| confirmed).map_or_else(More::default, |peer| self.tell(peer, None));
+                    peer.filter(|_| confirmed).map_or_else(More::default, |peer| self.tell(peer, None, room));
                 // Guests have other rosters: nothing is compared.
                 let digest = peer.map_or_else(Digest::default, |peer| self.records.digest(peer));
                 self.send_bound(party, transmit, key, what, limit, |echo, hold| {
@@ -149,7 +152,34 @@ impl Node {
         }
     }
 
-    /// A ping to `to`: the idle form unless there is something to tell.
+    /// A heartbeat's first ping. It is padded to the limit when its turn has come, or if it is long anyway; one that
+    /// cannot be spared is small.
+    pub(super) fn send_first_ping(
+        &mut self,
+        peer: usize,
+        to: SocketAddr,
+        key: usize,
+        since_slot: Option<Duration>,
+    ) {
+        let echoed = self.pool.at(peer).attempt_count == 0;
+        let spare = self.beats[peer].can_spare() && echoed;
+        let due = self.pool.at_mut(peer).path.is_due(spare);
+        let room = if spare { usize::MAX } else { SMALL };
+        let more = self.tell(peer, since_slot, room);
+        let long = spare && self.is_long(&more);
+        if !due && !long {
+            return self.send_ping_of(peer, to, key, more);
+        }
+        let (number, limit) = (self.sessions[peer].upcoming(), self.config.max_datagram);
+        self.pool.at_mut(peer).path.padded(number);
+        self.beats[peer].spare();
+        let (transmit, digest) = (Transmit { to, from: None }, self.records.digest(peer));
+        self.send_bound(peer, transmit, key, What::Ping, usize::MAX, |echo, hold| {
+            Message::PingMore { echo, hold, digest, more }.padded(Header::len_of(number), limit)
+        });
+    }
+
+    /// A ping beside the first: small, since it stands in for one that may have been lost for its length.
     pub(super) fn send_ping(
         &mut self,
         peer: usize,
@@ -157,7 +187,13 @@ impl Node {
         key: usize,
         since_slot: Option<Duration>,
     ) {
-        let more = self.tell(peer, since_slot);
+        let padded = self.pool.at_mut(peer).path.retried(self.sessions[peer].upcoming());
+        let more = More { padded, ..self.tell(peer, since_slot, SMALL) };
+        self.send_ping_of(peer, to, key, more);
+    }
+
+    /// A ping to `to`: the idle form unless there is something to tell.
+    fn send_ping_of(&mut self, peer: usize, to: SocketAddr, key: usize, more: More) {
         let transmit = Transmit { to, from: None };
         let digest = self.records.digest(peer);
         self.send_bound(peer, transmit, key, What::Ping, usize::MAX, |echo, hold| {
@@ -183,7 +219,7 @@ impl Node {
             }
             let key = confirmed.key;
             let refused = vec![tags[key]];
-            let more = More { refused, ..self.tell(peer, None) };
+            let more = More { refused, ..self.tell(peer, None, SMALL) };
             let transmit = Transmit { to, from: None };
             let digest = self.records.digest(peer);
             self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| {
@@ -206,7 +242,7 @@ impl Node {
                 continue;
             };
             let key = confirmed.key;
-            let more = self.tell(peer, None);
+            let more = self.tell(peer, None, usize::MAX);
             if more.records.is_empty() {
                 continue;
             }
@@ -333,16 +369,17 @@ impl Node {
         }
     }
 
-    /// What there is to tell `peer` beside the idle form.
-    fn tell(&mut self, peer: usize, since_slot: Option<Duration>) -> More {
+    /// What there is to tell `peer` beside the idle form, in a datagram of `room` bytes at most.
+    fn tell(&mut self, peer: usize, since_slot: Option<Duration>, room: usize) -> More {
         // An isolated node does not back off.
         let spacing = if self.is_isolated() { 0 } else { self.beats[peer].spacing_to_tell() };
         let paused =
             self.pause_to_tell().map_or(0, |length| u32::try_from(length.as_millis()).unwrap_or(u32::MAX));
         let since_slot = since_slot.map(|d| u32::try_from(micros(d)).unwrap_or(u32::MAX));
         let lost = self.sessions[peer].confirmed.as_ref().map_or(0, |c| c.loss.lost());
-        let records = self.records_for(peer);
-        More { spacing, since_slot, paused, lost, refused: Vec::new(), records }
+        let records = self.records_for(peer, room);
+        let narrow = self.pool.at(peer).path.is_found();
+        More { spacing, since_slot, paused, lost, records, narrow, ..More::default() }
     }
 }
 

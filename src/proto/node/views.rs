@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Node;
 use super::guest::Party;
 use super::report::{Account, config_hash};
-use crate::proto::messages::Message;
+use crate::proto::messages::{Message, More};
+use crate::proto::mtu::SMALL;
 use crate::proto::peer::PeerStatus;
 use crate::proto::picture::{Heard, Picture, Sources};
 use crate::proto::records::{Body, EVERY, Life, LinkState, Met, NodeName, Profile, Record, Seen};
@@ -62,7 +63,8 @@ impl Node {
         }
         let mut seen = self.seen();
         // What does not fit into a datagram: the gravest first.
-        let most = (self.config.max_datagram - OVERHEAD - 2 * ENTRY) / ENTRY;
+        let longest = (0..self.sessions.len()).map(|peer| self.longest(peer)).min();
+        let most = (longest.unwrap_or(self.config.max_datagram) - OVERHEAD - 2 * ENTRY) / ENTRY;
         if seen.len() > most {
             seen.sort_by_key(|s| std::cmp::Reverse((s.life == Life::Down, s.link)));
             seen.truncate(most);
@@ -265,10 +267,22 @@ impl Node {
         }
     }
 
-    /// What the next datagram to `peer` carries.
-    pub(super) fn records_for(&mut self, peer: usize) -> Vec<Record> {
+    /// The longest datagram to `peer` that is not known to be too long for the path.
+    fn longest(&self, peer: usize) -> usize {
+        let narrow = self.pool.at(peer).path.narrow().is_some();
+        if narrow { SMALL.min(self.config.max_datagram) } else { self.config.max_datagram }
+    }
+
+    /// Whether a ping with this to tell may be too long for a path.
+    pub(super) fn is_long(&self, more: &More) -> bool {
+        let records: usize = more.records.iter().map(Record::encoded_len).sum();
+        records > SMALL - OVERHEAD
+    }
+
+    /// What the next datagram to `peer`, of `room` bytes at most, carries.
+    pub(super) fn records_for(&mut self, peer: usize, room: usize) -> Vec<Record> {
         self.publish_row();
-        let room = self.config.max_datagram - OVERHEAD;
+        let room = room.min(self.longest(peer)) - OVERHEAD;
         let sequence = self.sessions[peer].upcoming();
         self.records.pick(peer, room, sequence)
     }
@@ -372,8 +386,11 @@ impl Node {
             return;
         }
         self.publish_row();
-        let room = self.config.max_datagram - OVERHEAD;
-        let (records, last) = self.records.page(bucket, after, room);
+        let longest = match from {
+            Party::Peer(peer) => self.longest(peer),
+            Party::Guest(_) => self.config.max_datagram,
+        };
+        let (records, last) = self.records.page(bucket, after, longest - OVERHEAD);
         let response = |echo, hold| Message::SyncResponse { echo, hold, bucket, after, last, records };
         self.send_to_party(from, response);
     }

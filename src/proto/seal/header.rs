@@ -54,7 +54,12 @@ impl Header {
 
     /// The length of the encoded header, in bytes.
     pub fn len(&self) -> usize {
-        18 + (64 - self.number.leading_zeros()).div_ceil(7).max(1) as usize
+        Header::len_of(self.number)
+    }
+
+    /// The length of a header with this number, in bytes.
+    pub fn len_of(number: u64) -> usize {
+        18 + (64 - number.leading_zeros()).div_ceil(7).max(1) as usize
     }
 
     /// Never: a header has 19 bytes at least.

@@ -3,6 +3,7 @@
 mod dates;
 mod detector;
 mod face;
+mod padding;
 mod refused;
 mod relays;
 mod stalls;
