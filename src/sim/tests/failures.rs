@@ -70,7 +70,7 @@ fn an_isolated_node_gives_up_after_a_minute() {
 
 #[test]
 fn cut_forever() {
-    // A link is cut for an hour while its peer lives. At 30 % loss elsewhere two Downs are expected in that time: four such
+    // A link is cut for an hour while its peer lives. At 30 % loss elsewhere a Down or two happen in that time: four such
     // hours, and no more than three in each on the average.
     let (mut hours, mut at_30) = (0, 0);
     for (loss, seed) in [(0.0, 5), (0.1, 5), (0.3, 5), (0.3, 6), (0.3, 7), (0.3, 8)] {
