@@ -12,6 +12,8 @@ use super::picture::Says;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
+    /// This node is isolated and misses it: not the peer is at fault, but this node.
+    Isolated,
     /// It said that it leaves.
     Left,
     /// Another process speaks under its id.
@@ -42,7 +44,8 @@ pub enum Verdict {
 
 impl Verdict {
     /// All verdicts, in the order in which they apply.
-    pub const ALL: [Verdict; 13] = [
+    pub const ALL: [Verdict; 14] = [
+        Verdict::Isolated,
         Verdict::Left,
         Verdict::Conflict,
         Verdict::KeyMismatch,
@@ -61,6 +64,7 @@ impl Verdict {
     /// The name in JSON, metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Verdict::Isolated => "isolated",
             Verdict::Left => "left",
             Verdict::Conflict => "conflict",
             Verdict::KeyMismatch => "key_mismatch",
@@ -87,10 +91,21 @@ impl fmt::Display for Verdict {
 /// Two hashes that differ: the peer's, and this node's.
 pub(crate) type Differing = ([u8; 4], [u8; 4]);
 
+/// Why this node calls itself isolated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// Nothing authentic came from anybody for so long.
+    Quiet(Duration),
+    /// It misses most nodes, and most of those that it hears say that they hear them.
+    CutOff,
+}
+
 /// All that is known of a peer at one moment. Ages are times since.
 #[derive(Clone, Debug)]
 pub(crate) struct Evidence {
     pub(crate) status: PeerStatus,
+    /// Whether this node is isolated, and why it thinks so.
+    pub(crate) isolated: Option<Isolation>,
     pub(crate) address: Option<SocketAddr>,
     /// Since the newest proof of life; `None`: never heard.
     pub(crate) heard: Option<Duration>,
@@ -136,6 +151,11 @@ pub(crate) struct Evidence {
 impl Evidence {
     fn applies(&self, verdict: Verdict) -> bool {
         match verdict {
+            // Who said good-bye, or never came, is not missed.
+            Verdict::Isolated => {
+                let misses = self.status != PeerStatus::Healthy || !self.link_active;
+                self.isolated.is_some() && misses && self.left.is_none() && self.heard.is_some()
+            }
             Verdict::Left => {
                 self.left.is_some_and(|(why, age)| why == LeaveReason::Removal || age < self.leave_grace)
             }
@@ -191,6 +211,7 @@ impl Evidence {
     /// The sentence that explains the verdict.
     pub(crate) fn sentence(&self) -> String {
         match self.verdict() {
+            Verdict::Isolated => self.not_it(),
             Verdict::Left => {
                 let (why, age) = self.left.unwrap_or((LeaveReason::Restart, Duration::ZERO));
                 let what = if why == LeaveReason::Restart { "for a restart" } else { "for good" };
@@ -280,6 +301,16 @@ impl Evidence {
         }
     }
 
+    /// What speaks against this node, and for the peer.
+    fn not_it(&self) -> String {
+        match self.isolated {
+            Some(Isolation::Quiet(quiet)) => {
+                format!("not it: me; nothing authentic came to this node from anybody for {}", Age(quiet))
+            }
+            _ => "not it: me; this node misses most others, and those that it hears hear them".to_owned(),
+        }
+    }
+
     /// What the observers say of a peer that is down.
     fn said(&self) -> String {
         let Says { down, unknown, .. } = self.says;
@@ -326,6 +357,7 @@ mod tests {
     fn fine() -> Evidence {
         Evidence {
             status: PeerStatus::Healthy,
+            isolated: None,
             address: Some(([10, 0, 0, 7], 5278).into()),
             heard: Some(SECOND / 2),
             missed: 0,
@@ -412,6 +444,36 @@ mod tests {
         assert_eq!(evidence.conditions(), [Verdict::Refused, Verdict::Down]);
         evidence.refused = Some(SECOND * 30);
         assert_eq!(evidence.verdict(), Verdict::Down, "an old refusal says nothing of today");
+    }
+
+    #[test]
+    fn isolated_it_is_not_the_peer() {
+        let mut evidence = fine();
+        evidence.isolated = Some(Isolation::Quiet(SECOND * 12));
+        assert_eq!(evidence.verdict(), Verdict::Up, "what answers is not missed");
+        evidence.status = PeerStatus::Suspected;
+        assert_eq!(
+            (evidence.verdict(), evidence.sentence()),
+            (
+                Verdict::Isolated,
+                "not it: me; nothing authentic came to this node from anybody for 12 s".into()
+            )
+        );
+        (evidence.status, evidence.refused) = (PeerStatus::Down, Some(SECOND));
+        assert_eq!(evidence.conditions(), [Verdict::Isolated, Verdict::Refused, Verdict::Down]);
+        (evidence.status, evidence.link_active) = (PeerStatus::Healthy, false);
+        (evidence.isolated, evidence.refused) = (Some(Isolation::CutOff), None);
+        assert_eq!(evidence.conditions(), [Verdict::Isolated, Verdict::OneWay]);
+        assert!(evidence.sentence().ends_with("those that it hears hear them"), "{}", evidence.sentence());
+        let left = Some((LeaveReason::Restart, SECOND));
+        let of = |change: fn(&mut Evidence)| {
+            let mut evidence = fine();
+            (evidence.isolated, evidence.status) = (Some(Isolation::CutOff), PeerStatus::Down);
+            change(&mut evidence);
+            evidence
+        };
+        assert_eq!(Evidence { left, ..of(|_| ()) }.verdict(), Verdict::Left, "it said good-bye");
+        assert_eq!(of(|e| e.heard = None).verdict(), Verdict::Unknown, "it never came");
     }
 
     #[test]

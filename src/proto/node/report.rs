@@ -17,7 +17,7 @@ use crate::proto::registry::ClusterStatus;
 use crate::proto::seal::Instance;
 use crate::proto::snapshot::{LinkView, PeerView, Snapshot};
 use crate::proto::timer::Time;
-use crate::proto::verdict::{Evidence, Verdict};
+use crate::proto::verdict::{Evidence, Isolation, Verdict};
 
 /// What this node holds of a peer beside its state: what was told about it, and what it told.
 #[derive(Debug)]
@@ -164,11 +164,21 @@ impl Node {
                 }
             };
             self.push_event(None, Change::Health { from, to: health }, why.to_owned());
+            if [from, health].contains(&SelfHealth::Isolated) {
+                (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
+            }
         }
     }
 
     fn cluster_status(&self, now: Time) -> ClusterStatus {
         ClusterStatus { is_isolated: self.is_isolated(), ..self.registry.get_cluster_status(now) }
+    }
+
+    /// Why this node calls itself isolated, if it does. Whoever slept has not listened: that is settled first.
+    fn isolation(&self, now: Time) -> Option<Isolation> {
+        let isolated = self.late_to.is_none() && self.is_isolated();
+        let quiet = || Isolation::Quiet(now.since(self.heard));
+        isolated.then(|| if self.is_cut_off() { Isolation::CutOff } else { quiet() })
     }
 
     fn health_at(&self, now: Time) -> SelfHealth {
@@ -247,6 +257,7 @@ impl Node {
         let interval = self.config.heartbeat_interval;
         Evidence {
             status: info.status,
+            isolated: self.isolation(now),
             address: info.address,
             heard: info.time_since_heartbeat(now),
             missed: info.missed_heartbeats,

@@ -379,7 +379,7 @@ fn survivors() {
 
 #[test]
 fn a_deaf_node_is_isolated_and_one_way_to_all() {
-    use crate::proto::Verdict::OneWay;
+    use crate::proto::Verdict::{Isolated, OneWay};
     for seed in 0..5 {
         let mut world = whole(Setup::new(7), seed);
         world.deafen(3, true);
@@ -389,6 +389,7 @@ fn a_deaf_node_is_isolated_and_one_way_to_all() {
         assert!(world.node(3).unwrap().snapshot(world.now()).status.is_isolated);
         for at in (0..7).filter(|n| *n != 3) {
             assert_eq!(verdict(&world, at, 3), OneWay, "seed {seed}: n{at}");
+            assert_eq!(verdict(&world, 3, at), Isolated, "seed {seed}: n{at} is not at fault");
         }
     }
 }
@@ -396,6 +397,7 @@ fn a_deaf_node_is_isolated_and_one_way_to_all() {
 #[test]
 fn who_misses_what_others_hear_is_isolated() {
     // 0 hears two of six; these say that the other four are fine.
+    use crate::proto::Verdict::{Isolated, Up};
     for seed in 0..5 {
         let mut world = whole(Setup::new(7), seed);
         let cut = Scope::Between(vec![1, 2, 3, 4], vec![0]);
@@ -409,8 +411,11 @@ fn who_misses_what_others_hear_is_isolated() {
                 "seed {seed}: n{n}"
             );
         }
+        let verdicts = |world: &World| (1..7).map(|peer| verdict(world, 0, peer)).collect::<Vec<_>>();
+        assert_eq!(verdicts(&world), [Isolated, Isolated, Isolated, Isolated, Up, Up], "seed {seed}");
         world.remove_rule(&cut, &Rule::Cut);
         world.run_for(3 * SECOND);
+        assert_eq!(verdicts(&world), [Up; 6], "seed {seed}");
         let status = world.node(0).unwrap().snapshot(world.now()).status;
         assert!(!status.is_isolated && status.is_quorum_available(), "seed {seed}");
         assert_eq!(changes(&mut world).iter().filter(|c| c.2 == Down).count(), 0, "seed {seed}");

@@ -108,7 +108,7 @@ settings! {
     http_max_connections: u32, "http.max_connections" = "64";
     /// A request that is not complete for so long is given up.
     http_timeout: Duration, "http.timeout" = r#""10s""#;
-    /// summary (the node's own families) or peers (and some 25 series per peer).
+    /// summary (the node's own families) or peers (and some 35 series per peer).
     metrics_detail: Detail, "metrics.detail" = r#""peers""#;
 }
 
