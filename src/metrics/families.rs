@@ -60,6 +60,8 @@ families! {
     "lastseen_cluster_verdicts" Gauge Count ["verdict"] "Peers by verdict as seen here."
     "lastseen_cluster_degraded" Gauge Count [] "1 if some node is suspected or down and that is an alarm."
     "lastseen_cluster_quorum_available" Gauge Count [] "1 if more than half of all nodes are proven."
+    "lastseen_cluster_mass_loss" Gauge Count []
+        "1 if many peers were lost at once, until half of them are back or five minutes pass."
     "lastseen_self_health" Gauge Count ["state"] "1 for the state of this node, 0 for the others."
     "lastseen_secure" Gauge Count [] "1 if a cluster key is configured."
     "lastseen_key_peers" Gauge Count ["key"] "Observed peers whose newest datagram used this key."

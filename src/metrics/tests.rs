@@ -16,6 +16,7 @@ fn text(peers: bool, samples: u64) -> String {
     (0..samples).for_each(|_| record(Duration::from_micros(300)));
     let mut snapshot = node.snapshot(Time::ZERO);
     snapshot.cluster = "te\"st".into();
+    snapshot.mass_loss = true;
     snapshot.stats.rejected[Reject::Replay as usize] = 3;
     snapshot.stats.stalled = Duration::from_millis(1500);
     let extra = Extra { peers, matrix: peers, events_dropped: 7, config_loaded: 1.5, ..Extra::default() };
@@ -47,6 +48,9 @@ fn all_series_are_there_from_the_start() {
         "lastseen_peer_observers{peer=\"b\",says=\"unknown\"} 1",
         "lastseen_matrix_link_up{observer=\"a\",peer=\"b\"} 1",
         "lastseen_secure 0",
+        "lastseen_cluster_mass_loss 1",
+        "lastseen_self_health{state=\"isolated\"} 0",
+        "lastseen_cluster_verdicts{verdict=\"isolated\"} 0",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in:\n{text}");
     }

@@ -40,6 +40,7 @@ impl Text {
         }
         self.value("cluster_degraded", flag(s.status.is_degraded));
         self.value("cluster_quorum_available", flag(s.status.is_quorum_available()));
+        self.value("cluster_mass_loss", flag(s.mass_loss));
         let mut health = self.family("self_health");
         for state in SelfHealth::ALL {
             health.add(&[state.as_str()], flag(state == s.self_health));

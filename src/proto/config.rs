@@ -78,6 +78,9 @@ pub struct PeerConfig {
     pub max_datagram: usize,
     /// For so long after an announced restart a peer's verdict is `left`, then `down`.
     pub leave_grace: Duration,
+    /// When more than this share of the peers (0 to 1), and at least three, are lost within `down_after` intervals, that
+    /// is told as a mass loss. It changes no status.
+    pub mass_loss: f64,
     /// All on, but in experiments.
     pub(crate) mechanisms: Mechanisms,
 }
@@ -92,7 +95,7 @@ pub(crate) struct Mechanisms {
 }
 
 impl PeerConfig {
-    /// The defaults of the contract (1 s, 500 ms, 2, 5, 10 s, 1200 bytes, 10 min), for the given identity.
+    /// The defaults of the contract (1 s, 500 ms, 2, 5, 10 s, 1200 bytes, 10 min, 20 %), for the given identity.
     pub fn new(
         server_id: &str,
         cluster: &str,
@@ -113,6 +116,7 @@ impl PeerConfig {
             max_backoff: Duration::from_secs(10),
             max_datagram: 1200,
             leave_grace: Duration::from_secs(600),
+            mass_loss: 0.2,
             mechanisms: Mechanisms { retries: true, relays: true },
         }
     }
@@ -161,6 +165,9 @@ impl PeerConfig {
             return wrong(format!(
                 "observers is {number}; it must be auto, all, or an even number from 4 to 64"
             ));
+        }
+        if !(self.mass_loss > 0.0 && self.mass_loss <= 1.0) {
+            return wrong(format!("mass_loss is {}; it must be more than 0 and at most 1", self.mass_loss));
         }
         self.validate_roster()
     }
@@ -264,7 +271,7 @@ mod tests {
         fn peers(config: &mut PeerConfig) -> &mut [StaticPeer] {
             Arc::make_mut(&mut config.static_peers)
         }
-        let cases: [(&str, Change); 14] = [
+        let cases: [(&str, Change); 16] = [
             ("server_id", |c| c.server_id = "".into()),
             ("cluster", |c| c.cluster = "a\u{1b}[31m".into()),
             ("heartbeat_interval", |c| c.heartbeat_interval = Duration::ZERO),
@@ -276,6 +283,8 @@ mod tests {
             ("max_datagram", |c| c.max_datagram = 9000),
             ("observers", |c| c.observers = Observers::Number(7)),
             ("observers", |c| c.observers = Observers::Number(2)),
+            ("mass_loss", |c| c.mass_loss = 0.0),
+            ("mass_loss", |c| c.mass_loss = f64::NAN),
             ("two entries have the id a", |c| peers(c)[1].server_id = Some("a".into())),
             ("this node's own id", |c| {
                 c.own_name = "127.0.0.1:1".into();

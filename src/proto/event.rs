@@ -52,6 +52,11 @@ pub enum Change {
         /// Whether this node counts one now.
         available: bool,
     },
+    /// Many peers were lost at once, or that is over: half of them are back, or five minutes passed.
+    MassLoss {
+        /// Whether it begins.
+        begins: bool,
+    },
     /// This node's own health changed.
     Health {
         /// Before.
@@ -79,7 +84,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `quorum` or `self`, and for
+    /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `quorum`, `mass_loss` or `self`, and for
     /// an address `migrate`.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -88,6 +93,7 @@ impl Change {
             Change::Restart => "restart",
             Change::Leave(_) => "leave",
             Change::Quorum { .. } => "quorum",
+            Change::MassLoss { .. } => "mass_loss",
             Change::Health { .. } | Change::Stall(_) | Change::Rollback | Change::Conflict { .. } => "self",
             Change::Address { .. } => "migrate",
         }

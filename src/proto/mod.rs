@@ -30,6 +30,7 @@ pub mod event;
 mod fusion;
 mod heartbeat;
 mod loss;
+mod mass_loss;
 pub mod messages;
 mod mtu;
 pub mod node;

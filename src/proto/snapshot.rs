@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub status: ClusterStatus,
     /// How this node judges itself.
     pub self_health: SelfHealth,
+    /// Whether many peers were lost at once, and fewer than half of them are back.
+    pub mass_loss: bool,
     /// All peers, sorted by name.
     pub peers: Vec<PeerView>,
     /// What every node sees, this one too, sorted by name.

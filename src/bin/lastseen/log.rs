@@ -150,6 +150,8 @@ fn write_own(event: &Event) {
     match &event.change {
         Change::Quorum { available: true } => info!(quorum = true, "quorum: {why}"),
         Change::Quorum { available: false } => warn!(quorum = false, "no quorum: {why}"),
+        Change::MassLoss { begins: true } => warn!(mass_loss = true, "mass loss: {why}"),
+        Change::MassLoss { begins: false } => info!(mass_loss = false, "mass loss is over: {why}"),
         Change::Health { from, to } if *to == SelfHealth::Ok => {
             info!(from = from.as_str(), to = to.as_str(), "this node is well: {why}");
         }

@@ -33,6 +33,7 @@ use super::connection::ConnectionPool;
 use super::directory::Directory;
 use super::event::{Event, SelfHealth};
 use super::heartbeat::{Heartbeat, Rhythm, Role};
+use super::mass_loss::MassLoss;
 use super::messages::LeaveReason;
 use super::picture::Picture;
 use super::records::Records;
@@ -57,6 +58,11 @@ pub struct Transmit {
     /// The source address to send from: an answer leaves from the address that was asked. `None`: the system's
     /// choice.
     pub from: Option<IpAddr>,
+}
+
+fn sorted(mut pairs: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+    pairs.sort_unstable();
+    pairs
 }
 
 /// One node: the whole detector as a state machine. See the [module](super) for the contract of its face.
@@ -135,6 +141,7 @@ pub struct Node {
     /// What the last review found, and when the next is due.
     quorum: bool,
     health: SelfHealth,
+    mass_loss: MassLoss,
     review_at: Time,
     leaving: Option<Leaving>,
 }
@@ -172,8 +179,7 @@ impl Node {
         let peers = entries.len();
         let rhythm = Rhythm::of(&config);
         let own_tags: Vec<Tag> = (0..keys.len()).map(|k| keys.tag(k, &config.server_id)).collect();
-        let mut by_place: Vec<(usize, usize)> = places.iter().copied().zip(0..).collect();
-        by_place.sort_unstable();
+        let by_place = sorted(places.iter().copied().zip(0..).collect());
         let observed = || entries.iter().map(|entry| &config.static_peers[*entry]);
         let mut node = Node {
             records: Records::new(directory.names().clone(), me, peers),
@@ -218,6 +224,7 @@ impl Node {
             conflict_told: None,
             quorum: false,
             health: SelfHealth::Ok,
+            mass_loss: MassLoss::of(&config, directory.len() - 1),
             review_at: now,
             leaving: None,
             server_id,

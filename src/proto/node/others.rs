@@ -94,6 +94,12 @@ impl Node {
             Change::Verdict { from: before.1, to: verdict }
         } else {
             self.stats.transitions[status as usize] += 1;
+            let place = other.place as usize;
+            match (before.0, status) {
+                (_, PeerStatus::Down) if verdict != Verdict::Left => self.mass_loss.lost(place, self.now),
+                (PeerStatus::Down, _) => self.mass_loss.back(place),
+                _ => {}
+            }
             Change::Status { from: before.0, to: status }
         };
         self.push_urgently |= status == PeerStatus::Down && before.0 != status;

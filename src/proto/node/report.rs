@@ -102,6 +102,13 @@ impl Node {
         } else {
             account.transitions[status as usize] += 1;
             self.stats.transitions[status as usize] += 1;
+            match (before.0, status) {
+                (_, PeerStatus::Down) if evidence.left.is_none() => {
+                    self.mass_loss.lost(self.places[peer], self.now)
+                }
+                (PeerStatus::Down, _) => self.mass_loss.back(self.places[peer]),
+                _ => {}
+            }
             Change::Status { from: before.0, to: status }
         };
         self.redraw_within(NEWS);
@@ -149,6 +156,13 @@ impl Node {
             );
             self.push_event(None, Change::Quorum { available: quorum }, why);
         }
+        if let Some((begins, why)) = self.mass_loss.review(self.now) {
+            self.push_event(None, Change::MassLoss { begins }, why);
+        }
+        self.review_health();
+    }
+
+    fn review_health(&mut self) {
         let health = self.health_at(self.now);
         if health != self.health {
             let from = std::mem::replace(&mut self.health, health);
@@ -305,6 +319,7 @@ impl Node {
             observers: self.config.observers,
             status: self.cluster_status(now),
             self_health: self.health_at(now),
+            mass_loss: self.mass_loss.is_on(),
             peers,
             rows: self.rows(now),
             roster_hash: self.directory.hash(),

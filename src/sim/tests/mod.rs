@@ -1,6 +1,7 @@
 //! The simulator and the detector, each by the other.
 
 mod failures;
+mod mass_loss;
 mod mtu;
 mod rings;
 mod theory;

@@ -131,6 +131,7 @@ fn ends(change: &Change) -> (Option<String>, Option<String>) {
         Change::Verdict { from, to } => (from.as_str().to_owned(), to.as_str().to_owned()),
         Change::Health { from, to } => (from.as_str().to_owned(), to.as_str().to_owned()),
         Change::Quorum { available } => ((!available).to_string(), available.to_string()),
+        Change::MassLoss { begins } => ((!begins).to_string(), begins.to_string()),
         Change::Address { from, to } => (from.to_string(), to.to_string()),
         Change::Leave(LeaveReason::Restart) => return (None, Some("restart".to_owned())),
         Change::Leave(LeaveReason::Removal) => return (None, Some("removal".to_owned())),

@@ -50,7 +50,7 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
             Observers::Number(number) => json!(number),
             word => json!(word.to_string()),
         },
-        "mass_loss": null,
+        "mass_loss": s.mass_loss,
         "draining_until": null,
         "oldest_row_seconds": s.rows.iter().filter_map(|r| r.age).max().map(|age| age.as_secs_f64()),
         "strangers": [],

@@ -7,6 +7,7 @@ mod listen;
 mod raw;
 mod report;
 mod roster;
+mod share;
 mod sources;
 mod table;
 
@@ -152,6 +153,12 @@ fn ranges(v: &Values, sources: &Sourced) -> Vec<Fault> {
         "0s is too short; a restart takes a while, the default is 10m".to_owned(),
     );
     need(
+        v.mass_loss.0 > 0.0,
+        "mass_loss",
+        "0% would call every loss a mass loss; right is more than 0% to 100%, which switches it off"
+            .to_owned(),
+    );
+    need(
         v.http_max_connections >= 1,
         "http.max_connections",
         "0 serves nobody; right is at least 1".to_owned(),
@@ -219,6 +226,7 @@ impl Settings {
         config.down_after = v.down_after;
         config.max_backoff = v.max_backoff.unwrap_or(v.heartbeat_interval * 10);
         config.leave_grace = v.leave_grace;
+        config.mass_loss = v.mass_loss.0;
         config.validate().map_err(|e| Fault::general(e.to_string()))?;
         Ok((config, peers.into_iter().map(|(entry, _)| entry).collect()))
     }
@@ -271,8 +279,8 @@ mod tests {
             (core.heartbeat_interval, core.heartbeat_timeout)
         );
         assert_eq!(
-            (v.suspect_after, v.down_after, v.leave_grace),
-            (core.suspect_after, core.down_after, core.leave_grace)
+            (v.suspect_after, v.down_after, v.leave_grace, v.mass_loss.0),
+            (core.suspect_after, core.down_after, core.leave_grace, core.mass_loss)
         );
         assert_eq!(core.max_backoff, v.heartbeat_interval * 10);
         assert_eq!(read(&default_file()).unwrap().show(), v.show());
@@ -309,6 +317,8 @@ mod tests {
                 "suspect_after = 5",
                 "f:1: suspect_after: 5 does not fit; right is at least 1 and less than down_after, 5",
             ),
+            ("mass_loss = \"0%\"", "f:1: mass_loss: 0% would call every loss a mass loss"),
+            ("mass_loss = 20", "f:1: mass_loss: 20 is not a share; write \"20%\""),
             ("heartbeat_timeout = \"2s\"", "f:1: heartbeat_timeout: 2s does not fit"),
             (
                 "listen_address = \"0.0.0.0\"",

@@ -11,6 +11,7 @@ use lastseen::proto::Observers;
 use super::listen::Listen;
 use super::raw::{Detail, Fault, Level, LogFormat, Raw, Setting, Source, Transitions};
 use super::roster::Entry;
+use super::share::Share;
 
 /// One setting.
 #[derive(Debug)]
@@ -88,6 +89,9 @@ settings! {
     observers: Observers, "observers" = r#""auto""#;
     /// A node that was stopped on purpose raises no alarm for so long.
     leave_grace: Duration, "leave_grace" = r#""10m""#;
+    /// When more than this share of the peers, and at least three, are lost within down_after intervals, that is told
+    /// as a mass loss: what they share is at fault. It changes no status.
+    mass_loss: Share, "mass_loss" = r#""20%""#;
     /// Files with the cluster's keys, at most four, not readable by others; made by `lastseen keygen`. The
     /// first one seals, all are accepted.
     key_files: Vec<PathBuf>, "security.key_files" = "[]";

@@ -44,6 +44,9 @@ fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
     );
     text += &headline("QUORUM", &status["is_quorum_available"], false, &quorum, colours);
     text += &headline("DEGRADED", &status["is_degraded"], true, &counts(peers), colours);
+    if status["mass_loss"] == true {
+        text += &headline("MASS LOSS", &status["mass_loss"], true, "many were lost at once", colours);
+    }
     let odd: Vec<&Value> = rows(peers).filter(|p| !is_fine(p)).collect();
     if odd.is_empty() {
         return text;
@@ -151,6 +154,14 @@ mod tests {
     fn all_is_well() {
         let text = status_text(&status(false), &json!({"peers": []}), false);
         assert!(text.ends_with("3 needed\nDEGRADED  no      all up\n"), "{text}");
+    }
+
+    #[test]
+    fn a_mass_loss_is_told() {
+        let mut status = status(true);
+        status["mass_loss"] = Value::from(true);
+        let text = status_text(&status, &json!({"peers": []}), false);
+        assert!(text.ends_with("\nMASS LOSS yes     many were lost at once\n"), "{text}");
     }
 
     #[test]
