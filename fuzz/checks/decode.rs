@@ -159,9 +159,13 @@ impl Fixture {
         self.node.handle_datagram(from, None, bytes, self.now, self.now)
     }
 
-    /// All but the counters of the whole node.
+    /// All but the counters: those of the whole node, and what came from a peer's address and could not be opened.
     fn picture(&self) -> String {
-        let snapshot = self.node.snapshot(self.now);
+        let mut snapshot = self.node.snapshot(self.now);
+        for peer in &mut snapshot.peers {
+            let setup = &mut peer.explanation.setup;
+            (setup.foreign_keys, setup.foreign_versions) = (0, 0);
+        }
         format!("{:?} {:?} {:?}", snapshot.status, snapshot.self_health, snapshot.peers)
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::explain::Explanation;
 use super::messages::LeaveReason;
 use super::peer::PeerStatus;
 use super::timer::Time;
@@ -24,6 +25,8 @@ pub struct Event {
     pub verdict: Option<Verdict>,
     /// The sentence that explains it: one line, no control characters.
     pub why: String,
+    /// What the verdict rested on at that time; `None` if the event is about no peer.
+    pub evidence: Option<Arc<Explanation>>,
 }
 
 /// The kinds of events.

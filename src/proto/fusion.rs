@@ -84,6 +84,31 @@ impl Hearsay {
     }
 }
 
+/// What the verdict of a peer means that this node does not observe, and the rule by which it holds.
+pub(crate) fn meaning(verdict: Verdict, status: PeerStatus) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::Left => {
+            ("It told its observers that it leaves.", "left: most of those who call it Down say so")
+        }
+        Verdict::Down => (
+            "Those who observe it hear nothing of it: ask one of them why.",
+            "down: most of its observers that can be reached say so, or none can be reached",
+        ),
+        Verdict::Unknown => (
+            "Nobody who observes it has heard it: either it was not started yet, or nothing passes.",
+            "unknown: no observer has a vote",
+        ),
+        Verdict::ConfigMismatch => (
+            "It lives; its roster or its settings are not this node's: roll one file out to all.",
+            "config_mismatch: its profile tells another hash",
+        ),
+        _ if status == PeerStatus::Suspected => {
+            ("Some who observe it miss it: ask one of them why.", "suspected: some of its observers miss it")
+        }
+        _ => ("Those who observe it hear it.", "up: nothing else applies"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::config::Observers;
 use super::event::SelfHealth;
+use super::explain::Explanation;
 use super::peer::PeerStatus;
 use super::picture::Says;
 use super::records::Life;
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub self_health: SelfHealth,
     /// Whether many peers were lost at once, and fewer than half of them are back.
     pub mass_loss: bool,
+    /// When the loop last woke later than planned, and by how much.
+    pub last_stall: Option<(Time, Duration)>,
     /// All peers, sorted by name.
     pub peers: Vec<PeerView>,
     /// What every node sees, this one too, sorted by name.
@@ -148,6 +151,8 @@ pub struct PeerView {
     pub false_downs: u64,
     /// Changes of its status, by the new one.
     pub transitions: [u64; 3],
+    /// What the verdict rests on.
+    pub explanation: Explanation,
 }
 
 /// The link to a peer: its entry of the connection pool.

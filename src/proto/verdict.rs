@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::messages::LeaveReason;
 use super::peer::PeerStatus;
 use super::picture::Says;
+use super::stats::SendErrorKind;
 
 /// Status plus cause. Exactly one holds for a peer: the first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,6 +139,8 @@ pub(crate) struct Evidence {
     pub(crate) refused: Option<Duration>,
     /// How long a refusal speaks for the present: two of the longest spacings.
     pub(crate) refused_for: Duration,
+    /// What the network last said of its address, if that was within a minute.
+    pub(crate) error: Option<SendErrorKind>,
     pub(crate) conflict: bool,
     pub(crate) foreign_keys: u64,
     pub(crate) foreign_versions: u64,
@@ -182,7 +185,7 @@ impl Evidence {
     }
 
     /// Its profile tells another roster or other settings.
-    fn differs(&self) -> bool {
+    pub(super) fn differs(&self) -> bool {
         self.roster_differs.is_some() || self.config_differs.is_some()
     }
 
@@ -238,6 +241,7 @@ impl Evidence {
             ),
             Verdict::Down => match self.left {
                 Some((_, age)) => format!("left {} ago, has not come back", Age(age)),
+                None if self.is_unanimous() => self.said(),
                 None => format!("{}; {}", self.silence(), self.said()),
             },
             Verdict::OneWay if self.direct => format!(
@@ -311,12 +315,20 @@ impl Evidence {
         }
     }
 
+    /// Whether all that observe it call it Down.
+    fn is_unanimous(&self) -> bool {
+        self.says.down > 0 && self.says.down == self.says.observers()
+    }
+
     /// What the observers say of a peer that is down.
     fn said(&self) -> String {
         let Says { down, unknown, .. } = self.says;
         let observers = self.says.observers();
+        // The votes may be older than what this node itself has just found.
+        let down = down.max(1);
         match () {
             () if observers == 0 => "nobody else observes it".to_owned(),
+            () if observers == 1 => "silent to this node, the only one that observes it".to_owned(),
             () if down == observers => format!("silent to all {observers} that observe it"),
             () if unknown == 0 => format!("{down} of {observers} say down"),
             () => format!("{down} of {observers} say down, {unknown} have no say"),
@@ -333,7 +345,7 @@ impl Evidence {
 }
 
 /// A duration as people say it: `0.3 s`, `42 s`, `9 min`, `4 h 2 min`, `12 d 4 h`.
-struct Age(Duration);
+pub(super) struct Age(pub(super) Duration);
 
 impl fmt::Display for Age {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -378,6 +390,7 @@ mod tests {
             leave_grace: SECOND * 600,
             refused: None,
             refused_for: SECOND * 20,
+            error: None,
             conflict: false,
             foreign_keys: 0,
             foreign_versions: 0,

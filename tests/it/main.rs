@@ -7,6 +7,7 @@ mod cluster;
 mod confined;
 mod corpus;
 mod demo;
+mod explain;
 mod harness;
 mod offline;
 mod wire_count;

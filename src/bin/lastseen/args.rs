@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Peers(Peers),
     /// Show who hears whom, as far as this node can know
     Matrix(Matrix),
+    /// Say what is the matter with a peer, and what that rests on
+    Explain(Explain),
     /// Show the newest events
     Events(Events),
     /// Answer as a monitoring plugin: one line and an exit code
@@ -212,6 +214,20 @@ pub(crate) struct Matrix {
     /// Repeat until interrupted
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+/// `explain`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Explain {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// Repeat until interrupted
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// The peer's id
+    #[arg(value_name = "PEER")]
+    pub(crate) peer: String,
 }
 
 /// `events`.

@@ -179,6 +179,7 @@ mod tests {
             change,
             verdict: None,
             why: "silent".into(),
+            evidence: None,
         })
     }
 

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Status(a) => views::run_status(&a),
         Command::Peers(a) => views::run_peers(&a),
         Command::Matrix(a) => views::run_matrix(&a),
+        Command::Explain(a) => views::run_explain(&a),
         Command::Events(a) => views::run_events(&a),
         Command::Check(a) => check::run(&a),
         Command::Plan(a) => plan::run(&a),

@@ -77,6 +77,9 @@ impl Heartbeat {
             }
         } else {
             // What is open was for an earlier slot: the ping answers it.
+            if self.open {
+                self.strip.push(self.answered());
+            }
             self.probe = false;
             self.begin(slot);
         }

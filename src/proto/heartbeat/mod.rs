@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use self::misses::Misses;
 use super::config::PeerConfig;
+use super::strip::{Outcome, Strip};
 use super::timer::Time;
 
 /// Tries in one heartbeat, the first among them.
@@ -120,6 +121,9 @@ struct Asked {
     judge_at: Time,
     /// The kernel dropped datagrams meanwhile: it proves nothing either way.
     void: bool,
+    /// What became of it if it has an echo, and whether another node answered.
+    answered: Outcome,
+    relayed: bool,
 }
 
 /// The heartbeats of one pair.
@@ -169,6 +173,8 @@ pub(crate) struct Heartbeat {
     /// Heartbeats whose deadline a stall moved beyond the next slot: tried no more, and still judged. At most
     /// `down_after`; the earliest deadline first.
     overtaken: VecDeque<Asked>,
+    /// What became of the newest heartbeats.
+    pub(crate) strip: Strip,
 }
 
 impl Heartbeat {
@@ -203,6 +209,7 @@ impl Heartbeat {
             put_off: false,
             woke: Time::ZERO,
             overtaken: VecDeque::with_capacity(rhythm.down_after as usize),
+            strip: Strip::default(),
         }
     }
 
@@ -226,7 +233,14 @@ impl Heartbeat {
 
     /// What is asked of the open heartbeat.
     fn as_asked(&self) -> Asked {
-        Asked { slot: self.slot, echo_since: self.echo_since(), judge_at: self.judge_at, void: self.void }
+        Asked {
+            slot: self.slot,
+            echo_since: self.echo_since(),
+            judge_at: self.judge_at,
+            void: self.void,
+            answered: self.answered(),
+            relayed: self.relayed,
+        }
     }
 
     /// Puts the open heartbeat aside, and begins the newest one that is due.
@@ -363,6 +377,7 @@ impl Heartbeat {
         // A leader's slot is not done before it has pinged; for one slept through the ping at waking stands.
         let pinged = self.tries > 0 || self.passive || self.slot < self.woke;
         if self.open && pinged && self.echoes(echoed, self.echo_since()) && self.lives(self.slot) {
+            self.strip.push(self.answered());
             self.after_miss = false;
             self.told = false;
             self.turn = 0;
@@ -377,6 +392,13 @@ impl Heartbeat {
         let void = beat.void && !lives && self.voids < self.rhythm.down_after;
         let missed = !lives && !void;
         self.voids = if void { self.voids + 1 } else { self.voids };
+        self.strip.push(match () {
+            () if missed => Outcome::Missed,
+            () if void => Outcome::Void,
+            () if !silent => beat.answered,
+            () if beat.relayed => Outcome::Relayed,
+            () => Outcome::Heard,
+        });
         if missed {
             self.miss(beat.slot);
         } else {

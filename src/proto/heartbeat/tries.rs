@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Ask, Heartbeat, Role, Step, TRIES};
+use crate::proto::strip::Outcome;
 use crate::proto::timer::Time;
 
 impl Heartbeat {
@@ -90,6 +91,11 @@ impl Heartbeat {
     /// The first try went out padded, and may be lost for its length: the second is small, and stands in for it.
     pub(crate) fn spare(&mut self) {
         self.spared = true;
+    }
+
+    /// What became of the open heartbeat if it has an echo. A follower's own ping is its leader's second try.
+    pub(super) fn answered(&self) -> Outcome {
+        if self.tries > u8::from(!self.passive) { Outcome::Retried } else { Outcome::Answered }
     }
 
     fn slot_to_tell(&self, first: bool, now: Time) -> Option<Duration> {

@@ -248,6 +248,10 @@ impl Node {
     pub fn handle_send_error(&mut self, to: SocketAddr, kind: SendErrorKind, quoted: &[u8], now: Time) {
         self.advance(now);
         self.stats.send_errors[kind as usize] += 1;
+        let known = self.by_address.get(&to).copied();
+        if let Some(peer) = known {
+            self.note_error(peer, kind);
+        }
         if kind != SendErrorKind::Refused || self.leaving.is_some() {
             return;
         }
@@ -256,7 +260,6 @@ impl Node {
             return;
         }
         let hello = header.kind == FrameKind::Hello;
-        let known = self.by_address.get(&to).copied();
         let found = (0..self.sessions.len()).filter(|p| known.is_none_or(|k| k == *p)).find_map(|peer| {
             self.sessions[peer].quoted(hello, header.number, to).map(|sent| (peer, sent.at))
         });

@@ -4,6 +4,7 @@
 //! told about it.
 
 mod drive;
+mod explain;
 mod guest;
 mod others;
 #[cfg(feature = "sim")]

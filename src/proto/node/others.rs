@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Node;
 use super::drive::ISOLATED;
 use crate::proto::event::Change;
-use crate::proto::fusion::Hearsay;
+use crate::proto::explain::{Explanation, Setup};
+use crate::proto::fusion::{self, Hearsay};
 use crate::proto::peer::{PeerStatus, Thresholds};
 use crate::proto::records::Profile;
 use crate::proto::registry::ClusterStatus;
@@ -142,6 +143,7 @@ impl Node {
                 says: hearsay.says,
                 proven: other.status == PeerStatus::Healthy && hearsay.says.prove > 0,
                 link: LinkView { is_active: true, attempt_count: 0, rtt: None, loss: None },
+                explanation: self.explained_by_others(other, &hearsay, now),
                 instance: self.records.profile(place).map(|profile| profile.instance),
                 key_id: None,
                 restarts: 0,
@@ -149,6 +151,28 @@ impl Node {
                 transitions: [0; 3],
             }
         })
+    }
+
+    /// What the verdict about a peer rests on that this node does not observe: their votes, and its profile.
+    fn explained_by_others(&self, other: &Other, hearsay: &Hearsay, now: Time) -> Explanation {
+        let (meaning, rule) = fusion::meaning(other.verdict, other.status);
+        let told = self.records.profile(other.place as usize).is_some();
+        Explanation {
+            meaning: meaning.into(),
+            rule,
+            status_since: other.since,
+            suspect_after: self.config.suspect_after,
+            down_after: self.config.down_after,
+            address: self.address_of(other.place as usize),
+            says: hearsay.says,
+            self_health: self.health_at(now),
+            setup: Setup {
+                roster: told.then_some(hearsay.same_roster),
+                settings: told.then_some(hearsay.same_config),
+                ..Setup::default()
+            },
+            ..Explanation::default()
+        }
     }
 
     /// The status of all that this node does not observe, by place.

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::explain::Questions;
 use super::guest::Party;
 use super::{Node, Transmit};
 use crate::proto::heartbeat::Ask;
@@ -45,9 +46,11 @@ pub(super) struct Inquiry {
     /// Who is asked next: all of its observers in turn.
     turn: usize,
     /// The place of who knew something last.
-    worked: Option<usize>,
+    pub(super) worked: Option<usize>,
     /// The places of those asked in the present heartbeat, by which number, that have not answered: at most seven.
     open: Vec<(usize, u64)>,
+    /// What was asked since the peer last answered by itself.
+    pub(super) questions: Questions,
     /// What others ask this node to relay to the peer, or it answers.
     pub(super) served: Budget,
 }
@@ -131,7 +134,10 @@ impl Node {
         let what = What::About(u32::try_from(about).expect("a roster has fewer entries"));
         let request = |echo, hold, target| Message::RelayRequest { echo, hold, target };
         if self.send_to_run(party, what, request, Party::Peer(about)) {
-            self.accounts[about].inquiry.open.push((relay, number));
+            let echoed = self.sessions[about].echoed_at();
+            let inquiry = &mut self.accounts[about].inquiry;
+            inquiry.open.push((relay, number));
+            inquiry.questions.asked(relay, echoed, self.now);
         }
     }
 
@@ -220,7 +226,9 @@ impl Node {
         if !alive || self.accounts[about].left.is_some() {
             return;
         }
-        self.accounts[about].inquiry.worked = Some(relay);
+        let inquiry = &mut self.accounts[about].inquiry;
+        inquiry.worked = Some(relay);
+        inquiry.questions.answered();
         self.accounts[about].relayed = self.accounts[about].relayed.max(Some(sent));
         self.registry.at_mut(about).prove(sent);
         self.beats[about].relayed(sent);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::explain::History;
 use super::relay::Inquiry;
 use super::send::Question;
 use super::views::{NEWS, Paging};
@@ -45,6 +46,7 @@ pub(super) struct Account {
     pub(super) relayed: Option<Time>,
     pub(super) inquiry: Inquiry,
     pub(super) paging: Paging,
+    pub(super) history: History,
     /// The answer that waits after a stall.
     pub(super) answer: Option<Question>,
     pub(super) answer_at: Time,
@@ -74,6 +76,7 @@ impl Account {
             relayed: None,
             inquiry: Inquiry::new(turn),
             paging: Paging::default(),
+            history: History::new(now),
             answer: None,
             answer_at: now,
             put_off: false,
@@ -101,6 +104,7 @@ impl Node {
             Change::Verdict { from: before.1, to: verdict }
         } else {
             account.transitions[status as usize] += 1;
+            account.history.turned(status, self.now);
             self.stats.transitions[status as usize] += 1;
             match (before.0, status) {
                 (_, PeerStatus::Down) if evidence.left.is_none() => {
@@ -195,7 +199,7 @@ impl Node {
         isolated.then(|| if self.is_cut_off() { Isolation::CutOff } else { quiet() })
     }
 
-    fn health_at(&self, now: Time) -> SelfHealth {
+    pub(super) fn health_at(&self, now: Time) -> SelfHealth {
         let recent = self.config.heartbeat_interval * self.config.down_after;
         if self.is_isolated() {
             SelfHealth::Isolated
@@ -210,8 +214,10 @@ impl Node {
 
     pub(super) fn push_event(&mut self, peer: Option<usize>, change: Change, why: String) {
         let about = peer.map(|p| (self.registry.at(p).server_id.clone(), self.accounts[p].verdict));
+        let explain = |p| Arc::new(self.explanation(p, &self.evidence_of(p, self.now), self.now));
+        let evidence = peer.map(explain);
         let (peer, verdict) = about.unzip();
-        self.keep_event(Event { at: self.now, peer, observed: true, change, verdict, why });
+        self.keep_event(Event { at: self.now, peer, observed: true, change, verdict, why, evidence });
     }
 
     pub(super) fn push_event_of(
@@ -223,7 +229,7 @@ impl Node {
         why: String,
     ) {
         let (peer, verdict) = (Some(peer), Some(verdict));
-        self.keep_event(Event { at: self.now, peer, observed, change, verdict, why });
+        self.keep_event(Event { at: self.now, peer, observed, change, verdict, why, evidence: None });
     }
 
     fn keep_event(&mut self, event: Event) {
@@ -294,6 +300,7 @@ impl Node {
                 .refused
                 .filter(|at| info.last_seen.is_none_or(|s| *at > s))
                 .map(|at| now.since(at)),
+            error: self.last_error(peer, now),
             refused_for: self.config.max_backoff * 2 + interval,
             conflict: account.conflict_until.is_some_and(|until| now < until),
             foreign_keys: account.foreign_keys,
@@ -320,6 +327,7 @@ impl Node {
             status: self.cluster_status(now),
             self_health: self.health_at(now),
             mass_loss: self.mass_loss.is_on(),
+            last_stall: self.stall,
             peers,
             rows: self.rows(now),
             roster_hash: self.directory.hash(),
@@ -358,6 +366,7 @@ impl Node {
             restarts: account.restarts,
             false_downs: account.false_downs,
             transitions: account.transitions,
+            explanation: self.explanation(peer, &evidence, now),
         }
     }
 }

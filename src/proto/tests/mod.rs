@@ -2,6 +2,7 @@
 
 mod dates;
 mod detector;
+mod explain;
 mod face;
 mod padding;
 mod refused;

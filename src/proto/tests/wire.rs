@@ -290,7 +290,10 @@ fn every_check_counts_its_reason() {
         assert_eq!(cluster.inject(0, from, &bytes), Err(reason));
         assert_eq!(cluster.node(0).stats().rejected[reason as usize], count + 1);
     }
-    let after = cluster.node(0).snapshot(cluster.now);
+    let mut after = cluster.node(0).snapshot(cluster.now);
+    let setup = &mut after.peers[0].explanation.setup;
+    let foreign = [&mut setup.foreign_keys, &mut setup.foreign_versions];
+    assert_eq!(foreign.map(std::mem::take), [1, 1], "counters, too");
     assert_eq!(format!("{:?}", before.peers), format!("{:?}", after.peers), "and nothing else changed");
     assert_eq!(before.stats.datagrams_sent, after.stats.datagrams_sent, "nothing is answered");
 }

@@ -10,10 +10,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastseen::metrics::Extra;
 use lastseen::net::Clock;
-use lastseen::proto::{PeerStatus, PeerView, Verdict};
+use lastseen::proto::{PeerStatus, PeerView, Snapshot, Verdict};
 use serde_json::{Value, json};
 
-use super::{Shared, json as shape};
+use super::{Shared, explain, json as shape};
 use crate::log;
 use crate::settings::Detail;
 
@@ -145,11 +145,7 @@ pub(super) async fn peer(
     let Ok(Path(id)) = id else { return wrong("the peer's id is no UTF-8 text") };
     let Some(s) = shared.snapshot().await else { return stuck() };
     match s.peers.iter().find(|p| *p.server_id == *id) {
-        Some(p) => {
-            let mut body = shape::peer(p, &s, &shared.clock);
-            body["generated_at"] = json!(shape::now(&shared.clock));
-            answer(StatusCode::OK, &body)
-        }
+        Some(p) => answer(StatusCode::OK, &one_peer(p, &s, &shared.clock)),
         None => {
             let mut near: Vec<_> =
                 s.peers.iter().map(|p| (strsim::jaro_winkler(&p.server_id, &id), &p.server_id)).collect();
@@ -163,6 +159,14 @@ pub(super) async fn peer(
             error(StatusCode::NOT_FOUND, "unknown_peer", &message, &near)
         }
     }
+}
+
+/// All that is known of one peer.
+pub(crate) fn one_peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
+    let mut body = shape::peer(p, s, clock);
+    body["explain"] = explain::explain(p, s, clock);
+    body["generated_at"] = json!(shape::now(clock));
+    body
 }
 
 /// What a request for peers asks for.
@@ -242,6 +246,7 @@ mod tests {
             restarts: 0,
             false_downs: 0,
             transitions: [0; 3],
+            explanation: lastseen::proto::Explanation::default(),
         }
     }
 

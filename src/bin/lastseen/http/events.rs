@@ -18,6 +18,7 @@ use lastseen::proto::{Change, Event, LeaveReason};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::explain::evidence;
 #[cfg(test)]
 use super::ring::KEPT;
 use super::ring::{Part, Position, Ring};
@@ -90,6 +91,7 @@ impl Recorder {
             "to": to,
             "verdict": event.verdict.map(|v| v.as_str()),
             "why": event.why,
+            "evidence": event.evidence.as_ref().map(|e| evidence(e, event.at, &self.clock)),
         })
     }
 
@@ -216,7 +218,8 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lastseen::proto::Time;
+    use lastseen::proto::{PeerStatus, Time};
+    use lastseen::sim::{Setup, World};
 
     fn recorder(events: u64) -> Recorder {
         let recorder = Recorder::new("ab".into(), "me".into(), Clock);
@@ -229,6 +232,7 @@ mod tests {
                 change,
                 verdict: None,
                 why: "so".into(),
+                evidence: None,
             });
         }
         recorder
@@ -252,6 +256,44 @@ mod tests {
         assert_eq!(recorder.lost(), 0, "who comes back late was not slow");
         recorder.after(Position::Seen(20), true);
         assert_eq!(recorder.lost(), 30);
+    }
+
+    #[test]
+    fn an_event_has_the_fields_of_the_contract_and_its_evidence() {
+        let mut world = World::new(Setup::new(3), 1);
+        world.run_for(Duration::from_secs(20));
+        world.take_records();
+        world.crash(1, false);
+        world.run_for(Duration::from_secs(8));
+        let told = world.take_records();
+        let is_down = |event: &Event| matches!(event.change, Change::Status { to: PeerStatus::Down, .. });
+        let down = told.iter().find(|r| r.node == 0 && is_down(&r.event)).expect("it is told");
+        let json = recorder(0).shape(&down.event, 7);
+        let fields = ["from", "to", "peer", "verdict", "type", "observer", "id"].map(|f| json[f].as_str());
+        let expected = ["suspected", "down", "n1", "down", "status", "me", "ab-7"].map(Some);
+        assert_eq!(fields, expected, "{json}");
+        assert!(json["time"].is_string() && json["why"] == *down.event.why, "{json}");
+        let evidence = &json["evidence"];
+        assert!(evidence["heartbeats"]["strip"].as_str().is_some_and(|s| s.ends_with("+xxxxx")), "{json}");
+        assert_eq!(
+            evidence["missed"],
+            json!({"count": 5, "suspect_after": 2, "down_after": 5, "without_echo": 5})
+        );
+        assert_eq!(evidence["last_proof"]["kind"], "echo");
+        assert!(evidence["relays"]["asked"].as_u64().is_some_and(|n| n > 0), "{json}");
+        let own = Event {
+            change: Change::MassLoss { begins: true },
+            peer: None,
+            evidence: None,
+            ..down.event.clone()
+        };
+        let json = recorder(0).shape(&own, 8);
+        assert_eq!(
+            (&json["from"], &json["to"], &json["evidence"]),
+            (&"false".into(), &"true".into(), &Value::Null)
+        );
+        // 256 of these are kept.
+        assert!(json.to_string().len() < 4096 && recorder(0).shape(&down.event, 9).to_string().len() < 4096);
     }
 
     #[test]

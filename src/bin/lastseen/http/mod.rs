@@ -2,6 +2,7 @@
 
 mod api;
 pub(crate) mod events;
+mod explain;
 mod host;
 mod json;
 mod ring;
@@ -27,6 +28,8 @@ use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use crate::settings;
+#[cfg(test)]
+pub(crate) use api::one_peer;
 use stall::{Patience, Stalling};
 
 /// A loop that does not answer for so long does not turn.

@@ -132,6 +132,15 @@ async fn json_has_the_fields_of_the_contract() {
     {
         assert!(peers["peers"][0].get(field).is_some(), "{field} is missing in {peers}");
     }
+    assert!(peers["peers"][0].get("explain").is_none(), "a list has no room for it: {peers}");
+    let peer: Value = serde_json::from_str(&ask(*full, "GET /api/v1/peers/web-2", "").await.2).unwrap();
+    for field in
+        "meaning rule status_since status_for_seconds before last_proof heartbeats missed loss relays socket \
+        observers myself said setup"
+            .split_whitespace()
+    {
+        assert!(peer["explain"].get(field).is_some(), "{field} is missing in {peer}");
+    }
     let at = peers["generated_at"].as_str().unwrap();
     assert!(at.len() == 24 && at.ends_with('Z') && at.as_bytes()[19] == b'.', "{at}");
 }

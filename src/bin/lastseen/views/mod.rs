@@ -1,6 +1,7 @@
 //! What the client commands print for people; `--json` prints what the daemon answers.
 
 mod events;
+mod explain;
 mod matrix;
 mod peers;
 mod status;
@@ -16,6 +17,7 @@ use crate::client::ClientError;
 use crate::exit;
 
 pub(crate) use events::run_events;
+pub(crate) use explain::run_explain;
 pub(crate) use matrix::run_matrix;
 pub(crate) use peers::run_peers;
 pub(crate) use status::run_status;

@@ -56,7 +56,7 @@ fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
     if odd.len() > SHOWN {
         text += &format!("  ... and {} more\n", odd.len() - SHOWN);
     }
-    text + "\nnext: lastseen peers, or lastseen events --follow\n"
+    text + &format!("\nnext: lastseen explain {}\n", plain(&odd[0]["server_id"]))
 }
 
 /// `QUORUM    yes     …`; what is `bad` is red.
@@ -140,7 +140,7 @@ mod tests {
              web-7      down     42 s  10 heartbeats missed in a row (Down at 5), last\n                            \
              proof of life 42 s ago\n  \
              web-\u{fffd}[31m  one_way  42 s  does not\u{fffd}hear me\n\n\
-             next: lastseen peers, or lastseen events --follow\n"
+             next: lastseen explain web-7\n"
         );
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
         let text = status_text(&status(true), &three_peers(), true);
