@@ -241,6 +241,8 @@ impl Node {
             () if connection.is_active && self.is_silent(peer) => LinkState::Silent,
             () if connection.is_active && lossy() => LinkState::Lossy,
             () if connection.is_active => LinkState::Up,
+            // Who refuses is Down while it was just heard; nothing tells the end of that.
+            () if info.status == PeerStatus::Down => LinkState::Down,
             () if self.is_heard_directly(peer, self.now) => LinkState::TxLost,
             () => LinkState::Down,
         };

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::proto::seal::{FrameKind, Header};
+use crate::proto::{Edge, Life, RowView};
 use PeerStatus::{Down, Healthy};
 
 #[test]
@@ -61,6 +62,28 @@ fn a_refusal_is_pushed_once() {
     let sent = sent.borrow();
     let pushes: Vec<_> = sent.iter().filter(|(_, count)| **count >= 10).collect();
     assert!((1..=2).contains(&pushes.len()), "{pushes:?}");
+}
+
+#[test]
+fn who_refuses_is_down_in_the_rows_of_all() {
+    // It was heard so shortly before that one could take it for a peer that only does not hear.
+    for seed in 0..10 {
+        let mut cluster = whole(5, seed);
+        cluster.run(SECOND.mul_f64(seed as f64 / 10.0));
+        cluster.crash(4);
+        cluster.rule = Box::new(|p, _| if p.to == 4 { Fate::Refused } else { Fate::After(PATH) });
+        cluster.run(30 * SECOND);
+        for observer in 0..4 {
+            let rows = cluster.node(observer).snapshot(cluster.now).rows;
+            let sees = |row: &RowView| -> Vec<_> {
+                row.sees.iter().map(|edge| (edge.peer.to_string(), edge.life, edge.link)).collect()
+            };
+            let seen: Vec<_> = rows.iter().map(sees).collect();
+            let down = vec![(name(4).to_string(), Life::Down, Edge::Down)];
+            let expected: Vec<_> = (0..5).map(|of| if of == 4 { vec![] } else { down.clone() }).collect();
+            assert_eq!(seen, expected, "at {observer}, seed {seed}");
+        }
+    }
 }
 
 #[test]
