@@ -5,14 +5,12 @@
 
 use std::time::Duration;
 
-use lastseen::net::Clock;
 use nix::sys::signal::Signal;
 
 use crate::confined::{Loss, Starvation, in_a_network_of_its_own, tool};
-use crate::harness::{AT_ALL, Cluster, Transitions, within};
+use crate::harness::{AT_ALL, Cluster, watch, within};
+use crate::innocent::{ACCUSED, DOWN, Innocent};
 
-const DOWN: &[&str] = &["down"];
-const ACCUSED: &[&str] = &["suspected", "down"];
 /// One node is asked at a time: the questions must not be the load.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
@@ -23,7 +21,7 @@ fn thirty_percent_loss() {
     const LOSS_FOR: Duration = Duration::from_secs(90);
     in_a_network_of_its_own(|| {
         let cluster = Cluster::start_logging(NODES, "error");
-        let innocent = Innocent { cluster: &cluster, before: cluster.transitions(), nodes: 0..NODES };
+        let innocent = Innocent::among(&cluster, 0..NODES);
         let retries =
             || (0..NODES).map(|n| cluster.value(n, "lastseen_heartbeat_retries_total")).sum::<f64>();
         let retries_before = retries();
@@ -57,7 +55,7 @@ fn an_interface_with_a_small_mtu() {
     in_a_network_of_its_own(|| {
         tool("ip", &["link", "set", "lo", "mtu", "1000"], "");
         let cluster = Cluster::start_logging(NODES, "error");
-        let innocent = Innocent { cluster: &cluster, before: cluster.transitions(), nodes: 0..NODES };
+        let innocent = Innocent::among(&cluster, 0..NODES);
         let missed = || (0..NODES).map(|n| cluster.value(n, "lastseen_heartbeats_missed_total")).sum::<f64>();
         let before = missed();
         let pairs = || (0..NODES).flat_map(|a| (0..NODES).filter(move |b| *b != a).map(move |b| (a, b)));
@@ -96,8 +94,7 @@ fn stopped_over_and_over() {
     };
     in_a_network_of_its_own(|| {
         let cluster = Cluster::start_logging(NODES, "error");
-        let innocent =
-            Innocent { cluster: &cluster, before: cluster.transitions(), nodes: SLEEPER + 1..NODES };
+        let innocent = Innocent::among(&cluster, SLEEPER + 1..NODES);
         let (mut stopped, mut stops) = ([false; NODES], [0_u32; NODES]);
         let (mut observers, mut ask_at) = ((0..NODES).cycle(), Duration::ZERO);
         watch(FOR, Duration::ZERO, |at| {
@@ -122,7 +119,7 @@ fn stopped_over_and_over() {
         println!("stops: (sent, noticed) {seen:?}");
         assert!(seen.iter().all(|(sent, noticed)| *sent > 0 && noticed >= sent), "stops noticed: {seen:?}");
         let sleeper = |n| cluster.transitions_at(n)[&(n, cluster.nodes[SLEEPER].id.clone(), "down".into())];
-        assert!(innocent.nodes.clone().all(|n| sleeper(n) > 0), "who stands still for 12 s is down");
+        assert!((SLEEPER + 1..NODES).all(|n| sleeper(n) > 0), "who stands still for 12 s is down");
     });
 }
 
@@ -136,7 +133,7 @@ fn starved_of_cpu() {
     const STARVED: usize = QUOTAS.len();
     in_a_network_of_its_own(|| {
         let cluster = Cluster::start_logging(NODES, "error");
-        let innocent = Innocent { cluster: &cluster, before: cluster.transitions(), nodes: STARVED..NODES };
+        let innocent = Innocent::among(&cluster, STARVED..NODES);
         let stalls =
             |n| (cluster.value(n, "lastseen_stalls_total"), cluster.value(n, "lastseen_stall_seconds_total"));
         let before: Vec<_> = (0..STARVED).map(stalls).collect();
@@ -155,74 +152,5 @@ fn starved_of_cpu() {
         println!("starved: (stalls, seconds) {stalls:.1?}");
         let starved = |(count, seconds): &(f64, f64)| *count >= 5.0 && *seconds > FOR.as_secs_f64() / 3.0;
         assert!(stalls.iter().all(starved), "no starvation: (stalls, seconds) {stalls:?}");
-    });
-}
-
-/// Nodes that nobody has a reason to accuse, and what everybody had counted before.
-struct Innocent<'a> {
-    cluster: &'a Cluster,
-    before: Transitions,
-    nodes: std::ops::Range<usize>,
-}
-
-impl Innocent<'_> {
-    /// Panics, with the events of both, if `observer` has called one of them one of `statuses`.
-    #[track_caller]
-    fn are_not(&self, statuses: &[&str], observer: usize) {
-        let wrong = self.of(self.cluster.transitions_at(observer), statuses);
-        if let Some((_, peer, _)) = wrong.keys().next() {
-            let subject = self.cluster.nodes.iter().position(|node| node.id == *peer).unwrap();
-            panic!("{wrong:?}\n{}", self.story(observer, subject));
-        }
-    }
-
-    /// How often they were called one of `statuses`, at all nodes.
-    fn accusations(&self, statuses: &[&str]) -> Transitions {
-        self.of(self.cluster.transitions(), statuses)
-    }
-
-    /// What is new in `counted`, and about them, and one of `statuses`.
-    fn of(&self, counted: Transitions, statuses: &[&str]) -> Transitions {
-        assert!(!counted.is_empty(), "the counters are there");
-        let ids: Vec<&str> = self.nodes.clone().map(|n| self.cluster.nodes[n].id.as_str()).collect();
-        let asked = counted
-            .into_iter()
-            .filter(|((_, peer, to), _)| ids.contains(&peer.as_str()) && statuses.contains(&to.as_str()));
-        let new = asked.map(|(key, count)| {
-            let before = self.before.get(&key).copied().unwrap_or(0);
-            (key, count - before)
-        });
-        new.filter(|(_, count)| *count > 0).collect()
-    }
-
-    /// What two nodes told of each other and of themselves, by time.
-    fn story(&self, one: usize, other: usize) -> String {
-        let of = |observer: usize, subject: usize| {
-            let id = self.cluster.nodes[subject].id.as_str();
-            let concerns = move |event: &serde_json::Value| event["peer"].is_null() || event["peer"] == *id;
-            self.cluster.events(observer).into_iter().filter(move |event| concerns(event))
-        };
-        let line = |event: serde_json::Value| {
-            let field = |name: &str| event[name].as_str().unwrap_or("-").to_owned();
-            let names = ["time", "observer", "type", "peer", "from", "to", "verdict", "why"];
-            names.map(field).join(" ")
-        };
-        let mut lines: Vec<String> = of(one, other).chain(of(other, one)).map(line).collect();
-        lines.sort();
-        lines.join("\n")
-    }
-}
-
-/// Calls `look` with the time since the start, at most once `every` so long, until `over` has passed.
-fn watch(over: Duration, every: Duration, mut look: impl FnMut(Duration)) {
-    let start = Clock.now();
-    let mut next = start;
-    within(over, || {
-        let now = Clock.now();
-        if now >= next {
-            next = now + every;
-            look(now.since(start));
-        }
-        None::<()>
     });
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -49,16 +50,53 @@ impl Loss {
 
     /// Ends it. How many datagrams arrived at the hook, and how many of those were lost.
     pub(crate) fn end(self) -> (u64, u64) {
-        let counters = tool("nft", &["--json", "list", "counters", "table", "ip", "lossy"], "");
-        tool("nft", &["delete", "table", "ip", "lossy"], "");
-        let counters: Value = serde_json::from_str(&counters).unwrap();
-        let all = counters["nftables"].as_array().unwrap();
-        let packets = |name| {
-            let counter = all.iter().map(|entry| &entry["counter"]).find(|counter| counter["name"] == name);
-            counter.and_then(|counter| counter["packets"].as_u64()).unwrap_or_else(|| panic!("{counters}"))
-        };
-        (packets("arrived"), packets("lost"))
+        let [arrived, lost] = remove("lossy", ["arrived", "lost"]);
+        (arrived, lost)
     }
+}
+
+/// Datagrams that a namespace drops on arrival, by the addresses that they come from and go to.
+pub(crate) struct Cut;
+
+impl Cut {
+    /// From now on no datagram passes in these directions: from, to.
+    pub(crate) fn begin(directions: &[(IpAddr, IpAddr)]) -> Cut {
+        let cut: Vec<String> = directions.iter().map(|(from, to)| format!("{from} . {to}")).collect();
+        let rules = format!(
+            "table ip cut {{
+                counter dropped {{ }}
+                set directions {{
+                    type ipv4_addr . ipv4_addr
+                    elements = {{ {} }}
+                }}
+                chain input {{
+                    type filter hook input priority 0; policy accept;
+                    meta l4proto udp ip saddr . ip daddr @directions counter name dropped drop
+                }}
+            }}",
+            cut.join(", ")
+        );
+        tool("nft", &["-f", "-"], &rules);
+        Cut
+    }
+
+    /// Ends it. How many datagrams were dropped.
+    pub(crate) fn end(self) -> u64 {
+        let [dropped] = remove("cut", ["dropped"]);
+        dropped
+    }
+}
+
+/// Removes a table of the namespace. How many packets its counters counted.
+fn remove<const COUNT: usize>(table: &str, counters: [&str; COUNT]) -> [u64; COUNT] {
+    let counted = tool("nft", &["--json", "list", "counters", "table", "ip", table], "");
+    tool("nft", &["delete", "table", "ip", table], "");
+    let counted: Value = serde_json::from_str(&counted).unwrap();
+    let all = counted["nftables"].as_array().unwrap();
+    counters.map(|name| {
+        let counter = all.iter().map(|entry| &entry["counter"]).find(|counter| counter["name"] == name);
+        counter.and_then(|counter| counter["packets"].as_u64()).unwrap_or_else(|| panic!("{counted}"))
+    })
 }
 
 /// A control group with too little CPU time for its processes. Dropping it lets them go.

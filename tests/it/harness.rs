@@ -1,6 +1,5 @@
 //! Real nodes on loopback, each a process. Waiting is a poll with a deadline; ports are the system's choice.
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,8 +9,11 @@ use lastseen::net::Clock;
 use lastseen::proto::Time;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 use tempfile::TempDir;
+
+mod asks;
+
+pub(crate) use asks::{Expected, Transitions};
 
 /// For what only has to happen at all.
 pub(crate) const AT_ALL: Duration = Duration::from_secs(30);
@@ -32,6 +34,20 @@ pub(crate) fn within<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -
     }
 }
 
+/// Calls `look` with the time since the start, at most once `every` so long, until `over` has passed.
+pub(crate) fn watch(over: Duration, every: Duration, mut look: impl FnMut(Duration)) {
+    let start = Clock.now();
+    let mut next = start;
+    within(over, || {
+        let now = Clock.now();
+        if now >= next {
+            next = now + every;
+            look(now.since(start));
+        }
+        None::<()>
+    });
+}
+
 /// One node: its process, if it has one, and how to start it again.
 pub(crate) struct Node {
     pub(crate) id: String,
@@ -49,9 +65,6 @@ pub(crate) struct Cluster {
     _dir: TempDir,
 }
 
-/// How often an observer has called a peer so: by (observer, peer, new status).
-pub(crate) type Transitions = BTreeMap<(usize, String, String), u64>;
-
 impl Cluster {
     /// `count` nodes with their settings in flags, all of which hear each other.
     pub(crate) fn start(count: usize) -> Cluster {
@@ -60,9 +73,17 @@ impl Cluster {
 
     /// The same, of nodes that log no more than this: where much happens, their log hides all else.
     pub(crate) fn start_logging(count: usize, level: &'static str) -> Cluster {
-        let mut cluster = Cluster::reserve(count);
+        Cluster::start_with_flags(Cluster::reserve(count, Cluster::own_address()), level)
+    }
+
+    /// The same, each node at an address of its own, so that a firewall can tell them apart. For a network of its own.
+    pub(crate) fn start_apart(count: usize, level: &'static str) -> Cluster {
+        Cluster::start_with_flags(Cluster::reserve(count, |n| [127, 0, 1, 1 + n]), level)
+    }
+
+    fn start_with_flags(mut cluster: Cluster, level: &'static str) -> Cluster {
         cluster.log_level = level;
-        for n in 0..count {
+        for n in 0..cluster.nodes.len() {
             let peers = cluster.nodes.iter().enumerate().filter(|(other, _)| *other != n);
             let peers = peers.flat_map(|(_, p)| ["--peer".to_owned(), format!("{}@{}", p.id, p.udp)]);
             let id = ["--server-id".to_owned(), cluster.nodes[n].id.clone()];
@@ -74,7 +95,7 @@ impl Cluster {
 
     /// `count` nodes, all with one and the same file that names all of them.
     pub(crate) fn with_one_file(count: usize) -> Cluster {
-        let mut cluster = Cluster::reserve(count);
+        let mut cluster = Cluster::reserve(count, Cluster::own_address());
         let roster: Vec<String> = cluster.nodes.iter().map(|n| format!("{}@{}", n.id, n.udp)).collect();
         let path = cluster._dir.path().join("lastseen.toml");
         std::fs::write(&path, format!("static_peers = {roster:?}\n")).unwrap();
@@ -85,14 +106,20 @@ impl Cluster {
         cluster
     }
 
-    /// Names and addresses, held until all are chosen, so that none is chosen twice. Every cluster has a loopback
-    /// address of its own: what else is going on on this machine does not take the port of a node that is away.
-    fn reserve(count: usize) -> Cluster {
+    /// A loopback address for all nodes of a cluster, and no other one: what else is going on on this machine does not
+    /// take the port of a node that is away.
+    fn own_address() -> impl Fn(u8) -> [u8; 4] {
         static CLUSTERS: AtomicU8 = AtomicU8::new(1);
         let [low, high, ..] = std::process::id().to_le_bytes();
         let ip = [127, 1 + high % 254, low, CLUSTERS.fetch_add(1, Ordering::Relaxed)];
-        let any = SocketAddr::from((ip, 0));
-        let bind = |_| (UdpSocket::bind(any).unwrap(), TcpListener::bind(any).unwrap());
+        move |_| ip
+    }
+
+    /// Names and addresses, held until all are chosen, so that none is chosen twice.
+    fn reserve(count: usize, ip: impl Fn(u8) -> [u8; 4]) -> Cluster {
+        let any = |n: u8| SocketAddr::from((ip(n), 0));
+        let bind = |n| (UdpSocket::bind(any(n)).unwrap(), TcpListener::bind(any(n)).unwrap());
+        let count = u8::try_from(count).unwrap();
         let held: Vec<(UdpSocket, TcpListener)> = (0..count).map(bind).collect();
         let node = |(n, (udp, tcp)): (usize, &(UdpSocket, TcpListener))| Node {
             id: format!("n{}", n + 1),
@@ -115,21 +142,6 @@ impl Cluster {
             self.launch(n);
         }
         self.all_up(AT_ALL);
-    }
-
-    /// Waits until every node hears every other, whatever their links may have lost shortly before.
-    #[track_caller]
-    pub(crate) fn all_heard(&self, at_most: Duration) {
-        let fine = |verdict: &str| matches!(verdict, "up" | "lossy");
-        let heard = || self.pairs().into_iter().all(|(a, b)| fine(&self.verdict(a, b))).then_some(());
-        within(at_most, heard).unwrap_or_else(|| panic!("not heard within {at_most:?}:\n{}", self.tell()));
-    }
-
-    /// Waits until every node hears every other.
-    #[track_caller]
-    pub(crate) fn all_up(&self, at_most: Duration) {
-        let up = || self.pairs().into_iter().all(|(a, b)| self.verdict(a, b) == "up").then_some(());
-        within(at_most, up).unwrap_or_else(|| panic!("not all up within {at_most:?}:\n{}", self.tell()));
     }
 
     /// Starts the process of a node that has none.
@@ -168,117 +180,6 @@ impl Cluster {
     pub(crate) fn pid(&self, n: usize) -> u32 {
         self.nodes[n].child.as_ref().unwrap().id()
     }
-
-    pub(crate) fn url(&self, n: usize, path: &str) -> String {
-        format!("http://{}{path}", self.nodes[n].http)
-    }
-
-    /// Status code and body; 0 if there is no answer.
-    pub(crate) fn get(&self, n: usize, path: &str) -> (u16, String) {
-        let Ok(mut answer) = self.agent.get(self.url(n, path)).call() else { return (0, String::new()) };
-        (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap_or_default())
-    }
-
-    /// What `observer` says about `subject`; null if there is no answer.
-    pub(crate) fn peer(&self, observer: usize, subject: usize) -> Value {
-        let answer: Value = serde_json::from_str(&self.get(observer, "/api/v1/peers").1).unwrap_or_default();
-        let peers = answer["peers"].as_array().cloned().unwrap_or_default();
-        peers.into_iter().find(|p| p["server_id"] == *self.nodes[subject].id).unwrap_or_default()
-    }
-
-    pub(crate) fn verdict(&self, observer: usize, subject: usize) -> String {
-        self.peer(observer, subject)["verdict"].as_str().unwrap_or_default().to_owned()
-    }
-
-    /// Waits until all others say of `subject` that its `key` (status or verdict) is `value`: `at_most` from
-    /// `since` on. Returns how long it took.
-    #[track_caller]
-    pub(crate) fn all_say(
-        &self,
-        subject: usize,
-        key: &str,
-        value: &str,
-        since: Time,
-        at_most: Duration,
-    ) -> Duration {
-        let said = |observer| self.peer(observer, subject)[key] == *value;
-        let mut waiting: Vec<usize> = (0..self.nodes.len()).filter(|n| *n != subject).collect();
-        let left = at_most.saturating_sub(Clock.now().since(since));
-        let look = || {
-            waiting.retain(|observer| !said(*observer));
-            waiting.is_empty().then_some(())
-        };
-        let met = within(left, look);
-        let took = Clock.now().since(since);
-        let id = &self.nodes[subject].id;
-        assert!(met.is_some(), "{id} is not {value} everywhere after {took:?}:\n{}", self.tell());
-        took
-    }
-
-    /// Every transition that every node that runs has counted.
-    pub(crate) fn transitions(&self) -> Transitions {
-        let running = self.nodes.iter().enumerate().filter(|(_, node)| node.child.is_some());
-        running.flat_map(|(observer, _)| self.transitions_at(observer)).collect()
-    }
-
-    /// Every transition that one node has counted.
-    pub(crate) fn transitions_at(&self, observer: usize) -> Transitions {
-        let series = self.series(observer, "lastseen_peer_transitions_total").into_iter();
-        let key =
-            |labels: &BTreeMap<String, String>| (observer, labels["peer"].clone(), labels["to"].clone());
-        series.map(|(labels, value)| (key(&labels), value as u64)).collect()
-    }
-
-    /// The events that a node keeps; none if there is no answer.
-    pub(crate) fn events(&self, n: usize) -> Vec<Value> {
-        let text = self.get(n, "/api/v1/events?follow=false").1;
-        let lines = text.lines().filter_map(|line| line.strip_prefix("data:"));
-        lines.filter_map(|line| serde_json::from_str(line.trim()).ok()).collect()
-    }
-
-    /// Panics if anybody accused anybody since `before` but those in `faulty`.
-    #[track_caller]
-    pub(crate) fn nobody_else_accused(&self, before: &Transitions, faulty: &[usize]) {
-        let faulty: Vec<&str> = faulty.iter().map(|n| self.nodes[*n].id.as_str()).collect();
-        let now = self.transitions();
-        assert!(!now.is_empty(), "the counters are there");
-        let wrong = now.iter().filter(|(key, count)| **count > before.get(key).copied().unwrap_or(0));
-        let wrong: Vec<_> =
-            wrong.filter(|((_, peer, to), _)| !faulty.contains(&peer.as_str()) && to != "healthy").collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
-    }
-
-    /// The series of one metric: labels and value.
-    pub(crate) fn series(&self, n: usize, name: &str) -> Vec<(BTreeMap<String, String>, f64)> {
-        let (code, text) = self.get(n, "/metrics");
-        assert_eq!(code, 200, "{text}");
-        let lines = text.lines().filter_map(|line| line.strip_prefix(name));
-        lines.filter(|rest| rest.starts_with(['{', ' '])).map(read_series).collect()
-    }
-
-    /// The one value of a metric without labels.
-    #[track_caller]
-    pub(crate) fn value(&self, n: usize, name: &str) -> f64 {
-        match &self.series(n, name)[..] {
-            [(_, value)] => *value,
-            other => panic!("{name}: {other:?}"),
-        }
-    }
-
-    /// All ordered pairs.
-    fn pairs(&self) -> Vec<(usize, usize)> {
-        let count = self.nodes.len();
-        (0..count).flat_map(|a| (0..count).map(move |b| (a, b))).filter(|(a, b)| a != b).collect()
-    }
-
-    /// Everything that the nodes say, for a test that fails.
-    fn tell(&self) -> String {
-        let line = |(a, b): (usize, usize)| {
-            let said = self.peer(a, b);
-            format!("{} of {}: {} {}", self.nodes[a].id, self.nodes[b].id, said["verdict"], said["why"])
-        };
-        self.pairs().into_iter().map(line).collect::<Vec<_>>().join("\n")
-    }
 }
 
 impl Drop for Cluster {
@@ -292,14 +193,4 @@ impl Drop for Cluster {
 
 fn args<'a>(list: &'a [&str]) -> impl Iterator<Item = String> + 'a {
     list.iter().map(|arg| (*arg).to_owned())
-}
-
-/// `{peer="a",to="down"} 3`, or ` 3`.
-fn read_series(rest: &str) -> (BTreeMap<String, String>, f64) {
-    let (labels, value) = rest.rsplit_once(' ').unwrap();
-    let labels = labels.trim_start_matches('{').trim_end_matches('}').split(',').filter_map(|label| {
-        let (name, value) = label.split_once('=')?;
-        Some((name.to_owned(), value.trim_matches('"').to_owned()))
-    });
-    (labels.collect(), value.parse().unwrap())
 }

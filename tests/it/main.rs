@@ -9,5 +9,7 @@ mod corpus;
 mod demo;
 mod explain;
 mod harness;
+mod innocent;
+mod links;
 mod offline;
 mod wire_count;
