@@ -12,4 +12,5 @@ mod harness;
 mod innocent;
 mod links;
 mod offline;
+mod partition;
 mod wire_count;
