@@ -13,4 +13,5 @@ mod innocent;
 mod links;
 mod offline;
 mod partition;
+mod sixty_four;
 mod wire_count;
