@@ -7,6 +7,7 @@ use std::time::Duration;
 use lastseen::PeerStatus;
 use lastseen::proto::Change;
 use lastseen::sim::rng::Rng;
+use lastseen::sim::splits::{Confusion, Split};
 use lastseen::sim::world::index;
 use lastseen::sim::{Rule, Scope, Setup, World};
 
@@ -26,6 +27,10 @@ fn main() {
         Some("bursts") => bursts(),
         Some("start") => start(),
         Some("churn") => churn(),
+        Some("splits") => match number(1) {
+            Some(nodes) => splits(nodes as u32),
+            _ => usage(),
+        },
         Some("rings") => match number(1) {
             Some(nodes) => rings(nodes as usize),
             _ => usage(),
@@ -40,7 +45,7 @@ fn main() {
 
 fn usage() {
     eprintln!(
-        "usage: experiments crash | stalls frozen|blocked [C] | bursts | start | churn | rings NODES | days LOSS DAYS SEED"
+        "usage: experiments crash | stalls frozen|blocked [C] | bursts | start | churn | splits NODES | rings NODES | days LOSS DAYS SEED"
     );
     std::process::exit(64);
 }
@@ -336,4 +341,22 @@ fn until(world: &mut World, seconds: u32, done: impl Fn(&World) -> bool) -> Stri
         world.run_for(10 * MS);
     }
     format!("more than {seconds} s")
+}
+
+/// S5: every split of a few nodes, and what each node says of each other one 12 s later.
+fn splits(nodes: u32) {
+    let mut confusion = Confusion::default();
+    for (seed, split) in Split::all(nodes).into_iter().enumerate() {
+        split.run(seed as u64, &mut confusion);
+    }
+    println!(
+        "S5: {} splits of {nodes} nodes; ordered pairs by what should be said and what is said",
+        confusion.splits
+    );
+    for ((kind, should, said), count) in &confusion.pairs {
+        println!("{:<9} {should:<10} {said:<10} {count}", format!("{kind:?}"));
+    }
+    println!("right: {:.2} %", confusion.right() * 100.0);
+    println!("two quorums later than 3 s after the cut: {}", confusion.two_quorums.len());
+    confusion.two_quorums.iter().chain(&confusion.wrong).for_each(|line| println!("{line}"));
 }

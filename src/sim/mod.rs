@@ -11,6 +11,7 @@ pub mod net;
 pub mod plan;
 pub mod rng;
 pub mod scenario;
+pub mod splits;
 pub mod swarm;
 pub mod world;
 

@@ -115,3 +115,13 @@ fn without_relays_the_checker_finds_a_fault() {
     });
     assert!(broken.count() >= 3);
 }
+
+#[test]
+fn every_split_of_five_is_told_right() {
+    let mut confusion = splits::Confusion::default();
+    for (seed, split) in splits::Split::all(5).into_iter().enumerate() {
+        split.run(seed as u64, &mut confusion);
+    }
+    assert_eq!(confusion.two_quorums, [""; 0]);
+    assert!(confusion.right() >= 0.99, "{:.4}: {:#?}", confusion.right(), confusion.wrong);
+}
