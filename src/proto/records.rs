@@ -422,7 +422,7 @@ impl Records {
 
     /// A slot goes to another place of the queue: what stood for it there is void.
     fn new_ticket(&mut self, slot: usize) -> u32 {
-        if self.pending.len() > 4 * self.names.len() {
+        if self.pending.len() > 3 * self.names.len() {
             let pending = std::mem::take(&mut self.pending);
             self.pending = pending
                 .into_iter()

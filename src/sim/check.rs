@@ -240,7 +240,14 @@ impl Checker {
                         now.since(crash),
                         now.since(since)
                     );
-                    return self.fail(world, what);
+                    let mut broken = self.broken(world, what);
+                    if let (Some(core), Ok(place)) =
+                        (world.node(observer), world.roster(observer).binary_search(&subject))
+                    {
+                        let _ =
+                            write!(broken.evidence, "\nn{observer} of n{subject}: {}", core.describe(place));
+                    }
+                    return Err(Box::new(broken));
                 }
             }
         }

@@ -22,7 +22,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs the daemon until a signal.
 pub(crate) fn run(args: &args::Run) -> ExitCode {
-    let settings = match settings::load(args.config.as_deref(), args) {
+    let mut settings = match settings::load(args.config.as_deref(), args) {
         Ok(settings) => settings,
         Err(faults) => {
             faults.iter().for_each(|fault| exit::complain(&fault.to_string()));
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &args::Run) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return exit::fail(&format!("cannot start: {e}")),
     };
-    let outcome = runtime.block_on(serve(&settings, args.until_stdin_closes));
+    let outcome = runtime.block_on(serve(&mut settings, args.until_stdin_closes));
     // A look-up may hang in the system's resolver: nobody waits for it.
     runtime.shutdown_background();
     match outcome {
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &args::Run) -> ExitCode {
 }
 
 /// Starts everything, waits for the end, and leaves.
-async fn serve(settings: &Settings, until_stdin_closes: bool) -> Result<(), String> {
+async fn serve(settings: &mut Settings, until_stdin_closes: bool) -> Result<(), String> {
     let mut signals = Signals::new(until_stdin_closes)?;
     let listen = settings.values.listen_address;
     let addresses = tokio::select! {
@@ -66,6 +66,8 @@ async fn serve(settings: &Settings, until_stdin_closes: bool) -> Result<(), Stri
             "no entry of static_peers that resolves is this node: its id is the host name, {id}, unless server_id is set"
         );
     }
+    drop(addresses);
+    settings.forget_roster();
     let keys = keyring(settings, &config)?;
     let known: Vec<Option<SocketAddr>> = config.static_peers.iter().map(|p| p.address).collect();
     let (server_id, cluster) = (config.server_id.clone(), config.cluster.clone());
@@ -76,6 +78,7 @@ async fn serve(settings: &Settings, until_stdin_closes: bool) -> Result<(), Stri
     info!(%address, %server_id, %cluster, peers = peers.len(), "listening on {address}");
     tokio::spawn(log::write_events(handle.subscribe(), settings.values.log_transitions));
     keep_resolving(&handle, &peers, known, listen);
+    drop(peers);
     let server = http_server(settings, &handle, exporter).await?;
     let serving = async {
         match server {

@@ -58,9 +58,10 @@ impl Node {
 
     /// Says what this node sees, if that has changed.
     fn publish_row(&mut self) {
-        if !std::mem::take(&mut self.views_changed) {
+        if !self.views_changed || self.has_just_begun() {
             return;
         }
+        self.views_changed = false;
         let mut seen = self.seen();
         // What does not fit into a datagram: the gravest first.
         let longest = (0..self.sessions.len()).map(|peer| self.longest(peer)).min();
@@ -71,6 +72,15 @@ impl Node {
         }
         seen.sort_by_key(|s| s.peer);
         self.records.publish(Body::Row(seen));
+    }
+
+    /// The first row waits until all that are observed were heard, or could have been: at a start of the whole cluster it is
+    /// empty then, and need not be told anew with every peer that comes.
+    fn has_just_begun(&self) -> bool {
+        let unheard = || (0..self.sessions.len()).any(|peer| self.registry.at(peer).last_seen.is_none());
+        self.now.since(self.started) < self.config.proof_horizon()
+            && self.records.row(self.me).is_none()
+            && unheard()
     }
 
     /// What this node sees that is not plainly fine, by name.

@@ -180,6 +180,12 @@ impl Settings {
         }
     }
 
+    /// Drops the entries of the roster, which may be many, once the core's configuration has them.
+    pub(crate) fn forget_roster(&mut self) {
+        self.values.static_peers = Vec::new();
+        self.sources.remove("static_peers");
+    }
+
     /// The core's configuration, given what the names of `static_peers` resolved to; and the entries that are
     /// its peers, in the order of `PeerConfig::static_peers`.
     ///
