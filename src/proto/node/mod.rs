@@ -108,7 +108,7 @@ pub struct Node {
     /// When it was drawn, and when it is to be drawn anew; `None`: nothing has changed, and all is fine.
     drawn: Time,
     redraw_at: Option<Time>,
-    /// Somebody is newly Down, which the neighbours are told at once; and when they were last.
+    /// Somebody is newly Down, or back, which the neighbours are told at once; and when they were last.
     push_urgently: bool,
     pushed: Time,
     /// Tags of ids that were learned: (index of the key, tag) to place.

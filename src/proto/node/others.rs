@@ -103,7 +103,7 @@ impl Node {
             }
             Change::Status { from: before.0, to: status }
         };
-        self.push_urgently |= status == PeerStatus::Down && before.0 != status;
+        self.push_urgently |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
         let id = self.directory.id(other.place as usize).clone();
         self.push_event_of(id, false, verdict, change, why);
     }
@@ -194,7 +194,7 @@ impl Node {
         told.or_else(|| self.config.static_peers[self.directory.entry(place)?].address)
     }
 
-    /// How long nobody's Down is pushed again, so that many at once go together.
+    /// How long nothing is pushed again, so that many at once go together.
     pub(super) fn push_pause(&self) -> Duration {
         self.config.heartbeat_interval / 10
     }

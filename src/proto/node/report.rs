@@ -99,7 +99,7 @@ impl Node {
         self.registry.at_mut(peer).excused = matches!(verdict, Verdict::Left | Verdict::Unknown);
         self.review_at = self.now;
         self.views_changed = true;
-        self.push_urgently |= status == PeerStatus::Down && before.0 != status;
+        self.push_urgently |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
         let change = if before.0 == status {
             Change::Verdict { from: before.1, to: verdict }
         } else {

@@ -228,7 +228,7 @@ impl Node {
         }
     }
 
-    /// Somebody is newly Down: all neighbours are told at once, if that does not reach everybody by itself.
+    /// Somebody is newly Down, or back: all neighbours are told at once, if that does not reach everybody by itself.
     pub(super) fn push_news(&mut self) {
         let early = self.now.since(self.pushed) < self.push_pause();
         if early || !std::mem::take(&mut self.push_urgently) || self.others.is_empty() {
