@@ -38,6 +38,12 @@ impl Misses {
         self.evidence.is_some_and(|date| date + covered + slack >= slot)
     }
 
+    /// Whether the newest evidence, and what it covers, is so much older than `slot`.
+    pub(super) fn is_silent_for(&self, length: Duration, slot: Time) -> bool {
+        let covered = self.rhythm.interval.saturating_mul(u32::from(self.covers.saturating_sub(1)));
+        self.evidence.is_some_and(|date| date + covered + length <= slot)
+    }
+
     /// The heartbeat of `slot` was missed. The count rises to `limit` at most.
     pub(super) fn add(&mut self, slot: Time, limit: u32) {
         if self.slots.len() == self.rhythm.down_after as usize {

@@ -410,7 +410,10 @@ impl Heartbeat {
     fn miss(&mut self, slot: Time) {
         let down_after = self.rhythm.down_after;
         // Each refusal needs its own try, and the last comes one interval after the first: no sooner is it Down.
-        let hasty = self.refusals.is_some_and(|r| slot < r.first + self.rhythm.interval);
+        // Unless it has been silent for so long that it would be Down without any: series of them that break off and begin
+        // anew must not hold that up.
+        let overdue = self.misses.is_silent_for(self.rhythm.interval * (down_after + 1), slot);
+        let hasty = !overdue && self.refusals.is_some_and(|r| slot < r.first + self.rhythm.interval);
         self.misses.add(slot, if hasty { down_after - 1 } else { u32::MAX });
         self.after_miss = true;
         match self.missed().cmp(&down_after) {

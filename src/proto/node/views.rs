@@ -336,14 +336,16 @@ impl Node {
         true
     }
 
-    /// Whether the peer's profile tells a later run than the one that was confirmed: that one hears no bound frame, and may
-    /// have no reason to send one.
+    /// Whether the link to the peer is cut, and its profile tells another run than the one that was confirmed: that run hears
+    /// no bound frame, and may have no reason to send one. While the link works the profile is the one that is late.
     pub(super) fn is_told_another_run(&self, peer: usize) -> bool {
         let Some(told) = self.records.profile(self.places[peer]).map(|profile| profile.instance) else {
             return false;
         };
         let session = &self.sessions[peer];
-        session.confirmed.as_ref().is_some_and(|c| c.instance != told) && session.replaced_at(told).is_none()
+        !self.pool.at(peer).is_active
+            && session.confirmed.as_ref().is_some_and(|c| c.instance != told)
+            && session.replaced_at(told).is_none()
     }
 
     /// What the peer's profile tells and this node's, if that is not the same.

@@ -125,3 +125,15 @@ fn every_split_of_five_is_told_right() {
     assert_eq!(confusion.two_quorums, [""; 0]);
     assert!(confusion.right() >= 0.99, "{:.4}: {:#?}", confusion.right(), confusion.wrong);
 }
+
+#[test]
+fn a_late_profile_stops_no_pings() {
+    // Nodes restart together, and hold the profiles of each other's earlier runs.
+    swarm(1958);
+}
+
+#[test]
+fn refusals_that_break_off_hold_no_down_up() {
+    // A refusing host on a slow path: pushes of others began the series anew, over and over.
+    swarm(101_952);
+}
