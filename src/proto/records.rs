@@ -17,8 +17,9 @@ use super::timer::Time;
 
 /// Datagrams with records that wait for their echo, for each neighbour.
 const FLIGHTS: usize = 8;
-/// So many owed records are looked at for one datagram.
-const LOOK: usize = 256;
+/// So many of the newest owed records are looked at for each datagram, and so many of the others.
+const FRESH: usize = 64;
+const LOOK: usize = 1024;
 /// Nodes in one bucket of the digest, while there are fewer than [`BUCKETS`] buckets.
 const BUCKET: usize = 64;
 /// The most buckets.
@@ -260,9 +261,10 @@ pub(crate) struct Records {
     owed: Vec<u64>,
     /// Words of `owed` for one slot.
     words: usize,
-    /// Slots that are owed to somebody, with their tickets; what was sent least comes first. An entry whose ticket is not
-    /// its slot's is void.
+    /// Slots that are owed to somebody, with their tickets; what is newest comes first. An entry whose ticket is not its
+    /// slot's is void. And where the turn of those is that are not new.
     pending: VecDeque<(u32, u32)>,
+    turn_of_pending: usize,
     /// For each bucket, over the hashes of its records.
     buckets: Vec<u32>,
     /// Which bucket is told next.
@@ -286,6 +288,7 @@ impl Records {
             owed: vec![0; names.len() * 2 * words],
             words,
             pending: VecDeque::new(),
+            turn_of_pending: 0,
             buckets: vec![0; names.len().div_ceil(BUCKET).clamp(1, BUCKETS)],
             turn: 0,
             names,
@@ -509,32 +512,33 @@ impl Records {
         &self.buckets
     }
 
-    /// What is owed to `neighbour`, up to `room` bytes, least-sent first, to travel in its datagram `sequence`.
+    /// What is owed to `neighbour`, up to `room` bytes, to travel in its datagram `sequence`: the newest first, then the rest
+    /// in turn, so that not all neighbours get the same.
     pub(crate) fn pick(&mut self, neighbour: usize, mut room: usize, sequence: u64) -> Vec<Record> {
         let (mut picked, mut carried) = (Vec::new(), Vec::new());
         let (mut at, mut looked) = (0, 0);
-        while at < self.pending.len() && looked < LOOK && room > LEAST {
+        while at < self.pending.len() && looked < FRESH + LOOK && room > LEAST {
+            if looked == FRESH {
+                at = at.max(self.turn_of_pending);
+            }
             looked += 1;
-            let (slot, ticket) = self.pending[at];
+            let Some((slot, ticket)) = self.pending.get(at).copied() else { break };
             let slot = slot as usize;
             if *self.ticket(slot) != ticket || !self.is_owed(slot) {
                 self.pending.remove(at);
                 continue;
             }
+            at += 1;
             let record = if self.owes(slot, neighbour) { self.record(slot) } else { None };
-            match record.map(|record| (record.encoded_len(), record)) {
-                Some((len, record)) if len <= room => {
-                    room -= len;
-                    self.pending.remove(at);
-                    carried.push((slot as u32, record.version as u32));
-                    picked.push(record);
-                }
-                _ => at += 1,
+            if let Some((len, record)) = record.map(|r| (r.encoded_len(), r)).filter(|(len, _)| *len <= room)
+            {
+                room -= len;
+                carried.push((slot as u32, record.version as u32));
+                picked.push(record);
             }
         }
-        for (slot, _) in &carried {
-            let ticket = self.new_ticket(*slot as usize);
-            self.pending.push_back((*slot, ticket));
+        if looked > FRESH {
+            self.turn_of_pending = if at >= self.pending.len() { 0 } else { at };
         }
         if self.pending.is_empty() && self.pending.capacity() > LOOK {
             self.pending = VecDeque::new();
@@ -590,14 +594,19 @@ impl Records {
             return None;
         }
         let mine = self.digest_of(usize::from(theirs.bucket)).hash;
-        let neighbour = &mut self.neighbours[neighbour];
-        let known = &mut neighbour.unequal;
         if mine == theirs.hash {
+            let known = &mut self.neighbours[neighbour].unequal;
             if known.is_some_and(|u| u.bucket == theirs.bucket) {
                 *known = None;
             }
+            // It has all of it.
+            for slot in self.places_of(theirs.bucket).flat_map(|place| [place * 2, place * 2 + 1]) {
+                self.set_owed(slot, neighbour, false);
+            }
             return None;
         }
+        let neighbour = &mut self.neighbours[neighbour];
+        let known = &mut neighbour.unequal;
         let unequal = Some(Unequal { bucket: theirs.bucket, mine, theirs: theirs.hash });
         let stays = *known == unequal;
         *known = unequal;
