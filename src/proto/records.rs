@@ -4,7 +4,8 @@
 //! version wins, whatever the run; an owner that meets a version of its own that it did not publish goes above it. So
 //! the table that every node holds converges, in any order of arrival, and twice is once.
 //!
-//! A record is owed to each neighbour until a datagram that carried it is echoed. A quiet cluster owes nothing.
+//! A record is owed to each neighbour until a datagram that carried it is echoed, or its digest is equal. A quiet cluster owes
+//! nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
