@@ -8,13 +8,15 @@ use lastseen::sim::{Setup, World};
 
 fn main() {
     let args: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
+    // Every roster differs here, so tables are read page by page at first, and less and less.
+    let warm_up = 90;
     let [nodes, peers, seconds] = args[..] else {
         eprintln!("usage: sim_speed NODES PEERS SECONDS");
         std::process::exit(64);
     };
     for cheap_seal in [false, true] {
         let mut world = World::new(Setup { peers: Some(peers), cheap_seal, ..Setup::new(nodes) }, 1);
-        world.run_for(Duration::from_secs(5));
+        world.run_for(Duration::from_secs(warm_up));
         let (clock, steps) = (Clock, world.steps());
         let start = clock.now();
         world.run_for(Duration::from_secs(seconds as u64));

@@ -601,6 +601,9 @@ impl Records {
                 *known = None;
             }
             // It has all of it.
+            if self.pending.is_empty() {
+                return None;
+            }
             for slot in self.places_of(theirs.bucket).flat_map(|place| [place * 2, place * 2 + 1]) {
                 self.set_owed(slot, neighbour, false);
             }
