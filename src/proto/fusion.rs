@@ -1,9 +1,7 @@
 //! What the rows say of a peer that this node does not observe: a pure function from their votes to its status, verdict
 //! and sentence.
 
-use std::time::Duration;
-
-use super::peer::PeerStatus;
+use super::peer::{PeerStatus, Thresholds};
 use super::picture::Says;
 use super::verdict::Verdict;
 
@@ -14,11 +12,11 @@ pub(crate) struct Hearsay {
     pub(crate) says: Says,
     /// Whether any of them had ever heard it.
     pub(crate) heard_of: bool,
-    /// What held until now, and for how long.
+    /// What held until now.
     pub(crate) status: PeerStatus,
-    pub(crate) held: Duration,
-    /// How long nobody may be left that observes it, before it is Down.
-    pub(crate) patience: Duration,
+    /// For how many halves of an interval no observer has had a vote.
+    pub(crate) voteless: u8,
+    pub(crate) thresholds: Thresholds,
     /// Whether this node is isolated, so that nobody may be called Down.
     pub(crate) isolated: bool,
     /// Its roster and its settings are as this node's.
@@ -27,17 +25,21 @@ pub(crate) struct Hearsay {
 }
 
 impl Hearsay {
-    /// Down when most of its reached observers say so, or none is left; Suspected when some do.
+    /// Down when most of its reached observers say so; Suspected when some do. Without a vote it becomes Suspected, and
+    /// Down as much later as misses would make it: at once if no observer can be reached; if they have just started, once
+    /// they could have heard it.
     pub(crate) fn status(&self) -> PeerStatus {
         let Says { suspected, down, reached, .. } = self.says;
         let votes = self.says.votes();
+        let Thresholds { suspect_after, down_after } = self.thresholds;
+        let newborn = if reached > 0 { down_after } else { 0 };
+        let since = |intervals: u32| u32::from(self.voteless) >= (2 * intervals).min(u8::MAX.into());
         let said = match () {
+            () if votes == 0 && !self.heard_of => self.status,
+            () if votes == 0 && since(newborn + down_after - suspect_after) => PeerStatus::Down,
+            () if votes == 0 && since(newborn) => self.status.max(PeerStatus::Suspected),
+            () if votes == 0 => self.status,
             () if down * 2 > votes => PeerStatus::Down,
-            () if votes == 0 && (reached > 0 || !self.heard_of) => self.status,
-            () if votes == 0 && self.status == PeerStatus::Suspected && self.held >= self.patience => {
-                PeerStatus::Down
-            }
-            () if votes == 0 => self.status.max(PeerStatus::Suspected),
             () if suspected + down > 0 => PeerStatus::Suspected,
             () => PeerStatus::Healthy,
         };
@@ -67,6 +69,11 @@ impl Hearsay {
             Verdict::Left => format!("it said to {} of {observers} that it leaves", self.says.left),
             Verdict::Down if votes == 0 && reached == 0 => {
                 format!("none of the {observers} that observe it can be heard")
+            }
+            Verdict::Down if votes == 0 => {
+                format!(
+                    "none of the {reached} that observe it, and can be heard, has heard it since its start"
+                )
             }
             Verdict::Down if down == observers => format!("silent to all {observers} that observe it"),
             Verdict::Down => {
@@ -119,8 +126,8 @@ mod tests {
             says,
             heard_of: true,
             status: Healthy,
-            held: Duration::ZERO,
-            patience: Duration::from_secs(3),
+            voteless: 0,
+            thresholds: Thresholds::default(),
             isolated: false,
             same_roster: true,
             same_config: true,
@@ -161,22 +168,31 @@ mod tests {
     fn without_observers_it_is_suspected_and_then_down() {
         let mut lost = hearsay(votes(0, 0, 0, 16));
         assert_eq!(lost.status(), Suspected);
-        (lost.status, lost.held) = (Suspected, Duration::from_secs(2));
+        (lost.status, lost.voteless) = (Suspected, 5);
         assert_eq!(lost.status(), Suspected);
-        lost.held = Duration::from_secs(3);
-        assert_eq!((lost.status(), lost.verdict(Down)), (Down, Verdict::Down));
+        lost.voteless = 6;
+        assert_eq!(
+            (lost.status(), lost.verdict(Down)),
+            (Down, Verdict::Down),
+            "five less two intervals later"
+        );
         assert_eq!(lost.sentence(Down), "none of the 16 that observe it can be heard");
         lost.isolated = true;
         assert_eq!(lost.status(), Suspected, "an isolated node calls nobody Down");
     }
 
     #[test]
-    fn newborn_observers_change_nothing() {
+    fn newborn_observers_change_nothing_while_they_could_not_have_heard_it() {
         for status in [Healthy, Suspected, Down] {
             let newborn = Hearsay { status, ..hearsay(Says { reached: 16, unknown: 16, ..Says::default() }) };
             assert_eq!(newborn.status(), status);
+            let after = |voteless| Hearsay { voteless, ..newborn }.status();
+            assert_eq!((after(9), after(10), after(16)), (status, status.max(Suspected), Down));
         }
-        let unheard = Hearsay { heard_of: false, ..hearsay(votes(0, 0, 0, 16)) };
+        let newborn = hearsay(Says { reached: 3, unknown: 16, ..Says::default() });
+        let why = "none of the 3 that observe it, and can be heard, has heard it since its start";
+        assert_eq!(newborn.sentence(Down), why);
+        let unheard = Hearsay { heard_of: false, voteless: 99, ..hearsay(votes(0, 0, 0, 16)) };
         assert_eq!((unheard.status(), unheard.verdict(Healthy)), (Healthy, Verdict::Unknown));
     }
 

@@ -513,6 +513,24 @@ impl Records {
         &self.buckets
     }
 
+    /// Bytes on the heap for what comes and goes.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held(&self) -> usize {
+        let flights = self.neighbours.iter().flat_map(|neighbour| &neighbour.flights);
+        let carried: usize =
+            flights.map(|(_, carried)| size_of::<u64>() + carried.len() * size_of::<(u32, u32)>()).sum();
+        let seen: usize = self.rows.iter().map(|row| row.seen.len() * size_of::<Seen>()).sum();
+        self.pending.len() * size_of::<(u32, u32)>() + carried + seen
+    }
+
+    /// The most bytes that [`held`](Records::held) can be, with datagrams of `longest` bytes.
+    #[cfg(feature = "sim")]
+    pub(crate) fn most_held(nodes: usize, neighbours: usize, longest: usize) -> usize {
+        let flight = size_of::<u64>() + longest / LEAST * size_of::<(u32, u32)>();
+        let pending = 3 * nodes + 2;
+        pending * size_of::<(u32, u32)>() + neighbours * FLIGHTS * flight + nodes * longest
+    }
+
     /// What is owed to `neighbour`, up to `room` bytes, to travel in its datagram `sequence`: the newest first, then the rest
     /// in turn, so that not all neighbours get the same.
     pub(crate) fn pick(&mut self, neighbour: usize, mut room: usize, sequence: u64) -> Vec<Record> {

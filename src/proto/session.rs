@@ -137,6 +137,19 @@ impl Session {
         }
     }
 
+    /// The most bytes that [`held`](Session::held) can be.
+    #[cfg(feature = "sim")]
+    pub(crate) const MOST_HELD: usize =
+        SENT * size_of::<Sent>() + UNECHOED * size_of::<Time>() + REPLACED * size_of::<(Instance, Time)>();
+
+    /// Bytes on the heap for what comes and goes.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held(&self) -> usize {
+        self.sent.len() * size_of::<Sent>()
+            + self.unechoed.len() * size_of::<Time>()
+            + self.replaced.len() * size_of::<(Instance, Time)>()
+    }
+
     /// Our next sequence to this peer.
     pub(crate) fn upcoming(&self) -> u64 {
         self.next_sequence

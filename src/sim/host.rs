@@ -130,12 +130,18 @@ impl Host {
     /// Whether its node runs, and nothing ails it at this time.
     pub fn is_well(&self, now: Time) -> bool {
         let awake = !self.frozen && self.slow == Duration::ZERO && self.pause.is_none();
-        self.is_open() && awake && self.rests_until <= now + Duration::from_millis(50)
+        let passes = !(self.is_shut() || self.mute);
+        self.is_present() && passes && awake && self.rests_until <= now + Duration::from_millis(50)
     }
 
-    /// Whether its node runs where it is expected, and what it sends and receives passes, at times at least.
-    pub fn is_open(&self) -> bool {
-        self.node.is_some() && self.moved_to.is_none() && !(self.blocked || self.deaf || self.mute)
+    /// Whether its node runs, and means to, where it is expected.
+    pub fn is_present(&self) -> bool {
+        self.node.as_ref().is_some_and(|core| !core.is_leaving()) && self.moved_to.is_none()
+    }
+
+    /// Whether its node hears nothing.
+    pub fn is_shut(&self) -> bool {
+        self.blocked || self.deaf
     }
 
     /// Since when nothing of its own disturbed its node; `None`: it does not run.

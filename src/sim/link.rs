@@ -93,6 +93,11 @@ impl Rule {
         }
     }
 
+    /// Whether nothing passes.
+    pub fn cuts(&self) -> bool {
+        matches!(self, Rule::Cut | Rule::Refuse)
+    }
+
     /// What becomes of a datagram of `len` bytes of payload that is sent now.
     pub fn judge(&self, memory: &mut Memory, len: usize, now: Time, rng: &mut Rng) -> Verdict {
         match *self {

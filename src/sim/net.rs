@@ -31,7 +31,8 @@ pub struct Net {
     frames: Vec<Option<Frame>>,
     free: Vec<u32>,
     spare: Vec<Vec<u8>>,
-    pub(super) rules: Vec<(Scope, Rule)>,
+    /// What the links do, and since when.
+    rules: Vec<(Scope, Rule, Time)>,
     /// Rules that were taken away, and when.
     past: Vec<(Scope, Rule, Time)>,
     memories: HashMap<(usize, u32, u32), Memory>,
@@ -60,7 +61,7 @@ pub fn address(node: u32) -> SocketAddr {
 }
 
 impl Net {
-    pub(super) fn new(now: Time, rules: Vec<(Scope, Rule)>, watch_numbers: bool, rng: Rng) -> Net {
+    pub(super) fn new(now: Time, rules: &[Rule], watch_numbers: bool, rng: Rng) -> Net {
         Net {
             now,
             heap: BinaryHeap::new(),
@@ -68,7 +69,7 @@ impl Net {
             frames: Vec::new(),
             free: Vec::new(),
             spare: Vec::new(),
-            rules,
+            rules: rules.iter().map(|rule| (Scope::All, *rule, Time::ZERO)).collect(),
             past: Vec::new(),
             memories: HashMap::new(),
             rng,
@@ -137,9 +138,14 @@ impl Net {
         }
     }
 
+    /// From now on it holds, after the others.
+    pub(super) fn add_rule(&mut self, scope: Scope, rule: Rule) {
+        self.rules.push((scope, rule, self.now));
+    }
+
     pub(super) fn remove_rule(&mut self, scope: &Scope, rule: &Rule) {
-        if let Some(at) = self.rules.iter().rposition(|(s, r)| s == scope && r == rule) {
-            let (scope, rule) = self.rules.remove(at);
+        if let Some(at) = self.rules.iter().rposition(|(s, r, _)| s == scope && r == rule) {
+            let (scope, rule, _) = self.rules.remove(at);
             self.past.push((scope, rule, self.now));
             // Their places have moved: whoever remembers begins anew.
             self.memories.clear();
@@ -149,11 +155,17 @@ impl Net {
     /// Since when nothing is lost from `from` to `to`; `None`: something may be now.
     pub(super) fn clean_since(&self, from: u32, to: u32) -> Option<Time> {
         let about = |scope: &Scope, rule: &Rule| rule.loses() && scope.covers(from, to);
-        if self.rules.iter().any(|(scope, rule)| about(scope, rule)) {
+        if self.rules.iter().any(|(scope, rule, _)| about(scope, rule)) {
             return None;
         }
         let past = self.past.iter().filter(|(scope, rule, _)| about(scope, rule)).map(|(.., at)| *at);
         Some(past.max().unwrap_or(Time::ZERO))
+    }
+
+    /// Since when nothing passes from `from` to `to`; `None`: something may.
+    pub(super) fn cut_since(&self, from: u32, to: u32) -> Option<Time> {
+        let cuts = |(scope, rule, _): &&(Scope, Rule, Time)| rule.cuts() && scope.covers(from, to);
+        self.rules.iter().filter(cuts).map(|(.., since)| *since).min()
     }
 
     /// Whether since `since` nothing but independent loss took anything away between the two.
@@ -161,7 +173,7 @@ impl Net {
         let worse = |scope: &Scope, rule: &Rule| {
             rule.loses() && !matches!(rule, Rule::Loss(_)) && (scope.covers(a, b) || scope.covers(b, a))
         };
-        !self.rules.iter().any(|(scope, rule)| worse(scope, rule))
+        !self.rules.iter().any(|(scope, rule, _)| worse(scope, rule))
             && !self.past.iter().any(|(scope, rule, at)| *at > since && worse(scope, rule))
     }
 
@@ -178,7 +190,7 @@ impl Net {
         self.note(sender, receiver, bytes);
         let (mut after, mut copy) = (late, None);
         for place in 0..self.rules.len() {
-            let (scope, rule) = &self.rules[place];
+            let (scope, rule, _) = &self.rules[place];
             if !receiver.is_some_and(|receiver| scope.covers(sender, receiver)) {
                 continue;
             }
@@ -207,8 +219,20 @@ impl Net {
             let frame = Frame { from, to, bytes: self.copy(bytes), refused: false };
             self.post(after + later, frame);
         }
+        self.record(bytes);
         let frame = Frame { from, to, bytes: self.copy(bytes), refused: false };
         self.post(after, frame);
+    }
+
+    /// Keeps some of the datagrams that pass.
+    fn record(&mut self, bytes: &[u8]) {
+        if self.small && self.digest.is_multiple_of(16) {
+            if self.tape.len() < 64 {
+                self.tape.push(bytes.to_vec());
+            } else {
+                self.tape[(self.digest >> 8) as usize % 64] = bytes.to_vec();
+            }
+        }
     }
 
     /// The host of a datagram's addressee answers that the port is closed.
@@ -248,13 +272,6 @@ impl Net {
             digest = (digest ^ u64::from_le_bytes(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
         }
         self.digest = digest;
-        if self.small && digest.is_multiple_of(16) {
-            if self.tape.len() < 64 {
-                self.tape.push(bytes.to_vec());
-            } else {
-                self.tape[(digest >> 8) as usize % 64] = bytes.to_vec();
-            }
-        }
         let (Some(numbers), Ok((header, _))) = (&mut self.numbers, Header::parse(bytes)) else { return };
         let to = match header.kind {
             FrameKind::Hello => None,
@@ -269,7 +286,7 @@ impl Net {
         *next = header.number + 1;
     }
 
-    /// Some of the newest datagrams, for who replays or damages them.
+    /// Some of the newest datagrams that passed, for who replays or damages them.
     pub fn tape(&self) -> &[Vec<u8>] {
         &self.tape
     }

@@ -7,7 +7,9 @@ use super::scenario::{Between, Fault, Link, Scenario, Settings, Timed};
 pub fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed ^ 0x5EED_5EED);
     let rng = &mut rng;
-    let nodes = 2 + rng.below(9);
+    // Of every four seeds one makes a cluster in which not everybody watches everybody.
+    let rings = seed % 4 == 3;
+    let nodes = if rings { 8 + rng.below(17) } else { 2 + rng.below(9) };
     let settings = settings(rng);
     let interval = settings.heartbeat_interval.unwrap_or(1.0);
     let timeout = settings.heartbeat_timeout.unwrap_or(interval / 2.0);
@@ -27,7 +29,7 @@ pub fn scenario(seed: u64) -> Scenario {
         about: format!("swarm seed {seed}"),
         nodes,
         peers: None,
-        observers: None,
+        observers: rings.then(|| rng.pick(&[4, 6, 8])),
         warm_up: interval * 8.0,
         duration,
         settle_within: None,

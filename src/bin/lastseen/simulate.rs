@@ -85,6 +85,7 @@ fn to_json(r: &Report, took: f64) -> String {
         "seconds": took,
         "steps": r.steps,
         "settled_seconds": r.settled.as_secs_f64(),
+        "equal_seconds": r.equal.as_secs_f64(),
         "downs": { "right": r.downs.right, "excused": r.downs.excused, "false": r.downs.false_under_loss },
         "datagrams_per_node_second": r.sent.0,
         "bytes_per_node_second": r.sent.1,
@@ -105,6 +106,7 @@ fn to_text(scenario: &Scenario, r: &Report, took: f64) -> String {
     let length = r.length.as_secs_f64();
     line("time", format!("{length:.1} virtual seconds in {took:.2} s, {} steps", r.steps));
     line("settled", format!("{:.2} s after the last fault", r.settled.as_secs_f64()));
+    line("tables equal", format!("{:.2} s after the last fault", r.equal.as_secs_f64()));
     let d = &r.downs;
     line(
         "downs",

@@ -76,9 +76,11 @@ impl Heartbeat {
                 self.next_slot = slot + self.rhythm.interval;
             }
         } else {
-            // What is open was for an earlier slot: the ping answers it.
-            if self.open {
+            // What is open was for an earlier slot: the ping tells that the peer lives, and perhaps not yet that it hears.
+            if self.open && self.echoes(echoed, self.echo_since()) {
                 self.strip.push(self.answered());
+            } else if self.open {
+                self.put_aside();
             }
             self.probe = false;
             self.begin(slot);

@@ -30,6 +30,12 @@ impl Misses {
         self.count
     }
 
+    /// For how many heartbeats beyond its own the newest datagram covers.
+    #[cfg(feature = "sim")]
+    pub(super) fn covered(&self) -> u32 {
+        u32::from(self.covers.saturating_sub(1))
+    }
+
     /// Whether the evidence counts for the heartbeat of `slot`. `tolerance`: what is dated so much before the slot
     /// still counts for it, since a date is early by one path delay.
     pub(super) fn lives(&self, slot: Time, tolerance: Duration) -> bool {

@@ -170,8 +170,8 @@ pub(crate) struct Heartbeat {
     put_off: bool,
     /// When the loop last woke from a stall: what is asked of an earlier slot is asked from then on.
     woke: Time,
-    /// Heartbeats whose deadline a stall moved beyond the next slot: tried no more, and still judged. At most
-    /// `down_after`; the earliest deadline first.
+    /// Heartbeats that are not over when the next begins, since a stall moved their deadline, or the leader's ping came
+    /// early: tried no more, and still judged. At most `down_after`; the earliest deadline first.
     overtaken: VecDeque<Asked>,
     /// What became of the newest heartbeats.
     pub(crate) strip: Strip,
@@ -245,13 +245,18 @@ impl Heartbeat {
 
     /// Puts the open heartbeat aside, and begins the newest one that is due.
     fn overtake(&mut self, next: Time, now: Time) {
+        self.put_aside();
+        self.begin(self.newest(next, now));
+    }
+
+    /// The open heartbeat is tried no more, and judged in its time.
+    fn put_aside(&mut self) {
         // When all places are taken the stalls are so dense that the older ones decide soon enough. What was not even
         // tried decides nothing.
         let tried = self.tries > 0 || self.passive;
         if tried && self.overtaken.len() < self.rhythm.down_after as usize {
             self.overtaken.push_back(self.as_asked());
         }
-        self.begin(self.newest(next, now));
     }
 
     /// The pair's timeout: never below its retry time, at most one interval.
@@ -296,6 +301,12 @@ impl Heartbeat {
     /// Heartbeats timed out after the newest evidence.
     pub(crate) fn missed(&self) -> u32 {
         self.misses.count()
+    }
+
+    /// For how many heartbeats silence is no miss: those that the peer's announced spacing covers, and void ones.
+    #[cfg(feature = "sim")]
+    pub(crate) fn excused(&self) -> u32 {
+        self.misses.covered() + self.voids
     }
 
     fn backs_off(&self) -> bool {

@@ -16,7 +16,7 @@ use crate::proto::timer::Time;
 /// Answers and pings after a stall are spread over so much.
 pub(super) const SPREAD: Duration = Duration::from_millis(50);
 /// While this node is isolated, nobody is called Down for so long.
-pub(super) const ISOLATED: Duration = Duration::from_secs(60);
+const ISOLATED: Duration = Duration::from_secs(60);
 /// The waits before the three Leaves.
 const LEAVES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(40)];
 
@@ -64,7 +64,9 @@ impl Node {
     fn wake_up(&mut self, planned: Time) {
         let late = self.now.since(planned);
         self.stall = Some((self.now, late));
-        self.heard += late;
+        // A silence may be the stall's own, but for the last timeout of what makes an isolation: misses are judged so too.
+        let silence = self.config.heartbeat_interval * self.config.suspect_after;
+        self.heard = self.heard.max((self.heard + late).min(self.now - silence));
         self.stats.stalls += 1;
         self.stats.stalled += late;
         let why =
@@ -169,7 +171,7 @@ impl Node {
             // The heartbeat bounds the count while a refusing host is given its full interval.
             let count = self.beats[peer].missed();
             let mut thresholds = self.config.thresholds();
-            if self.isolated.is_some_and(|since| self.now.since(since) < ISOLATED) {
+            if self.gives_nobody_up() {
                 thresholds.down_after = u32::MAX;
             }
             let info = self.registry.at_mut(peer);
@@ -216,6 +218,11 @@ impl Node {
         let limit =
             self.config.heartbeat_interval * self.config.suspect_after + self.config.heartbeat_timeout;
         self.sessions.len() >= 2 && (self.is_cut_off() || self.now.since(self.heard) > limit)
+    }
+
+    /// Whether it is isolated, and not for so long that this may be its peers' end.
+    pub(super) fn gives_nobody_up(&self) -> bool {
+        self.isolated.is_some_and(|since| self.now.since(since) < ISOLATED)
     }
 
     /// Others have contradicted what it misses for longer than they need to notice the same.

@@ -20,7 +20,7 @@ use crate::proto::timer::Time;
 use super::receive::Frame;
 
 /// The most guests at a time.
-const GUESTS: usize = 64;
+pub(super) const GUESTS: usize = 64;
 
 /// One guest.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 //! `receive` is the way of a datagram in, `drive` that of time, `send` the way out, and `report` what is
 //! told about it.
 
+mod drawing;
 mod drive;
 mod explain;
 mod guest;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use self::drawing::Drawing;
 use self::drive::Leaving;
 use self::guest::Guest;
 use self::others::Other;
@@ -36,7 +38,6 @@ use super::event::{Event, SelfHealth};
 use super::heartbeat::{Heartbeat, Rhythm, Role};
 use super::mass_loss::MassLoss;
 use super::messages::LeaveReason;
-use super::picture::Picture;
 use super::records::Records;
 use super::registry::PeerRegistry;
 use super::seal::{FrameKey, Instance, Keyring, Tag};
@@ -103,11 +104,7 @@ pub struct Node {
     addresses: BTreeMap<usize, SocketAddr>,
     /// What this node sees has changed since it was last published.
     views_changed: bool,
-    /// What all rows together say, as of the last time that it was drawn.
-    picture: Picture,
-    /// When it was drawn, and when it is to be drawn anew; `None`: nothing has changed, and all is fine.
-    drawn: Time,
-    redraw_at: Option<Time>,
+    drawing: Drawing,
     /// Somebody is newly Down, or back, which the neighbours are told at once; and when they were last.
     push_urgently: bool,
     pushed: Time,
@@ -192,9 +189,7 @@ impl Node {
             addresses: BTreeMap::new(),
             me,
             views_changed: true,
-            picture: Picture::default(),
-            drawn: now,
-            redraw_at: Some(now),
+            drawing: Drawing::new(now),
             push_urgently: false,
             pushed: now,
             registry: PeerRegistry::of(observed(), &config),

@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
-use super::drive::ISOLATED;
 use crate::proto::event::Change;
 use crate::proto::explain::{Explanation, Setup};
 use crate::proto::fusion::{self, Hearsay};
-use crate::proto::peer::{PeerStatus, Thresholds};
+use crate::proto::peer::PeerStatus;
 use crate::proto::records::Profile;
 use crate::proto::registry::ClusterStatus;
 use crate::proto::snapshot::{LinkView, PeerView};
-use crate::proto::timer::Time;
+use crate::proto::timer::{Time, micros};
 use crate::proto::verdict::Verdict;
 
 /// What was told of a peer that this node does not observe. Small: there may be ten thousand.
@@ -23,6 +22,8 @@ pub(super) struct Other {
     verdict: Verdict,
     /// Whether an observer of it had ever heard it.
     heard_of: bool,
+    /// For how many halves of an interval no observer has had a vote.
+    voteless: u8,
     /// Since when status and verdict hold.
     since: Time,
 }
@@ -36,27 +37,27 @@ pub(super) fn others(nodes: usize, me: usize, observed: &[(usize, usize)], now: 
         status: PeerStatus::Healthy,
         verdict: Verdict::Unknown,
         heard_of: false,
+        voteless: 0,
         since: now,
     })
     .collect()
 }
 
 impl Node {
-    fn hearsay(&self, other: &Other, now: Time) -> Hearsay {
+    fn hearsay(&self, other: &Other) -> Hearsay {
         let place = other.place as usize;
-        let says = self.picture.says.get(place).copied().unwrap_or_default();
+        let says = self.drawing.picture.says.get(place).copied().unwrap_or_default();
         let own = self.records.profile(self.me);
         let same = |of: fn(&Profile) -> [u8; 4]| {
             self.records.profile(place).is_none_or(|its| own.is_none_or(|own| of(its) == of(own)))
         };
-        let Thresholds { suspect_after, down_after } = self.config.thresholds();
         Hearsay {
             says,
             heard_of: other.heard_of || says.votes() > 0,
             status: other.status,
-            held: now.since(other.since),
-            patience: self.config.heartbeat_interval * (down_after - suspect_after),
-            isolated: self.isolated.is_some_and(|since| now.since(since) < ISOLATED),
+            voteless: other.voteless,
+            thresholds: self.config.thresholds(),
+            isolated: self.gives_nobody_up(),
             same_roster: same(|profile| profile.roster),
             same_config: same(|profile| profile.config),
         }
@@ -65,9 +66,18 @@ impl Node {
     /// Takes over what the picture says of all others, and counts them.
     pub(super) fn fuse(&mut self) {
         let mut counts = ClusterStatus::default();
+        let passed = self.halves_since_fused();
         for index in 0..self.others.len() {
+            let voted = self
+                .drawing
+                .picture
+                .says
+                .get(self.others[index].place as usize)
+                .is_some_and(|s| s.votes() > 0);
+            let voteless = &mut self.others[index].voteless;
+            *voteless = if voted { 0 } else { voteless.saturating_add(passed) };
             let other = self.others[index];
-            let hearsay = self.hearsay(&other, self.now);
+            let hearsay = self.hearsay(&other);
             let status = hearsay.status();
             let verdict = hearsay.verdict(status);
             counts.total_peers += 1;
@@ -85,6 +95,15 @@ impl Node {
             }
         }
         self.registry.count_others(counts);
+    }
+
+    /// Halves of an interval that passed since the last call: none while this node hears nobody, and few across a stall,
+    /// since it learned nothing of anybody meanwhile.
+    fn halves_since_fused(&mut self) -> u8 {
+        let half = micros(self.config.heartbeat_interval / 2).max(1);
+        let before = std::mem::replace(&mut self.drawing.fused, self.now);
+        let passed = self.now.as_micros() / half - before.as_micros() / half;
+        if self.gives_nobody_up() { 0 } else { passed.min(4) as u8 }
     }
 
     fn tell_other(&mut self, index: usize, status: PeerStatus, verdict: Verdict, why: String) {
@@ -126,7 +145,7 @@ impl Node {
     /// What there is to see of those that this node does not observe.
     pub(super) fn other_views(&self, now: Time) -> impl Iterator<Item = PeerView> {
         self.others.iter().map(move |other| {
-            let (place, hearsay) = (other.place as usize, self.hearsay(other, now));
+            let (place, hearsay) = (other.place as usize, self.hearsay(other));
             PeerView {
                 server_id: self.directory.id(place).clone(),
                 observed: false,

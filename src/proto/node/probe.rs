@@ -1,6 +1,15 @@
 //! What the simulator looks at beside the snapshot, which is too slow to be made after every step.
 
-use super::Node;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::guest::GUESTS;
+use super::{EVENTS, Node};
+use crate::proto::event::Event;
+use crate::proto::explain::Explanation;
+use crate::proto::records::{Life, LinkState, Records};
+use crate::proto::session::Session;
+use crate::proto::snapshot::RowView;
 use crate::proto::timer::Time;
 
 impl Node {
@@ -26,6 +35,52 @@ impl Node {
             account.relayed,
             self.stats
         )
+    }
+
+    /// How long the end of the peer at this place of the roster can go unnoticed: `down_after` heartbeats and one more, the
+    /// pair's timeout twice, the spacing that the peer announced last, and an interval for each heartbeat that is void.
+    pub(crate) fn notices_within(&self, place: usize) -> Duration {
+        let (beat, interval) = (&self.beats[place], self.config.heartbeat_interval);
+        interval * (self.config.down_after + 1 + beat.excused()) + beat.timeout() * 2
+    }
+
+    /// What the newest row of one node, that this one knows, says of another, by place in the directory; `None`: there is
+    /// no row.
+    pub(crate) fn told(&self, owner: usize, subject: usize) -> Option<(Life, LinkState)> {
+        let (row, name) = (self.records.row(owner)?, self.records.names()[subject]);
+        let seen = row.iter().find(|seen| seen.peer == name);
+        Some(seen.map_or((Life::Healthy, LinkState::Up), |seen| (seen.life, seen.link)))
+    }
+
+    /// Bytes on the heap that come and go with what happens, and how many they may be.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let (peers, nodes, longest) = (self.sessions.len(), self.directory.len(), self.config.max_datagram);
+        let event = size_of::<Event>() + size_of::<Explanation>();
+        let sessions: usize = self.sessions.iter().map(Session::held).sum();
+        let guests: usize = self.guests.iter().map(|guest| guest.session.held()).sum();
+        let held = sessions + guests + self.records.held() + self.out.held() + self.events.len() * event;
+        let bound = (peers + GUESTS) * Session::MOST_HELD
+            + Records::most_held(nodes, peers, longest)
+            + self.out.most_held(longest)
+            + EVENTS * event;
+        (held, bound)
+    }
+
+    /// All rows that it holds: of whom, how old, and what they say that is not plainly fine.
+    pub(crate) fn describe_rows(&self) -> String {
+        let rows = self.rows(self.now);
+        let ids: Vec<Arc<str>> = rows.iter().map(|row| row.server_id.clone()).collect();
+        let row = |row: RowView| {
+            let watches: Vec<&str> = row.watches.iter().flatten().map(|at| &*ids[*at as usize]).collect();
+            let age = row.age.map_or("not reached".to_owned(), |age| format!("{age:.1?}"));
+            let seen: Vec<String> = row
+                .sees
+                .iter()
+                .map(|edge| format!("{} {:?} {:?}", edge.peer, edge.life, edge.link))
+                .collect();
+            format!("\n  {} ({age}) of {}: {}", row.server_id, watches.join(" "), seen.join(", "))
+        };
+        rows.into_iter().map(row).collect()
     }
 
     /// Whether it leads the pair with the peer at this place.

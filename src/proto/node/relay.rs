@@ -110,7 +110,7 @@ impl Node {
                     && self.pool.at(peer).is_active
                     && self.registry.at(peer).status == PeerStatus::Healthy
             }
-            None => self.picture.age(relay).is_some() && self.address_of(relay).is_some(),
+            None => self.drawing.picture.age(relay).is_some() && self.address_of(relay).is_some(),
         };
         works
             && relay != self.places[about]

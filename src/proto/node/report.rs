@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::drawing::NEWS;
 use super::explain::History;
 use super::relay::Inquiry;
 use super::send::Question;
-use super::views::{NEWS, Paging};
+use super::views::Paging;
 use super::{EVENTS, Node};
 use crate::proto::config::PeerConfig;
 use crate::proto::directory::hash48;
@@ -287,7 +288,7 @@ impl Node {
             unechoed: connection.attempt_count,
             direct: self.is_heard_directly(peer, now),
             relayed: account.relayed.map(|at| now.since(at)),
-            says: self.picture.says.get(self.places[peer]).copied().unwrap_or_default(),
+            says: self.drawing.picture.says.get(self.places[peer]).copied().unwrap_or_default(),
             hears_me: self.hears_me(peer),
             lossy: self.sessions[peer].confirmed.as_ref().is_some_and(|c| c.loss.is_lossy()),
             loss: self.sessions[peer].loss(),

@@ -35,9 +35,15 @@ impl Outbox {
     pub(super) fn queue_len(&self) -> usize {
         self.queue.len()
     }
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn held(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The most bytes that wait, and as many that were handed out, with datagrams of `longest` bytes.
+    #[cfg(feature = "sim")]
+    pub(super) fn most_held(&self, longest: usize) -> usize {
+        2 * (self.limit + 1) * longest
     }
 
     pub(super) fn pop(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {

@@ -1,25 +1,21 @@
-//! What this node sees, told to all; and what all others tell.
+//! Records on their way: what this node sees, told to all; and what all others tell.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
+use super::drawing::NEWS;
 use super::guest::Party;
-use super::report::{Account, config_hash};
+use super::report::config_hash;
 use crate::proto::messages::{Message, More};
 use crate::proto::mtu::SMALL;
 use crate::proto::peer::PeerStatus;
-use crate::proto::picture::{Heard, Picture, Sources};
-use crate::proto::records::{Body, EVERY, Life, LinkState, Met, NodeName, Profile, Record, Seen};
+use crate::proto::records::{Body, EVERY, Life, Met, NodeName, Profile, Record};
 use crate::proto::session::What;
-use crate::proto::snapshot::{Edge, EdgeView, RowView};
 use crate::proto::timer::Time;
 use crate::proto::verdict::Differing;
 
 /// What a datagram may need beside its records: header, echo, hold, digest, seal, and what else there is to tell.
 const OVERHEAD: usize = 100;
-/// News of trouble are looked at within this share of an interval.
-pub(super) const NEWS: u32 = 4;
 /// Bytes of one entry of a row.
 const ENTRY: usize = 7;
 
@@ -37,6 +33,8 @@ pub(super) struct Paging {
     pause: Duration,
     /// The peer has told something new since then.
     news: bool,
+    /// The page that was last given to it: its bucket, and after whom it begins.
+    given: Option<(u8, Option<NodeName>)>,
 }
 
 /// The first 32 of the 48 bits of a hash, as a record carries them.
@@ -81,188 +79,6 @@ impl Node {
         self.now.since(self.started) < self.config.proof_horizon()
             && self.records.row(self.me).is_none()
             && unheard()
-    }
-
-    /// What this node sees that is not plainly fine, by name.
-    fn seen(&self) -> Vec<Seen> {
-        let mut seen: Vec<Seen> = (0..self.sessions.len()).filter_map(|peer| self.sees(peer)).collect();
-        seen.sort_by_key(|s| s.peer);
-        seen
-    }
-
-    /// Whether something that the peer itself sent came lately, or is not due yet.
-    pub(super) fn is_heard_directly(&self, peer: usize, now: Time) -> bool {
-        let Account { direct, direct_spacing, .. } = self.accounts[peer];
-        let rests = self.config.heartbeat_interval * u32::from(direct_spacing);
-        direct.is_some_and(|at| now.since(at) < self.config.proof_horizon() + rests)
-    }
-
-    /// Whether the node at `by` observes the one at `about`, and says in a row that can be believed that it is fine.
-    pub(super) fn says_fine(&self, by: usize, about: usize) -> bool {
-        if !self.directory.topology().are_neighbours(by, about) {
-            return false;
-        }
-        let about = self.records.names()[about];
-        let row = self.records.row(by).filter(|_| self.picture.age(by).is_some());
-        row.is_some_and(|row| row.binary_search_by_key(&about, |s| s.peer).is_err())
-    }
-
-    /// Whether the peer says in a row that can be believed that it hears this node, which does not hear it.
-    pub(super) fn hears_me(&self, peer: usize) -> bool {
-        let place = self.places[peer];
-        let me = self.records.names()[self.records.me()];
-        let row = self.records.row(place).filter(|_| self.picture.age(place).is_some());
-        row.is_some_and(|row| row.iter().any(|s| s.peer == me && s.link == LinkState::TxLost))
-    }
-
-    /// What all rows together say at `now`.
-    pub(super) fn draw(&self, now: Time) -> Picture {
-        let heard: Vec<Heard> = (0..self.sessions.len())
-            .filter(|peer| self.is_heard_directly(*peer, now))
-            .filter_map(|peer| {
-                let age = now.since(self.accounts[peer].direct?);
-                let two_way = self.registry.at(peer).is_proven(now, self.config.proof_horizon());
-                Some(Heard { place: self.places[peer], age, two_way })
-            })
-            .collect();
-        let interval = self.config.heartbeat_interval;
-        Picture::draw(Sources {
-            records: &self.records,
-            topology: self.directory.topology(),
-            own: &self.seen(),
-            heard: &heard,
-            interval,
-            stale: interval * (2 * self.config.down_after),
-        })
-    }
-
-    /// All rows, as this node can believe them at `now`.
-    pub(super) fn rows(&self, now: Time) -> Vec<RowView> {
-        let (picture, own) = (self.draw(now), self.seen());
-        let (names, me) = (self.records.names(), self.me);
-        let ids: Vec<Arc<str>> = (0..names.len()).map(|place| self.id_of(place).clone()).collect();
-        let row = |place: usize| match self.records.row(place) {
-            _ if picture.age(place).is_none() => &[][..],
-            _ if place == me => &own,
-            row => row.unwrap_or_default(),
-        };
-        let hears =
-            |by: usize, whom: NodeName| row(by).iter().any(|s| s.peer == whom && s.link == LinkState::TxLost);
-        let edge = |by: usize, seen: &Seen| {
-            let other = self.records.place(seen.peer)?;
-            if (seen.life, seen.link) == (Life::Healthy, LinkState::Silent) {
-                return None;
-            }
-            let link = match seen.link {
-                LinkState::Up | LinkState::Silent => Edge::Up,
-                LinkState::Lossy => Edge::Lossy,
-                LinkState::TxLost => Edge::TxLost,
-                LinkState::Down if hears(other, names[by]) => Edge::RxLost,
-                LinkState::Down => Edge::Down,
-            };
-            Some(EdgeView { peer: ids[other].clone(), life: seen.life, link })
-        };
-        let mut order: Vec<usize> = (0..names.len()).collect();
-        order.sort_unstable_by(|a, b| ids[*a].cmp(&ids[*b]));
-        let mut at = vec![0; names.len()];
-        order.iter().enumerate().for_each(|(row, place)| at[*place] = row as u32);
-        let topology = self.directory.topology();
-        let view = |place: &usize| {
-            let mut sees: Vec<EdgeView> = row(*place).iter().filter_map(|seen| edge(*place, seen)).collect();
-            sees.sort_by(|a, b| a.peer.cmp(&b.peer));
-            let watches =
-                (!topology.is_mesh()).then(|| topology.neighbours(*place).map(|other| at[other]).collect());
-            RowView { server_id: ids[*place].clone(), age: picture.age(*place), watches, sees }
-        };
-        order.iter().map(view).collect()
-    }
-
-    /// The id of the node at `place`, as far as it is known.
-    pub(super) fn id_of(&self, place: usize) -> &Arc<str> {
-        match self.peer_at(place) {
-            _ if place == self.me => &self.config.server_id,
-            Some(peer) => &self.registry.at(peer).server_id,
-            None => self.directory.id(place),
-        }
-    }
-
-    /// Whether this node misses most of those that it observes, and most of these are heard by most of their observers that
-    /// it can reach: then it is this node that is cut off. Survivors of many deaths reach nobody who hears the dead.
-    fn misses_what_others_hear(&self) -> bool {
-        let misses = |peer: &usize| {
-            let silent = self.registry.at(*peer).status != PeerStatus::Healthy || self.is_silent(*peer);
-            silent && self.accounts[*peer].left.is_none()
-        };
-        let missed: Vec<usize> = (0..self.sessions.len()).filter(misses).collect();
-        let heard = missed.iter().filter(|peer| {
-            self.picture.says.get(self.places[**peer]).is_some_and(|says| says.hear * 2 > says.votes())
-        });
-        missed.len() * 2 > self.sessions.len() && heard.count() * 2 > missed.len()
-    }
-
-    /// The picture may have changed: it is drawn anew within a `share` of an interval since the last time, and at once
-    /// where this node observes all, since that costs little.
-    pub(super) fn redraw_within(&mut self, share: u32) {
-        let pause =
-            if self.others.is_empty() { Duration::ZERO } else { self.config.heartbeat_interval / share };
-        let at = (self.drawn + pause).max(self.now);
-        self.redraw_at = Some(self.redraw_at.map_or(at, |before| before.min(at)));
-        self.review_at = self.review_at.min(at);
-    }
-
-    /// Draws the picture anew, if it may have changed, and tells what follows.
-    pub(super) fn redraw(&mut self) {
-        if self.redraw_at.is_none_or(|at| self.now < at) {
-            return;
-        }
-        (self.drawn, self.redraw_at) = (self.now, None);
-        let drawn = self.draw(self.now);
-        // While something is wrong, rows grow old without another word.
-        if drawn.says.iter().any(|says| says.healthy != says.observers() || says.miss > 0) {
-            let pause = self.config.heartbeat_interval / 2;
-            self.redraw_at = Some(self.now + if self.others.is_empty() { pause } else { pause * 4 });
-        }
-        if !drawn.is_like(&self.picture) {
-            self.picture = drawn;
-            (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
-        }
-        self.fuse();
-        self.contradicted = match self.misses_what_others_hear() {
-            true => self.contradicted.or(Some(self.now)),
-            false => None,
-        };
-        if self.isolated.is_some() && !self.is_isolated() {
-            self.end_isolation();
-        }
-    }
-
-    /// What this node says of a peer; `None`: it is plainly fine.
-    fn sees(&self, peer: usize) -> Option<Seen> {
-        let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
-        let life = match info.status {
-            _ if account.left.is_some() => Life::Left,
-            _ if info.last_seen.is_none() => Life::Unknown,
-            PeerStatus::Healthy => Life::Healthy,
-            PeerStatus::Suspected => Life::Suspected,
-            PeerStatus::Down => Life::Down,
-        };
-        let lossy = || self.sessions[peer].confirmed.as_ref().is_some_and(|c| c.loss.is_lossy());
-        let link = match () {
-            () if connection.is_active && self.is_silent(peer) => LinkState::Silent,
-            () if connection.is_active && lossy() => LinkState::Lossy,
-            () if connection.is_active => LinkState::Up,
-            // Who refuses is Down while it was just heard; nothing tells the end of that.
-            () if info.status == PeerStatus::Down => LinkState::Down,
-            () if self.is_heard_directly(peer, self.now) => LinkState::TxLost,
-            () => LinkState::Down,
-        };
-        let peer = self.records.names()[self.places[peer]];
-        ((life, link) != (Life::Healthy, LinkState::Up)).then_some(Seen { peer, life, link })
-    }
-
-    /// Whether the last heartbeats with it had no echo.
-    pub(super) fn is_silent(&self, peer: usize) -> bool {
-        self.pool.at(peer).attempt_count >= self.config.suspect_after
     }
 
     /// A neighbour is owed records while the link to it works.
@@ -401,12 +217,19 @@ impl Node {
         }
         self.publish_row();
         let longest = match from {
-            Party::Peer(peer) => self.longest(peer),
+            Party::Peer(peer) => self.longest_page(peer, bucket, after),
             Party::Guest(_) => self.config.max_datagram,
         };
         let (records, last) = self.records.page(bucket, after, longest - OVERHEAD);
         let response = |echo, hold| Message::SyncResponse { echo, hold, bucket, after, last, records };
         self.send_to_party(from, response);
+    }
+
+    /// One that is asked again was lost, perhaps for its length.
+    fn longest_page(&mut self, peer: usize, bucket: u8, after: Option<NodeName>) -> usize {
+        let page = Some((bucket, after));
+        let again = std::mem::replace(&mut self.accounts[peer].paging.given, page) == page;
+        if again { SMALL.min(self.config.max_datagram) } else { self.longest(peer) }
     }
 
     /// A page of `peer`'s: what is new there is taken over, what it lacks is owed to it.

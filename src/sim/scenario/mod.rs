@@ -29,7 +29,7 @@ pub struct Scenario {
     pub warm_up: f64,
     /// How long faults go on; then all of them end.
     pub duration: f64,
-    /// How long it may take until all is settled then; by default the longest back-off, and ten heartbeats.
+    /// How long it may take until all statuses are right then; by default the longest back-off, and ten heartbeats.
     pub settle_within: Option<f64>,
     /// Settings of all nodes.
     #[serde(default)]

@@ -10,6 +10,9 @@ use crate::sim::net::address;
 use crate::sim::rng::Rng;
 use crate::sim::world::World;
 
+/// Heartbeats over which loss is counted, and a few more.
+const WINDOW: u32 = 64 + 6;
+
 /// What a run showed.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -21,8 +24,10 @@ pub struct Report {
     pub length: Duration,
     /// Steps of the simulation.
     pub steps: u64,
-    /// How long it took to settle after the last fault.
+    /// How long it took after the last fault until all statuses and links were right.
     pub settled: Duration,
+    /// And until all knew the same.
+    pub equal: Duration,
     /// Downs, by whether they were right.
     pub downs: Downs,
     /// Datagrams and bytes of UDP payload that a node sent in a second, the mean.
@@ -63,7 +68,10 @@ impl Scenario {
         let limit = self
             .settle_within
             .map_or(config.max_backoff + config.heartbeat_interval * (config.down_after + 5), secs);
-        let settled = stage.checker.settle(&mut world, limit)?;
+        let settled = stage.checker.settle(&mut world, limit, World::is_right)?;
+        // Links are lossy until their window has passed, each in its own time.
+        let limit = limit + config.heartbeat_interval * WINDOW;
+        let equal = settled + stage.checker.settle(&mut world, limit, World::is_settled)?;
         let after = world.now() + config.heartbeat_interval * 3;
         stage.checker.run(&mut world, after)?;
         let total = |f: fn((u64, u64)) -> u64| {
@@ -76,6 +84,7 @@ impl Scenario {
             length: world.elapsed(),
             steps: world.steps(),
             settled,
+            equal,
             downs: stage.checker.downs,
             sent: (total(|s| s.0) / each, total(|s| s.1) / each),
             digest: world.digest(),
@@ -162,6 +171,9 @@ impl Stage {
 
     /// A second's worth of datagrams without the key.
     fn attack(&mut self, world: &mut World, node: u32, rate: f64) -> Result<(), Box<Broken>> {
+        if world.host(node).is_shut() {
+            return Ok(());
+        }
         for _ in 0..rate as usize {
             let from = address(self.rng.below(world.len()) as u32);
             let tape = world.net().tape();

@@ -72,7 +72,7 @@ impl World {
 
     /// Adds a rule, after the others.
     pub fn add_rule(&mut self, scope: Scope, rule: Rule) {
-        self.net.rules.push((scope, rule));
+        self.net.add_rule(scope, rule);
     }
 
     /// Takes such a rule away.

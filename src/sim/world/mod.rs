@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::host::{Frame, Host};
-use super::link::{Rule, Scope};
+use super::link::Rule;
 use super::net::{Happening, Net, address};
 use super::rng::Rng;
 use crate::proto::directory::Directory;
@@ -164,12 +164,11 @@ impl World {
     /// A new world; the nodes start when it runs.
     pub fn new(setup: Setup, seed: u64) -> World {
         let mut rng = Rng::new(seed);
-        let rules = setup.links.iter().map(|rule| (Scope::All, *rule)).collect();
         let shared: Vec<Shared> =
             setup.peers.is_none().then(|| Shared::new(&setup, &[])).into_iter().collect();
         let observed = |node| shared.first().map_or_else(|| setup.roster(node), |s| s.observed_by(node));
         let mut world = World {
-            net: Net::new(BEGINNING, rules, setup.nodes <= 256, rng.fork()),
+            net: Net::new(BEGINNING, &setup.links, setup.nodes <= 256, rng.fork()),
             hosts: Vec::with_capacity(setup.nodes),
             rosters: (0..setup.nodes as u32).map(observed).collect(),
             shared,
@@ -274,6 +273,11 @@ impl World {
             Ok(place) => Some(core.registry().get_all_peers()[place].status),
             Err(_) => core.other_status(self.shared(observer)?.place(subject)?),
         }
+    }
+
+    /// Where `node` stands in the tables of `observer`; `None` if that does not know it, or rosters differ.
+    pub(super) fn place_at(&self, observer: u32, node: u32) -> Option<usize> {
+        self.shared(observer)?.place(node)
     }
 
     /// Whether `observer` takes its link to `subject` for whole.
@@ -449,19 +453,27 @@ impl World {
         self.arm(node);
     }
 
-    /// What must hold some time after the last fault: every running node calls each of its running peers Healthy and
-    /// its link whole, and each other Down; and where all have one roster, the records of all are equal.
+    /// What must hold some time after the last fault: all statuses and links are right, and all know the same.
     pub fn is_settled(&self) -> bool {
+        self.knows_the_same() && self.is_right()
+    }
+
+    /// Whether every running node calls each running one Healthy and its link whole, and each other Down.
+    pub fn is_right(&self) -> bool {
+        (0..self.hosts.len() as u32).all(|observer| self.is_right_at(observer))
+    }
+
+    /// Whether the records of all are equal, and nobody owes any, where all have one roster.
+    fn knows_the_same(&self) -> bool {
         let tables = self.hosts.iter().filter_map(|host| host.node.as_ref()).map(Node::records_fingerprint);
         let one_roster = self.roster_of.iter().all(|roster| *roster == self.roster_of[0]);
         let mut tables = tables.filter(|_| self.setup.peers.is_none() && one_roster);
         let first = tables.next();
-        let equal = first.is_none_or(|first| first.is_some() && tables.all(|table| table == first));
-        equal && (0..self.hosts.len() as u32).all(|observer| self.is_right(observer))
+        first.is_none_or(|first| first.is_some() && tables.all(|table| table == first))
     }
 
     /// Whether a node, if it runs, calls the running ones Healthy, with whole links, and the others Down.
-    fn is_right(&self, observer: u32) -> bool {
+    fn is_right_at(&self, observer: u32) -> bool {
         let Some(core) = self.node(observer) else { return true };
         let right = |subject: u32, status| match self.node(subject) {
             Some(_) => status == PeerStatus::Healthy,

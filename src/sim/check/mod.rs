@@ -1,4 +1,9 @@
 //! What must hold in every run, looked at after every step, and the evidence when it does not.
+//!
+//! `rules` are those of nodes, `links` those of links.
+
+mod links;
+mod rules;
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -26,8 +31,11 @@ pub struct Checker {
     well: Vec<Option<Time>>,
     /// When each last ceased to be so.
     ill: Vec<Time>,
-    /// Since when each node is not blocked, deaf or mute, whether it was frozen or not.
+    /// Since when each node runs where it is expected.
+    present: Vec<Option<Time>>,
+    /// Since when each node can hear; and since when it hears nothing at all, if it was well for long until then.
     open: Vec<Option<Time>>,
+    shut: Vec<Option<Time>>,
     /// When each node ended that does not run.
     crashed: Vec<Option<Time>>,
     runs: Vec<Option<Instance>>,
@@ -57,7 +65,9 @@ impl Checker {
         Checker {
             well: vec![None; nodes],
             ill: vec![Time::ZERO; nodes],
+            present: vec![None; nodes],
             open: vec![None; nodes],
+            shut: vec![None; nodes],
             crashed: vec![None; nodes],
             runs: vec![None; nodes],
             recent: VecDeque::with_capacity(KEPT),
@@ -78,16 +88,21 @@ impl Checker {
         self.look(world)
     }
 
-    /// Runs until all is settled; how long that took.
+    /// Runs until `done` holds; how long that took.
     ///
     /// # Errors
-    /// The first thing that does not hold; or that it did not settle within `limit`.
-    pub fn settle(&mut self, world: &mut World, limit: Duration) -> Result<Duration, Box<Broken>> {
+    /// The first thing that does not hold; or that `done` does not within `limit`.
+    pub fn settle(
+        &mut self,
+        world: &mut World,
+        limit: Duration,
+        done: fn(&World) -> bool,
+    ) -> Result<Duration, Box<Broken>> {
         let (start, mut next) = (world.now(), world.now());
         let pace = world.setup().config.heartbeat_interval / 20;
         loop {
             if world.now() >= next {
-                if world.is_settled() {
+                if done(world) {
                     return Ok(world.now().since(start));
                 }
                 next = world.now() + pace;
@@ -109,12 +124,16 @@ impl Checker {
             let run = host.node.as_ref().map(crate::proto::Node::instance);
             let same = std::mem::replace(&mut self.runs[place], run) == run;
             let since = |before: Option<Time>, is: bool| is.then(|| before.filter(|_| same).unwrap_or(now));
+            self.present[place] = since(self.present[place], host.is_present());
+            let sound = self.well[place].is_some_and(|at| now.since(at) >= window(world));
+            let shut = host.is_shut() && (sound || self.shut[place].is_some());
+            self.shut[place] = since(self.shut[place], shut);
+            self.open[place] = since(self.open[place], !host.is_shut());
             let well = since(self.well[place], host.is_well(now));
             if self.well[place].is_some() && well.is_none() {
                 self.ill[place] = now;
             }
             self.well[place] = well;
-            self.open[place] = since(self.open[place], host.is_open());
             match (&self.crashed[place], host.node.is_some()) {
                 (None, false) => self.crashed[place] = Some(now),
                 (Some(_), true) => self.crashed[place] = None,
@@ -133,6 +152,7 @@ impl Checker {
             self.watched = world.now();
             self.bounded(world)?;
             self.complete(world)?;
+            self.cut_links_are_shown(world)?;
         }
         if !world.has_records() {
             return Ok(());
@@ -164,134 +184,24 @@ impl Checker {
         Ok(())
     }
 
-    /// Invariant 2: a live node that some path of at most one relay connects to me, both ways, is never Down at me.
-    fn accurate(&mut self, world: &World, observer: u32, subject: u32) -> Result<(), Box<Broken>> {
-        if world.node(subject).is_none() {
-            self.downs.right += 1;
-            return Ok(());
-        }
-        let config = &world.setup().config;
-        // What began to work only now needs a heartbeat to be noticed, with its longest spacing.
-        let window = config.heartbeat_interval * (config.down_after - 1);
-        let mut since = world.now() - window;
-        if self.well[observer as usize].is_none_or(|at| at > since) {
-            // Time that the observer slept is no time in which it could notice.
-            since = since.min(self.ill[observer as usize] - window);
-        }
-        let long = |at: Option<Time>| at.is_some_and(|at| at <= since);
-        // An own pause is no excuse for calling a peer Down that answers by itself.
-        let me = long(self.open[observer as usize]);
-        let peer = long(self.well[subject as usize]);
-        let link = |a: u32, b: u32| world.net().clean_since(a, b).is_some_and(|at| at <= since);
-        let both = |a, b| link(a, b) && link(b, a);
-        // Who was slow itself, or slept, asks too late to be answered in time.
-        let awake = long(self.well[observer as usize]);
-        let relayed = || {
-            awake
-                && (0..world.len() as u32).any(|relay| {
-                    let other = relay != observer && relay != subject;
-                    other
-                        && long(self.well[relay as usize])
-                        && both(observer, relay)
-                        && both(relay, subject)
-                        && knows(world, observer, relay)
-                        && knows(world, relay, subject)
-                })
-        };
-        if me && peer && (both(observer, subject) || relayed()) {
-            let what = format!("n{observer} calls n{subject} Down, which is well and within reach");
-            let mut broken = self.broken(world, what);
-            for (a, b) in [(observer, subject), (subject, observer)] {
-                if let (Some(core), Ok(place)) = (world.node(a), world.roster(a).binary_search(&b)) {
-                    let _ = write!(broken.evidence, "\nn{a} of n{b}: {}", core.describe(place));
-                }
-            }
-            return Err(Box::new(broken));
-        }
-        if me && peer && world.net().only_loss(observer, subject, since) {
-            self.downs.false_under_loss += 1;
-        } else {
-            self.downs.excused += 1;
-        }
-        Ok(())
-    }
-
-    /// Invariant 1: a crashed node is Down at every node that is awake and not isolated, within its bound.
-    fn complete(&mut self, world: &World) -> Result<(), Box<Broken>> {
-        let config = world.setup().config.clone();
-        let interval = config.heartbeat_interval;
-        let now = world.now();
-        for subject in 0..world.len() as u32 {
-            let Some(crash) = self.crashed[subject as usize] else { continue };
-            for &observer in world.roster(subject) {
-                let Some(undisturbed) = world.host(observer).undisturbed_since() else { continue };
-                let Some(well) = self.well[observer as usize] else { continue };
-                if world.status(observer, subject) == Some(PeerStatus::Down) {
-                    continue;
-                }
-                // Counted from when the observer was last disturbed; an announced spacing, and all that may be void.
-                let since = well.max(crash).max(undisturbed);
-                // A pair's timeout is an interval at most.
-                let bound = interval * (config.down_after + 3) + config.max_backoff;
-                if now.since(since) > bound {
-                    let what = format!(
-                        "n{observer} still calls n{subject} {:?} {:?} after its end, {:?} after the observer was disturbed",
-                        world.status(observer, subject),
-                        now.since(crash),
-                        now.since(since)
-                    );
-                    let mut broken = self.broken(world, what);
-                    if let (Some(core), Ok(place)) =
-                        (world.node(observer), world.roster(observer).binary_search(&subject))
-                    {
-                        let _ =
-                            write!(broken.evidence, "\nn{observer} of n{subject}: {}", core.describe(place));
-                    }
-                    return Err(Box::new(broken));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Invariant 5: what a node sends in an interval stays under the stated bound: one datagram for each that it
-    /// received, three tries a peer, twice (a window may see two heartbeats), 64 questions, twice, and a push to all for
-    /// each peer that is refused.
-    fn bounded(&mut self, world: &World) -> Result<(), Box<Broken>> {
-        for node in 0..world.len() as u32 {
-            let peers = world.roster(node).len() as u64;
-            let (sent, received) = (world.host(node).sent().0, world.host(node).received());
-            let (was_sent, was_received) =
-                std::mem::replace(&mut self.moved[node as usize], (sent, received));
-            let (burst, came) = (sent - was_sent, received - was_received);
-            let limit = came + 6 * peers + 128 + peers * peers.min(64);
-            if burst > limit {
-                let what =
-                    format!("n{node} sent {burst} datagrams in an interval, more than {limit}: {came} came");
-                return self.fail(world, what);
-            }
-            if let Some(core) = world.node(node).filter(|core| core.stats().outputs_dropped > 0) {
-                let dropped = core.stats().outputs_dropped;
-                return self.fail(world, format!("n{node} dropped {dropped} outputs"));
-            }
-        }
-        Ok(())
-    }
-
     fn unsettled(&self, world: &World) -> String {
         let mut text = String::new();
-        for observer in 0..world.len() as u32 {
-            for &subject in world.roster(observer) {
-                let (status, link) =
-                    (world.status(observer, subject), world.link_is_active(observer, subject));
-                let wanted = match world.node(subject) {
-                    Some(_) => status == Some(PeerStatus::Healthy) && link == Some(true),
-                    None => status == Some(PeerStatus::Down),
-                };
-                if status.is_some() && !wanted {
-                    let _ = write!(text, "n{observer} on n{subject}: {status:?}, link {link:?}; ");
-                }
+        let nodes = 0..world.len() as u32;
+        for (observer, subject) in nodes.clone().flat_map(|a| nodes.clone().map(move |b| (a, b))) {
+            let status = world.status(observer, subject);
+            let link = world.link_is_active(observer, subject).unwrap_or(true);
+            let wanted = match world.node(subject) {
+                Some(_) => status == Some(PeerStatus::Healthy) && link,
+                None => status == Some(PeerStatus::Down),
+            };
+            if status.is_some() && !wanted {
+                let _ = write!(text, "n{observer} on n{subject}: {status:?}, link {link}; ");
             }
+        }
+        let tables = |node| world.node(node).map(crate::proto::Node::records_fingerprint);
+        let tables: Vec<_> = nodes.filter_map(tables).collect();
+        if tables.iter().any(|table| *table != tables[0] || table.is_none()) {
+            let _ = write!(text, "tables: {tables:x?}");
         }
         text
     }
@@ -323,6 +233,19 @@ impl Checker {
         Err(Box::new(self.broken(world, what)))
     }
 
+    /// Adds all that one node knows of another.
+    fn describe(&self, world: &World, broken: &mut Broken, of: u32, about: u32) {
+        let Some(core) = world.node(of) else { return };
+        let _ = match world.roster(of).binary_search(&about) {
+            Ok(place) => write!(broken.evidence, "\nn{of} of n{about}: {}", core.describe(place)),
+            Err(_) => write!(
+                broken.evidence,
+                "\nn{of}, which does not observe n{about}, holds {}",
+                core.describe_rows()
+            ),
+        };
+    }
+
     /// Something does not hold: what, with what came before.
     pub fn broken(&self, world: &World, what: String) -> Broken {
         let evidence: Vec<&str> = self.recent.iter().map(String::as_str).collect();
@@ -331,8 +254,10 @@ impl Checker {
     }
 }
 
-fn knows(world: &World, node: u32, other: u32) -> bool {
-    world.roster(node).binary_search(&other).is_ok()
+/// What began to work only now needs so long to be noticed, with its longest spacing.
+fn window(world: &World) -> Duration {
+    let config = &world.setup().config;
+    config.heartbeat_interval * (config.down_after - 1)
 }
 
 impl std::fmt::Display for Broken {
