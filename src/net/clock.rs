@@ -33,6 +33,14 @@ impl Clock {
         Time::from_micros(seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000))
     }
 
+    /// How long the machine has been suspended since it started, in all: what CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC.
+    /// Zero where there is but one of them.
+    pub(super) fn suspended(&self) -> Duration {
+        let awake = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+        let all = clock_gettime(CLOCK).map(Duration::from).unwrap_or_default();
+        all.saturating_sub(awake)
+    }
+
     /// The wall-clock time of `t`, by the offset between the clocks at this moment.
     pub fn wall(&self, t: Time) -> SystemTime {
         let (now, wall) = (self.now(), self.wall_now());
@@ -61,6 +69,28 @@ impl Clock {
         // The runtime's clock first: preempted in between, the sleep ends early, which costs one more turn.
         let base = tokio::time::Instant::now();
         base + deadline.since(self.now())
+    }
+}
+
+/// What is shorter is the time between reading two clocks.
+const SUSPENSION: Duration = Duration::from_millis(50);
+
+/// Tells when the machine was suspended, from how long it has been so in all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Suspension {
+    known: Duration,
+}
+
+impl Suspension {
+    pub(super) fn new(total: Duration) -> Suspension {
+        Suspension { known: total }
+    }
+
+    /// How long it was suspended since the last one that was told; `None`: not at all.
+    pub(super) fn since(&mut self, total: Duration) -> Option<Duration> {
+        let new = total.checked_sub(self.known).filter(|new| *new >= SUSPENSION)?;
+        self.known = total;
+        Some(new)
     }
 }
 
@@ -102,6 +132,18 @@ mod tests {
         assert_eq!(at(100, 3_500), 3_500, "the wall clock was set forward: not before the last empty socket");
         assert_eq!(at(899_999, 6_000), 5_000, "a floor in the future does not lift it above now");
         assert_eq!(r.received(None, Time::ZERO).as_micros(), 5_000, "no stamp");
+    }
+
+    #[test]
+    fn suspensions_are_told_once() {
+        let ms = Duration::from_millis;
+        let mut suspension = Suspension::new(ms(7_000));
+        // Two readings of two clocks are never at one moment.
+        assert_eq!(suspension.since(ms(7_001)), None);
+        assert_eq!(suspension.since(ms(11_200)), Some(ms(4_200)));
+        assert_eq!(suspension.since(ms(11_201)), None);
+        assert_eq!(suspension.since(ms(11_199)), None);
+        assert!(Clock.suspended() < Clock.now().since(Time::ZERO), "no machine sleeps all its life");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use rand::rngs::SysRng;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::clock::Clock;
+use super::clock::{Clock, Suspension};
 use super::error::NetError;
 use super::handle::{COMMANDS, Command, EVENTS, Handle, Shared};
 use super::socket::{Buffers, Datagram, Socket, may_be_about_another, send_error_kind};
@@ -89,6 +89,7 @@ pub async fn spawn(
     let driver = Driver {
         node,
         clock,
+        suspension: Suspension::new(clock.suspended()),
         now,
         emptied: now,
         rest,
@@ -119,6 +120,7 @@ fn draw_instance() -> Result<Instance, NetError> {
 struct Driver {
     node: Node,
     clock: Clock,
+    suspension: Suspension,
     /// The newest reading.
     now: Time,
     /// The reading before the socket was last seen empty: nothing that is received later arrived before it.
@@ -182,6 +184,9 @@ impl Driver {
         self.busy = self.began.since(before) < self.rest * BUSY_HALVES / 2;
         self.obey(command);
         if self.node.poll_timeout().is_some_and(|deadline| deadline <= self.now) {
+            if let Some(length) = self.suspension.since(self.clock.suspended()) {
+                self.node.handle_suspension(length, self.now);
+            }
             self.node.handle_timeout(self.now);
         }
         self.flush(socket);

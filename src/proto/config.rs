@@ -38,6 +38,40 @@ pub enum Observers {
     Number(u32),
 }
 
+/// A full mesh up to so many peers.
+const MESH: usize = 64;
+/// Rings above that: at most two observers each.
+const RINGS: usize = 8;
+
+impl Observers {
+    /// On how many rings the nodes stand where each has so many peers; `None`: everybody watches everybody.
+    pub(crate) fn rings(self, peers: usize) -> Option<usize> {
+        match self {
+            Observers::Auto if peers > MESH => Some(RINGS),
+            Observers::Number(number) if (number as usize) < peers => Some(number as usize / 2),
+            _ => None,
+        }
+    }
+
+    /// How many observe one node at most, in a cluster where each has so many peers.
+    pub fn most(self, peers: usize) -> usize {
+        self.rings(peers).map_or(peers, |rings| (2 * rings).min(peers))
+    }
+}
+
+impl std::str::FromStr for Observers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Observers, String> {
+        let wrong = || format!("{text:?} is neither auto nor all nor an even number from 4 to 64");
+        match text {
+            "auto" => Ok(Observers::Auto),
+            "all" => Ok(Observers::All),
+            number => number.parse().map(Observers::Number).map_err(|_| wrong()),
+        }
+    }
+}
+
 impl std::fmt::Display for Observers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

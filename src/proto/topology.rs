@@ -7,11 +7,6 @@
 use super::config::Observers;
 use super::records::NodeName;
 
-/// A full mesh up to so many peers.
-const MESH: usize = 64;
-/// Rings above that: at most two observers each.
-const RINGS: usize = 8;
-
 /// Who watches whom; nodes are places of the [`Directory`](super::directory::Directory).
 #[derive(Clone, Debug)]
 pub(crate) enum Topology {
@@ -25,11 +20,7 @@ impl Topology {
     /// Over the nodes of these names, in their order: the same for all who know the same names.
     pub(crate) fn new(observers: Observers, names: &[NodeName]) -> Topology {
         let peers = names.len().saturating_sub(1);
-        let rings = match observers {
-            Observers::Auto if peers > MESH => RINGS,
-            Observers::Number(number) if (number as usize) < peers => number as usize / 2,
-            _ => return Topology::Mesh(names.len()),
-        };
+        let Some(rings) = observers.rings(peers) else { return Topology::Mesh(names.len()) };
         let mut neighbours: Vec<Vec<u32>> = vec![Vec::with_capacity(2 * rings); names.len()];
         for ring in 0..rings {
             let order = order(ring as u8, names);

@@ -61,7 +61,15 @@ fn a_plan_is_json_for_tools_and_can_be_simulated() {
 #[test]
 fn wishes_that_cannot_be_met_are_said_so() {
     let plan = lastseen(&["plan", "--nodes", "20", "--loss", "90%", "--detect", "1s"]);
-    assert!(text(&plan.stdout).contains("no settings find 99 of 100 crashes within 1s"));
+    let plan = text(&plan.stdout);
+    assert!(plan.contains("no settings find 99 of 100 crashes within 1s"), "{plan}");
+    assert!(!plan.contains("--detect"), "no time is enough: {plan}");
+    let plan = lastseen(&["plan", "--nodes", "20", "--loss", "40%", "--detect", "1s"]);
+    let plan = text(&plan.stdout);
+    let (_, told) = plan.split_once("--detect ").expect("a longer time");
+    let enough = told.split_once(' ').unwrap().0;
+    let plan = lastseen(&["plan", "--nodes", "20", "--loss", "40%", "--detect", enough]);
+    assert!(text(&plan.stdout).ends_with("down_after = 10\n"), "{enough}: {}", text(&plan.stdout));
     for (args, told) in [
         (["--nodes", "20", "--loss", "101%", "--detect", "1s"], "\"101%\" is no share"),
         (["--nodes", "1", "--loss", "1%", "--detect", "1s"], "1 nodes; it must be 2 to 20000"),

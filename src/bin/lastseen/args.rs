@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use lastseen::proto::Observers;
 
 use crate::settings::duration;
 
@@ -100,6 +101,9 @@ pub(crate) struct Plan {
     /// Independent loss in each direction, like 2% or 0.02
     #[arg(long, value_name = "P", value_parser = share)]
     pub(crate) loss: f64,
+    /// How many observe each node: auto, all, or a number
+    #[arg(long, default_value = "auto", value_name = "N")]
+    pub(crate) observers: Observers,
     /// Within how long 99 of 100 crashes shall be Down
     #[arg(long, value_name = "D", value_parser = duration::parse)]
     pub(crate) detect: Duration,

@@ -13,13 +13,13 @@ use crate::settings::{duration, series_of};
 /// Prints the plan for the settings asked about, and for the cheapest ones that meet the wish.
 pub(crate) fn run(a: &args::Plan) -> ExitCode {
     let timeout = a.timeout.unwrap_or(a.interval / 2);
-    let asked =
-        Plan { nodes: a.nodes, loss: a.loss, interval: a.interval, timeout, down_after: a.down_after };
+    let args::Plan { nodes, observers, loss, interval, down_after, .. } = *a;
+    let asked = Plan { nodes, observers, loss, interval, timeout, down_after };
     if let Err(why) = asked.check() {
         exit::complain(&format!("plan: {why}"));
         return ExitCode::from(exit::USAGE);
     }
-    let cheapest = Plan::cheapest(a.nodes, a.loss, a.detect, a.false_downs);
+    let cheapest = asked.cheapest(a.detect, a.false_downs);
     let columns: Vec<Column> = [("these settings", Some(asked)), ("the cheapest", cheapest)]
         .into_iter()
         .filter_map(|(name, plan)| Some(Column::of(name, plan?, a)))
@@ -58,7 +58,7 @@ impl Column {
             ("datagrams a second and node", format!("{:.1}", said.datagrams)),
             ("  with the loss, about", format!("{:.1}", said.datagrams_under_loss)),
             ("bytes a second and node", format!("{:.0}", said.bytes())),
-            ("series in /metrics", series_of(plan.nodes - 1).to_string()),
+            ("series in /metrics", series_of(plan.degree()).to_string()),
         ];
         if let Some(seen) = &self.seen {
             let at = |share| seen.quantile(share).map_or_else(|| "-".to_owned(), seconds);
@@ -102,7 +102,7 @@ impl Column {
             "datagrams_per_second": said.datagrams,
             "datagrams_per_second_under_loss": said.datagrams_under_loss,
             "bytes_per_second": said.bytes(),
-            "series": series_of(plan.nodes - 1),
+            "series": series_of(plan.degree()),
             "meets_the_wish": self.meets(a),
             "simulated": seen,
         })
@@ -110,11 +110,13 @@ impl Column {
 }
 
 fn to_text(a: &args::Plan, columns: &[Column]) -> String {
-    let mut text = format!(
-        "{} nodes, each watching all others; {} % loss in each direction\n\n",
-        a.nodes,
-        small(a.loss * 100.0)
-    );
+    let (asked, percent) = (columns[0].plan, small(a.loss * 100.0));
+    let watching = match asked.degree() {
+        degree if degree + 1 < a.nodes => format!("at most {degree} others"),
+        _ => "all others".to_owned(),
+    };
+    let mut text =
+        format!("{} nodes, each watching {watching}; {percent} % loss in each direction\n\n", a.nodes);
     let lines: Vec<Vec<(&str, String)>> = columns.iter().map(|c| c.lines(a)).collect();
     for (row, (name, first)) in lines[0].iter().enumerate() {
         let rest: String = lines[1..].iter().map(|l| format!("  {:>16}", l[row].1)).collect();
@@ -129,23 +131,45 @@ fn to_text(a: &args::Plan, columns: &[Column]) -> String {
             plan.down_after
         ),
         None => format!(
-            "\nno settings find 99 of 100 crashes within {} with at most {} false Downs a day:\n\
-             allow more time (--detect), or more of them (--false-downs)\n",
+            "\nno settings find 99 of 100 crashes within {} with at most {} false Downs a day\n{}",
             duration::show(a.detect),
-            small(a.false_downs)
+            small(a.false_downs),
+            instead(&asked, a)
         ),
     };
     text
 }
 
+/// What would do where the wish cannot be met.
+fn instead(asked: &Plan, a: &args::Plan) -> String {
+    let (enough, fewest) = asked.instead(a.detect, a.false_downs);
+    let round = |d: Duration| Duration::from_millis(d.as_millis().div_ceil(10) as u64 * 10);
+    let longer = enough.map(|d| format!("  --detect {} would do\n", duration::show(round(d))));
+    let more = fewest.map(|n| format!("  --false-downs {} would do\n", at_least(n)));
+    longer.into_iter().chain(more).collect::<String>()
+}
+
+/// A number of two digits that is not less.
+fn at_least(n: f64) -> String {
+    let scale = 10f64.powf(n.log10().floor() - 1.0);
+    small((n / scale).ceil() * scale)
+}
+
 fn to_json(a: &args::Plan, columns: &[Column]) -> String {
+    let (enough, fewest) = match columns {
+        [asked] => asked.plan.instead(a.detect, a.false_downs),
+        _ => (None, None),
+    };
     let report = json!({
         "nodes": a.nodes,
+        "observers": columns[0].plan.degree(),
         "loss": a.loss,
         "detect_seconds": a.detect.as_secs_f64(),
         "false_downs_per_day": a.false_downs,
         "these": columns[0].json(a),
         "cheapest": columns.get(1).map(|c| c.json(a)),
+        "detect_seconds_that_would_do": enough.map(|d| d.as_secs_f64()),
+        "false_downs_per_day_that_would_do": fewest,
     });
     format!("{report:#}\n")
 }

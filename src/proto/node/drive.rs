@@ -40,10 +40,11 @@ impl Leaving {
 impl Node {
     /// Everything that is due, the stall first.
     pub(super) fn run_timers(&mut self) {
+        let suspended = std::mem::take(&mut self.suspended);
         if let Some(planned) = self.late_to.take()
             && self.leaving.is_none()
         {
-            self.wake_up(planned);
+            self.wake_up(planned, suspended);
         }
         while let Some((at, slot)) = self.timers.first().filter(|(at, _)| *at <= self.now) {
             if slot == self.sessions.len() {
@@ -61,7 +62,7 @@ impl Node {
     }
 
     /// Nobody is blamed for a time in which this node did not listen.
-    fn wake_up(&mut self, planned: Time) {
+    fn wake_up(&mut self, planned: Time, suspended: Duration) {
         let late = self.now.since(planned);
         self.stall = Some((self.now, late));
         // A silence may be the stall's own, but for the last timeout of what makes an isolation: misses are judged so too.
@@ -69,8 +70,12 @@ impl Node {
         self.heard = self.heard.max((self.heard + late).min(self.now - silence));
         self.stats.stalls += 1;
         self.stats.stalled += late;
-        let why =
-            format!("the loop woke {late:.1?} later than planned: stopped, starved of CPU, or suspended");
+        let cause = if suspended * 2 > late {
+            format!("the machine was suspended for {suspended:.1?}")
+        } else {
+            "stopped, or starved of CPU".to_owned()
+        };
+        let why = format!("the loop woke {late:.1?} later than planned: {cause}");
         self.push_event(None, Change::Stall(late), why);
         for peer in 0..self.sessions.len() {
             let spread = SPREAD.mul_f64(self.share());

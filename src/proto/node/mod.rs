@@ -125,6 +125,8 @@ pub struct Node {
     late_to: Option<Time>,
     /// The last stall's end and length; the last time the kernel dropped datagrams.
     stall: Option<(Time, Duration)>,
+    /// How long the machine was suspended since the last turn.
+    suspended: Duration,
     drops: Option<Time>,
     /// Since when this node is isolated, and when it last ceased to be.
     isolated: Option<Time>,
@@ -210,6 +212,7 @@ impl Node {
             heard: now,
             late_to: None,
             stall: None,
+            suspended: Duration::ZERO,
             drops: None,
             isolated: None,
             contradicted: None,
@@ -302,6 +305,13 @@ impl Node {
             return Ok(());
         }
         self.receive(from, local, bytes, received.min(self.now)).map_err(|reason| self.stats.reject(reason))
+    }
+
+    /// The machine was suspended for `length` until `now`. It names the cause of the stall that follows, and is no other
+    /// change.
+    pub fn handle_suspension(&mut self, length: Duration, now: Time) {
+        self.advance(now);
+        self.suspended += length;
     }
 
     /// A roster entry (by index in `static_peers`) has (again) been resolved. A learned address stays while its

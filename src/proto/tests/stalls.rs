@@ -42,6 +42,27 @@ fn nobody_is_blamed_for_a_sleep() {
 }
 
 #[test]
+fn a_suspended_machine_is_told_from_a_stopped_process() {
+    for (suspended, told) in
+        [(30, "the machine was suspended for 30.0s"), (3, "stopped, or starved of CPU"), (0, "stopped")]
+    {
+        let mut cluster = whole(2, 15);
+        cluster.sleep(0, 30 * SECOND);
+        cluster.run(30 * SECOND - MS);
+        let now = cluster.now;
+        cluster.nodes[0].as_mut().unwrap().handle_suspension(SECOND * suspended, now);
+        cluster.run(2 * MS);
+        let why: Vec<String> = cluster
+            .events
+            .iter()
+            .filter(|(_, event)| matches!(event.change, Change::Stall(_)))
+            .map(|(_, event)| event.why.clone())
+            .collect();
+        assert!(why.len() == 1 && why[0].contains(told), "{why:?}");
+    }
+}
+
+#[test]
 fn paused_is_told() {
     let mut cluster = whole(2, 16);
     cluster.sleep(1, 4200 * MS);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::{Between, Fault, Scenario, secs};
 use crate::proto::{LeaveReason, PeerConfig};
 use crate::sim::check::{Broken, Checker, Downs};
-use crate::sim::link::Scope;
+use crate::sim::link::{Rule, Scope};
 use crate::sim::net::address;
+use crate::sim::plan::Plan;
 use crate::sim::rng::Rng;
 use crate::sim::world::World;
 
@@ -74,6 +75,14 @@ impl Scenario {
         let equal = settled + stage.checker.settle(&mut world, limit, World::is_settled)?;
         let after = world.now() + config.heartbeat_interval * 3;
         stage.checker.run(&mut world, after)?;
+        let most = self.most_false_downs(world.elapsed());
+        if stage.checker.downs.false_under_loss > most {
+            let what = format!(
+                "{} false Downs under loss alone, at most {most} are due",
+                stage.checker.downs.false_under_loss
+            );
+            return Err(Box::new(stage.checker.broken(&world, what)));
+        }
         let total = |f: fn((u64, u64)) -> u64| {
             (0..world.len() as u32).map(|n| f(world.host(n).sent())).sum::<u64>() as f64
         };
@@ -89,6 +98,29 @@ impl Scenario {
             sent: (total(|s| s.0) / each, total(|s| s.1) / each),
             digest: world.digest(),
         })
+    }
+
+    /// False Downs that independent loss alone may make in 999 of 1000 runs of this length.
+    fn most_false_downs(&self, length: Duration) -> u64 {
+        let config = self.config();
+        let faults = self.faults.iter().filter_map(|timed| match &timed.fault {
+            Fault::Links { rule, .. } => Some(rule),
+            _ => None,
+        });
+        let (mut passes, mut path) = (1.0, Duration::ZERO);
+        for link in self.links.iter().chain(faults) {
+            match link.rule() {
+                Rule::Loss(p) => passes *= 1.0 - p,
+                Rule::Delay { base, jitter } => path = path.saturating_add(base + jitter),
+                Rule::Tail { .. } | Rule::Rate { .. } => path = Duration::MAX / 4,
+                _ => {}
+            }
+        }
+        let (interval, timeout, down_after) =
+            (config.heartbeat_interval, config.heartbeat_timeout, config.down_after);
+        let (nodes, observers, loss) = (self.nodes, config.observers, 1.0 - passes);
+        let plan = Plan { nodes, observers, loss, interval, timeout, down_after };
+        plan.most_false_downs(path.saturating_mul(2), length)
     }
 
     /// When each fault begins (true) and ends, in order; all end with the scenario's duration.

@@ -166,8 +166,7 @@ impl Setting for u32 {
 impl Setting for Observers {
     fn read(raw: &Raw) -> Result<Self, String> {
         match raw {
-            Raw::Text(t) | Raw::Untyped(t) if t == "auto" => Ok(Observers::Auto),
-            Raw::Text(t) | Raw::Untyped(t) if t == "all" => Ok(Observers::All),
+            Raw::Text(t) | Raw::Untyped(t) if ["auto", "all"].contains(&t.as_str()) => t.parse(),
             _ => u32::read(raw).map(Observers::Number).map_err(|_| {
                 format!("{raw} is neither \"auto\" nor \"all\" nor an even number from 4 to 64, like 16")
             }),

@@ -1,14 +1,13 @@
 //! What `config check` prints: the effective values, their sources, and what they cost.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use lastseen::metrics::{Exporter, Extra};
 use lastseen::proto::{Instance, Keyring, Node, PeerConfig, StaticPeer, Time};
 use lastseen::sim::plan::DATAGRAM_BYTES;
 use serde_json::{Value, json};
 
-use super::{Detail, Settings};
+use super::{Detail, Settings, Values};
 
 /// What a node costs.
 struct Cost {
@@ -19,15 +18,15 @@ struct Cost {
 }
 
 impl Cost {
-    /// In the quiet state of a full mesh each node sends, and receives, one datagram per peer and interval.
-    fn of(peers: usize, interval: Duration, detail: Detail) -> Cost {
-        let datagrams = peers as f64 / interval.as_secs_f64();
-        let nodes = peers + 1;
-        let series = match detail {
+    /// In the quiet state each node sends, and receives, one datagram per observed peer and interval.
+    fn of(peers: usize, values: &Values) -> Cost {
+        let (nodes, observed) = (peers + 1, values.observers.most(peers));
+        let datagrams = observed as f64 / values.heartbeat_interval.as_secs_f64();
+        let series = match values.metrics_detail {
             Detail::Summary => series_of(0),
-            Detail::Peers => series_of(peers),
-            // Two series for each pair of nodes, one for each row.
-            Detail::Matrix => series_of(peers) + nodes * (2 * peers + 1),
+            Detail::Peers => series_of(observed),
+            // Two series for each node that watches another one, one for each row.
+            Detail::Matrix => series_of(observed) + nodes * (2 * observed + 1),
         };
         Cost { nodes: peers + 1, datagrams, bytes: datagrams * DATAGRAM_BYTES, series }
     }
@@ -52,7 +51,7 @@ fn series(peers: bool) -> usize {
 
 /// The report about `settings`, for a node `server_id` with so many peers.
 pub(crate) fn report(settings: &Settings, server_id: &str, peers: usize, json: bool) -> String {
-    let cost = Cost::of(peers, settings.values.heartbeat_interval, settings.values.metrics_detail);
+    let cost = Cost::of(peers, &settings.values);
     let rows: Vec<(&str, String, String)> = settings
         .values
         .show()
