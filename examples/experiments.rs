@@ -1,6 +1,6 @@
 //! The experiments of `benches/RESULTS.md`, in the simulator: `cargo run --release --example experiments -- NAME`.
 //!
-//! `crash`, `stalls frozen|blocked [C]` (all C, or one), `bursts`, `start`, `churn`, and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
+//! `crash`, `stalls frozen|blocked [C]` (all C, or one), `bursts`, `start`, `churn`, `heal`, `splits NODES`, `rings NODES`, and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
 
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ fn main() {
         Some("bursts") => bursts(),
         Some("start") => start(),
         Some("churn") => churn(),
+        Some("heal") => heal(),
         Some("splits") => match number(1) {
             Some(nodes) => splits(nodes as u32),
             _ => usage(),
@@ -45,7 +46,7 @@ fn main() {
 
 fn usage() {
     eprintln!(
-        "usage: experiments crash | stalls frozen|blocked [C] | bursts | start | churn | splits NODES | rings NODES | days LOSS DAYS SEED"
+        "usage: experiments crash | stalls frozen|blocked [C] | bursts | start | churn | heal | splits NODES | rings NODES | days LOSS DAYS SEED"
     );
     std::process::exit(64);
 }
@@ -237,6 +238,36 @@ fn churn() {
                 rounds * at_once * (nodes - 1),
                 settled.map_or(f64::NAN, |t| t.as_secs_f64()),
             );
+        }
+    }
+}
+
+/// How long a partition takes to heal, by how long it was.
+fn heal() {
+    println!(
+        "partitions of 6 to 60 s, in halves as equal as can be; seconds until all call all Healthy (p50 p99 max)"
+    );
+    for nodes in [3u32, 5, 16] {
+        for loss in [0.0, 0.1, 0.3] {
+            let mut took = Vec::new();
+            for length in (12..=120).map(|halves| SECOND * halves / 2) {
+                for seed in 0..8 {
+                    let mut world = whole(setup(nodes as usize), seed);
+                    let (one, other) = ((0..nodes / 2).collect(), (nodes / 2..nodes).collect());
+                    let scope = Scope::Across(vec![one, other]);
+                    world.add_rule(Scope::All, Rule::Loss(loss));
+                    world.add_rule(scope.clone(), Rule::Cut);
+                    world.run_for(length);
+                    world.remove_rule(&scope, &Rule::Cut);
+                    let healed = |world: &World| {
+                        let calls =
+                            |a, b| world.status(a, b).is_none_or(|status| status == PeerStatus::Healthy);
+                        (0..nodes).all(|a| (0..nodes).all(|b| calls(a, b)))
+                    };
+                    took.push(world.run_until(30 * SECOND, healed).expect("it heals within 30 s"));
+                }
+            }
+            println!("{nodes:>3} nodes, loss {loss}: {}", spread(&mut took));
         }
     }
 }

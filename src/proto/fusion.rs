@@ -27,15 +27,15 @@ pub(crate) struct Hearsay {
 impl Hearsay {
     /// Down when most of its reached observers say so; Suspected when some do. Without a vote it becomes Suspected, and
     /// Down as much later as misses would make it: at once if no observer can be reached; if they have just started, once
-    /// they could have heard it.
+    /// they could have heard it; not while one of them has another roster, whose silence may be assent.
     pub(crate) fn status(&self) -> PeerStatus {
-        let Says { suspected, down, reached, .. } = self.says;
+        let Says { suspected, down, reached, strange, .. } = self.says;
         let votes = self.says.votes();
         let Thresholds { suspect_after, down_after } = self.thresholds;
         let newborn = if reached > 0 { down_after } else { 0 };
         let since = |intervals: u32| u32::from(self.voteless) >= (2 * intervals).min(u8::MAX.into());
         let said = match () {
-            () if votes == 0 && !self.heard_of => self.status,
+            () if votes == 0 && (!self.heard_of || strange > 0) => self.status,
             () if votes == 0 && since(newborn + down_after - suspect_after) => PeerStatus::Down,
             () if votes == 0 && since(newborn) => self.status.max(PeerStatus::Suspected),
             () if votes == 0 => self.status,
@@ -188,6 +188,12 @@ mod tests {
             assert_eq!(newborn.status(), status);
             let after = |voteless| Hearsay { voteless, ..newborn }.status();
             assert_eq!((after(9), after(10), after(16)), (status, status.max(Suspected), Down));
+            let says = Says { strange: 1, ..newborn.says };
+            assert_eq!(
+                Hearsay { says, voteless: 99, ..newborn }.status(),
+                status,
+                "who has another roster may hear it"
+            );
         }
         let newborn = hearsay(Says { reached: 3, unknown: 16, ..Says::default() });
         let why = "none of the 3 that observe it, and can be heard, has heard it since its start";

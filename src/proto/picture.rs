@@ -28,6 +28,8 @@ pub struct Says {
     pub miss: u16,
     /// So many have a fresh row, whatever it says.
     pub reached: u16,
+    /// So many of these have another roster: whom they watch is not known, and only their Down is a vote.
+    pub strange: u16,
     /// So many hear it and are heard by it, and are so joined to this node.
     pub prove: u16,
 }
@@ -41,6 +43,12 @@ impl Says {
     /// How many of them have a vote.
     pub fn votes(&self) -> u16 {
         self.healthy + self.suspected + self.down
+    }
+
+    /// What so many observers say whose rows do not name it.
+    fn fine(observers: u16) -> Says {
+        let (reached, healthy, hear, prove) = (observers, observers, observers, observers);
+        Says { reached, healthy, hear, prove, ..Says::default() }
     }
 
     /// An observer whose row does not name it: it is plainly fine there.
@@ -137,26 +145,39 @@ impl Picture {
         // Where every link that was gone over works both ways, who is heard is joined. In a full mesh this node has its own
         // proofs of everybody.
         let joined = (one_way && !topology.is_mesh()).then(|| sources.reach(is_two_way, |h| h.two_way).0);
-        let mut says = vec![Says::default(); nodes];
         let own_roster = records.profile(records.me()).map(|profile| profile.roster);
+        let differs =
+            |voter| records.profile(voter).is_some_and(|profile| Some(profile.roster) != own_roster);
         let voters = (0..nodes)
             .filter(|voter| ages[*voter] != NEVER)
             .filter_map(|voter| Some((voter, sources.row(voter)?)));
-        for (voter, row) in voters {
-            // Whom a node with another roster watches is not known: it counts where it says Down.
-            if records.profile(voter).is_some_and(|profile| Some(profile.roster) != own_roster) {
-                topology.neighbours(voter).for_each(|subject| says[subject].reached += 1);
-                count_down(records, row, &mut says);
-                continue;
+        // Whom a node with another roster watches is not known: it counts where it says Down.
+        let (strange, voters): (Vec<_>, Vec<_>) = voters.partition(|(voter, _)| differs(*voter));
+        let proves = |voter: usize| joined.as_ref().is_none_or(|joined| joined[voter] != NEVER);
+        let mut says = vec![Says::default(); nodes];
+        if topology.is_mesh() {
+            let all = voters.len() as u16;
+            says.fill(Says::fine(all));
+            voters.iter().for_each(|(voter, _)| says[*voter] = Says::fine(all - 1));
+        } else {
+            for (voter, _) in &voters {
+                topology.neighbours(*voter).for_each(|subject| says[subject].count_fine(proves(*voter)));
             }
-            let proves = joined.as_ref().is_none_or(|joined| joined[voter] != NEVER);
-            topology.neighbours(voter).for_each(|subject| says[subject].count_fine(proves));
+        }
+        for (voter, row) in voters {
             for seen in row {
                 let subject = records.place(seen.peer).filter(|s| topology.are_neighbours(voter, *s));
                 if let Some(subject) = subject {
-                    says[subject].recount(seen, proves);
+                    says[subject].recount(seen, proves(voter));
                 }
             }
+        }
+        for (voter, row) in strange {
+            for subject in topology.neighbours(voter) {
+                says[subject].reached += 1;
+                says[subject].strange += 1;
+            }
+            count_down(records, row, &mut says);
         }
         for (place, says) in says.iter_mut().enumerate() {
             says.unknown = (topology.degree(place) as u16).saturating_sub(says.votes());
@@ -216,6 +237,9 @@ impl<'a> Sources<'a> {
         let mut is_found = vec![false; nodes];
         is_found[self.records.me()] = true;
         let mut open = nodes - 1;
+        // In a full mesh whoever was not found yet is a neighbour.
+        let mesh = self.topology.is_mesh();
+        let mut missing: Vec<usize> = if mesh { (0..nodes).collect() } else { Vec::new() };
         loop {
             let next = match (first.last(), found.front()) {
                 (Some((age, _)), Some((other, _))) if age > other => found.pop_front(),
@@ -233,7 +257,7 @@ impl<'a> Sources<'a> {
             if open == 0 {
                 continue;
             }
-            for other in self.topology.neighbours(place) {
+            let mut is_missing = |other: usize| {
                 let said = || row.binary_search_by_key(&self.records.names()[other], |seen| seen.peer);
                 let hears = !is_found[other]
                     && (row.is_empty() || said().map_or(true, |at| passes(row[at].life, row[at].link)));
@@ -242,6 +266,14 @@ impl<'a> Sources<'a> {
                     open -= 1;
                     found.push_back((age.saturating_add(interval), other));
                 }
+                !is_found[other]
+            };
+            if mesh {
+                missing.retain(|other| is_missing(*other));
+            } else {
+                self.topology.neighbours(place).for_each(|other| {
+                    is_missing(other);
+                });
             }
         }
     }

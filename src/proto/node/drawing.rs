@@ -14,6 +14,9 @@ use crate::proto::timer::Time;
 /// News of trouble are looked at within this share of an interval.
 pub(super) const NEWS: u32 = 4;
 
+/// So many nodes are few.
+const FEW: usize = 65;
+
 /// What all rows together say, as of the last time that it was drawn.
 #[derive(Debug)]
 pub(super) struct Drawing {
@@ -154,10 +157,10 @@ impl Node {
     }
 
     /// The picture may have changed: it is drawn anew within a `share` of an interval since the last time, and at once
-    /// where this node observes all, since that costs little.
+    /// where there are few nodes, since that costs little.
     pub(super) fn redraw_within(&mut self, share: u32) {
-        let pause =
-            if self.others.is_empty() { Duration::ZERO } else { self.config.heartbeat_interval / share };
+        let few = self.directory.len() <= FEW;
+        let pause = if few { Duration::ZERO } else { self.config.heartbeat_interval / share };
         let at = (self.drawing.drawn + pause).max(self.now);
         self.drawing.next = Some(self.drawing.next.map_or(at, |before| before.min(at)));
         self.review_at = self.review_at.min(at);

@@ -142,6 +142,8 @@ pub struct Node {
     quorum: bool,
     health: SelfHealth,
     mass_loss: MassLoss,
+    /// Peers that are back from a Down that is not graded yet.
+    grading: Vec<usize>,
     review_at: Time,
     leaving: Option<Leaving>,
 }
@@ -224,6 +226,7 @@ impl Node {
             quorum: false,
             health: SelfHealth::Ok,
             mass_loss: MassLoss::of(&config, directory.len() - 1),
+            grading: Vec::new(),
             review_at: now,
             leaving: None,
             server_id,

@@ -38,8 +38,9 @@ pub(super) struct Account {
     pub(super) restarts: u64,
     false_downs: u64,
     transitions: [u64; 3],
-    /// The run that was called Down, and when.
+    /// The run that was called Down, and when; and when it is known whether it told of a pause, once it is back.
     called_down: Option<(Instance, Time)>,
+    grade_at: Option<Time>,
     /// The dates of the newest evidence of its life that came from itself, and by way of another node.
     pub(super) direct: Option<Time>,
     /// The spacing, in intervals, that came with it; 0: as usual.
@@ -72,6 +73,7 @@ impl Account {
             false_downs: 0,
             transitions: [0; 3],
             called_down: None,
+            grade_at: None,
             direct: None,
             direct_spacing: 0,
             relayed: None,
@@ -120,10 +122,16 @@ impl Node {
         self.push_event(Some(peer), change, evidence.sentence());
         match (before.0, status) {
             (_, PeerStatus::Down) if before.0 != status => {
-                self.accounts[peer].called_down = self.sessions[peer].known.map(|run| (run, self.now));
+                self.grading.retain(|other| *other != peer);
+                let run = self.sessions[peer].known.map(|run| (run, self.now));
+                // What was to be graded yet is the same silence, and began with the first.
+                let account = &mut self.accounts[peer];
+                account.called_down = account.called_down.or(run);
             }
             (PeerStatus::Down, PeerStatus::Healthy) => {
-                self.grade(peer);
+                // What it says of a pause may come after the first sign of its life.
+                self.accounts[peer].grade_at = Some(self.now + self.config.heartbeat_interval * 2);
+                self.grading.push(peer);
                 self.recovered(peer);
             }
             _ => {}
@@ -131,13 +139,17 @@ impl Node {
     }
 
     /// A Down whose peer comes back as the same run, without a pause told, was wrong or a cut.
-    fn grade(&mut self, peer: usize) {
-        let account = &mut self.accounts[peer];
-        let Some((run, at)) = account.called_down.take() else { return };
-        let slept = account.paused.is_some_and(|(_, told)| told >= at);
-        if self.sessions[peer].known == Some(run) && !slept {
-            account.false_downs += 1;
-            self.stats.false_downs += 1;
+    fn grade(&mut self) {
+        let due = |node: &Node, peer: usize| node.accounts[peer].grade_at.is_none_or(|at| at <= node.now);
+        while let Some(at) = self.grading.iter().position(|peer| due(self, *peer)) {
+            let peer = self.grading.swap_remove(at);
+            let account = &mut self.accounts[peer];
+            let Some((run, called)) = account.called_down.take() else { continue };
+            let slept = account.paused.is_some_and(|(_, told)| told >= called);
+            if self.sessions[peer].known == Some(run) && !slept {
+                account.false_downs += 1;
+                self.stats.false_downs += 1;
+            }
         }
     }
 
@@ -148,6 +160,7 @@ impl Node {
         }
         self.review_at = self.now + self.config.heartbeat_interval / 2;
         self.redraw();
+        self.grade();
         self.push_news();
         let status = self.cluster_status(self.now);
         let quorum = status.is_quorum_available();

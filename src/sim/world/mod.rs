@@ -4,80 +4,20 @@
 //! arrival; a core's next deadline is a wake-up. Nothing else drives a core, as nothing else drives it in production.
 
 mod faults;
+mod setup;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::setup::Setup;
+use self::setup::{Shared, entry, keys};
 use super::host::{Frame, Host};
-use super::link::Rule;
 use super::net::{Happening, Net, address};
 use super::rng::Rng;
-use crate::proto::directory::Directory;
-use crate::proto::{
-    Event, Instance, Keyring, Node, Observers, PeerConfig, PeerStatus, SecretKey, StaticPeer, Time,
-};
+use crate::proto::{Event, Instance, Node, PeerConfig, PeerStatus, Time};
 
 /// When a world begins: no clock of a node shows zero, whatever its offset.
 const BEGINNING: Time = Time::from_micros(1_000_000_000);
-
-/// How a world is made.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// How many nodes.
-    pub nodes: usize,
-    /// How many peers each has in its roster, its neighbours on a circle, an even number; `None`: all others.
-    pub peers: Option<usize>,
-    /// The settings of every node; identity and roster are filled in.
-    pub config: PeerConfig,
-    /// What all links do, always.
-    pub links: Vec<Rule>,
-    /// Seal with a checksum instead of AES: for large worlds.
-    pub cheap_seal: bool,
-    /// Every loop rests after each turn as long as it may (see [`PeerConfig::laziness`]).
-    pub lazy: bool,
-    /// The nodes start within so long.
-    pub start_within: Duration,
-    /// Clocks are fast or slow by up to so many parts in a million, each node its own.
-    pub drift: u32,
-}
-
-impl Setup {
-    /// So many nodes that know each other, with the default settings, 200 µs to 1 ms apart, that start at once.
-    pub fn new(nodes: usize) -> Setup {
-        Setup {
-            nodes,
-            peers: None,
-            config: PeerConfig::new("", "sim", ([0, 0, 0, 0], 5278).into(), Vec::new()),
-            links: vec![Rule::Delay { base: Duration::from_micros(200), jitter: Duration::from_micros(800) }],
-            cheap_seal: false,
-            lazy: false,
-            start_within: Duration::ZERO,
-            drift: 0,
-        }
-    }
-
-    /// The same, and everybody watches everybody however many they are.
-    pub fn mesh(nodes: usize) -> Setup {
-        let mut setup = Setup::new(nodes);
-        setup.config.observers = Observers::All;
-        setup
-    }
-
-    /// The roster of a node, as indices, where not all have all.
-    fn roster(&self, node: u32) -> Vec<u32> {
-        let nodes = self.nodes as u32;
-        match self.peers {
-            Some(peers) if peers + 1 < self.nodes => {
-                let half = peers as u32 / 2;
-                let mut roster: Vec<u32> =
-                    (1..=half).flat_map(|d| [(node + d) % nodes, (node + nodes - d) % nodes]).collect();
-                roster.sort_unstable();
-                roster
-            }
-            _ => (0..nodes).filter(|peer| *peer != node).collect(),
-        }
-    }
-}
 
 /// One thing that a node told.
 #[derive(Clone, Debug)]
@@ -106,58 +46,6 @@ pub struct World {
     records: Vec<Record>,
     buffer: Vec<u8>,
     steps: u64,
-}
-
-/// What all nodes of one roster share.
-#[derive(Debug)]
-struct Shared {
-    directory: Arc<Directory>,
-    roster: Arc<[StaticPeer]>,
-    /// The nodes of its entries, in order.
-    members: Vec<u32>,
-}
-
-impl Shared {
-    fn new(setup: &Setup, absent: &[u32]) -> Shared {
-        let members: Vec<u32> = (0..setup.nodes as u32).filter(|node| !absent.contains(node)).collect();
-        let roster: Arc<[StaticPeer]> = members.iter().map(|node| entry(*node)).collect();
-        let config = PeerConfig {
-            own_name: roster[0].roster_name().clone(),
-            server_id: roster[0].roster_name().clone(),
-            static_peers: roster.clone(),
-            ..setup.config.clone()
-        };
-        config.validate().expect("the settings of a world are valid");
-        let directory = Directory::new(&config, &keys(setup)).expect("no two nodes have one name");
-        Shared { directory: Arc::new(directory), roster, members }
-    }
-
-    fn place(&self, node: u32) -> Option<usize> {
-        self.directory.place(&name(node))
-    }
-
-    fn node_at(&self, place: usize) -> Option<u32> {
-        self.directory.entry(place).map(|entry| self.members[entry])
-    }
-
-    fn observed_by(&self, node: u32) -> Vec<u32> {
-        let Some(place) = self.place(node) else { return Vec::new() };
-        let (entries, _) = self.directory.observed_by(place);
-        entries.into_iter().map(|entry| self.members[entry]).collect()
-    }
-}
-
-fn entry(node: u32) -> StaticPeer {
-    StaticPeer { server_id: Some(name(node).into()), name: name(node).into(), address: Some(address(node)) }
-}
-
-fn keys(setup: &Setup) -> Keyring {
-    let mut keys =
-        Keyring::new(&setup.config.cluster, &[SecretKey::new([7; 32])], false).expect("one key is a keyring");
-    if setup.cheap_seal {
-        keys.seal_cheaply();
-    }
-    keys
 }
 
 impl World {
