@@ -241,6 +241,8 @@ struct Unequal {
 struct Neighbour {
     /// The link to it works: it is owed what it lacks.
     present: bool,
+    /// More is owed to it than the newest datagram had room for.
+    more: bool,
     /// The sequence of a datagram, and the slots that it carried, with the last 32 bits of their versions.
     flights: VecDeque<(u64, Vec<(u32, u32)>)>,
     unequal: Option<Unequal>,
@@ -535,7 +537,7 @@ impl Records {
     /// in turn, so that not all neighbours get the same.
     pub(crate) fn pick(&mut self, neighbour: usize, mut room: usize, sequence: u64) -> Vec<Record> {
         let (mut picked, mut carried) = (Vec::new(), Vec::new());
-        let (mut at, mut looked) = (0, 0);
+        let (mut at, mut looked, mut more) = (0, 0, false);
         while at < self.pending.len() && looked < FRESH + LOOK && room > LEAST {
             if looked == FRESH {
                 at = at.max(self.turn_of_pending);
@@ -548,14 +550,17 @@ impl Records {
                 continue;
             }
             at += 1;
-            let record = if self.owes(slot, neighbour) { self.record(slot) } else { None };
-            if let Some((len, record)) = record.map(|r| (r.encoded_len(), r)).filter(|(len, _)| *len <= room)
-            {
-                room -= len;
-                carried.push((slot as u32, record.version as u32));
-                picked.push(record);
+            let Some(record) = self.record(slot).filter(|_| self.owes(slot, neighbour)) else { continue };
+            let len = record.encoded_len();
+            if len > room {
+                more = true;
+                continue;
             }
+            room -= len;
+            carried.push((slot as u32, record.version as u32));
+            picked.push(record);
         }
+        self.neighbours[neighbour].more = more || room <= LEAST;
         if looked > FRESH {
             self.turn_of_pending = if at >= self.pending.len() { 0 } else { at };
         }
@@ -570,6 +575,11 @@ impl Records {
             flights.push_back((sequence, carried));
         }
         picked
+    }
+
+    /// Whether more is owed to `neighbour` than its newest datagram had room for.
+    pub(crate) fn has_more(&self, neighbour: usize) -> bool {
+        self.neighbours[neighbour].more
     }
 
     /// `neighbour` echoed the datagram `sequence`: what it carried came. How many records that were.

@@ -101,6 +101,7 @@ impl Node {
         let beat = self.beats[peer].deadline();
         let account = &self.accounts[peer];
         let at = if account.answer.is_some() { beat.min(account.answer_at) } else { beat };
+        let at = account.rest_at.map_or(at, |rest| at.min(rest));
         self.timers.set(peer, Some(at.max(self.now)));
     }
 
@@ -110,6 +111,9 @@ impl Node {
         {
             self.accounts[peer].put_off = false;
             self.answer(Party::Peer(peer), &question);
+        }
+        if self.accounts[peer].rest_at.is_some_and(|at| at <= self.now) {
+            self.tell_rest(peer);
         }
         // Bounded: at most one heartbeat ends and one begins at a moment, with its tries.
         for _ in 0..8 {
@@ -164,7 +168,7 @@ impl Node {
         if silent {
             let before = self.is_silent(peer);
             self.pool.at_mut(peer).attempt_failed(self.config.down_after);
-            self.views_changed |= before != self.is_silent(peer);
+            self.news.changed |= before != self.is_silent(peer);
             let address = self.pool.at(peer).remote_address;
             self.registry.at_mut(peer).address = address;
         }
@@ -232,7 +236,10 @@ impl Node {
 
     /// Others have contradicted what it misses for longer than they need to notice the same.
     pub(super) fn is_cut_off(&self) -> bool {
-        let notice = self.config.heartbeat_interval + self.config.heartbeat_timeout;
+        // Where not everybody watches everybody, what others have noticed comes late, and many may have died at once.
+        let (suspect_after, told) =
+            if self.others.is_empty() { (0, 1) } else { (self.config.suspect_after, 3) };
+        let notice = self.config.heartbeat_interval * (suspect_after + told) + self.config.heartbeat_timeout;
         self.contradicted.is_some_and(|since| self.now.since(since) >= notice)
     }
 

@@ -31,6 +31,7 @@ use self::others::Other;
 use self::relay::Budget;
 use self::report::Account;
 use self::send::Outbox;
+use self::views::News;
 use super::config::{ConfigError, PeerConfig, StaticPeer};
 use super::connection::ConnectionPool;
 use super::directory::Directory;
@@ -102,12 +103,8 @@ pub struct Node {
     guests: Vec<Guest>,
     guest_numbers: u64,
     addresses: BTreeMap<usize, SocketAddr>,
-    /// What this node sees has changed since it was last published.
-    views_changed: bool,
+    news: News,
     drawing: Drawing,
-    /// Somebody is newly Down, or back, which the neighbours are told at once; and when they were last.
-    push_urgently: bool,
-    pushed: Time,
     /// Tags of ids that were learned: (index of the key, tag) to place.
     learned: HashMap<(usize, Tag), usize>,
     /// Addresses of the peers in the roster, and learned ones, to index of the peer.
@@ -192,10 +189,8 @@ impl Node {
             by_place,
             addresses: BTreeMap::new(),
             me,
-            views_changed: true,
+            news: News::new(now),
             drawing: Drawing::new(now),
-            push_urgently: false,
-            pushed: now,
             registry: PeerRegistry::of(observed(), &config),
             pool: ConnectionPool::of(observed()),
             sessions: Vec::with_capacity(peers),

@@ -122,7 +122,7 @@ impl Node {
             }
             Change::Status { from: before.0, to: status }
         };
-        self.push_urgently |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
+        self.news.urgent |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
         let id = self.directory.id(other.place as usize).clone();
         self.push_event_of(id, false, verdict, change, why);
     }

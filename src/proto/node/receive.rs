@@ -10,7 +10,7 @@ use super::send::{Asked, Question};
 use crate::proto::event::Change;
 use crate::proto::heartbeat::Role;
 use crate::proto::messages::{LeaveReason, Message, More};
-use crate::proto::mtu::PERIOD;
+use crate::proto::mtu::{PERIOD, SMALL};
 use crate::proto::seal::{FrameKind, Header, Instance, NUMBER_LIMIT, Tag, leads};
 use crate::proto::server_id::ServerId;
 use crate::proto::session::Echo;
@@ -272,8 +272,9 @@ impl Node {
         match &message {
             Message::Ping { .. } => ask(self, Asked::Ping { small: false }),
             Message::PingMore { more, .. } => {
-                // Long answers are as likely to be lost as long pings.
-                let small = more.since_slot.is_some() || !more.padding.is_empty();
+                // Long answers are as likely to be lost as long pings, and one that came shows that the path is wide.
+                let wide = frame.bytes.len() > SMALL && more.padding.is_empty();
+                let small = !wide && (more.since_slot.is_some() || !more.padding.is_empty());
                 ask(self, Asked::Ping { small });
             }
             Message::RelayPing { origin, request, .. } => ask(self, Asked::RelayPing(*origin, *request)),
@@ -342,7 +343,7 @@ impl Node {
         }
         // A late echo of any try of the last three slots clears the count.
         if self.now.since(sent) <= self.config.heartbeat_interval * 3 {
-            self.views_changed |= self.is_silent(peer);
+            self.news.changed |= self.is_silent(peer);
             self.pool.at_mut(peer).mark_active();
         }
         let before = self.pool.at(peer).remote_address;

@@ -49,6 +49,8 @@ pub(super) struct Account {
     pub(super) inquiry: Inquiry,
     pub(super) paging: Paging,
     pub(super) history: History,
+    /// When it is told the rest of what it is owed; `None`: all that there is has gone out.
+    pub(super) rest_at: Option<Time>,
     /// The answer that waits after a stall.
     pub(super) answer: Option<Question>,
     pub(super) answer_at: Time,
@@ -80,6 +82,7 @@ impl Account {
             inquiry: Inquiry::new(turn),
             paging: Paging::default(),
             history: History::new(now),
+            rest_at: None,
             answer: None,
             answer_at: now,
             put_off: false,
@@ -101,8 +104,8 @@ impl Node {
         (account.status, account.verdict, account.since) = (status, verdict, self.now);
         self.registry.at_mut(peer).excused = matches!(verdict, Verdict::Left | Verdict::Unknown);
         self.review_at = self.now;
-        self.views_changed = true;
-        self.push_urgently |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
+        self.news.changed = true;
+        self.news.urgent |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
         let change = if before.0 == status {
             Change::Verdict { from: before.1, to: verdict }
         } else {

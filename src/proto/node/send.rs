@@ -98,6 +98,9 @@ impl Outbox {
     }
 }
 
+/// Who is owed more than a datagram holds is told the rest in this share of an interval, over and over.
+const REST: u32 = 5;
+
 /// Who asked what, from where: where the answer goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
@@ -198,6 +201,20 @@ impl Node {
         self.send_ping_of(peer, to, key, more);
     }
 
+    /// A ping for the sake of the records that its neighbour is owed, and of those that come with the answer.
+    pub(super) fn tell_rest(&mut self, peer: usize) {
+        self.accounts[peer].rest_at = None;
+        let Some(to) = self.pool.at(peer).remote_address.filter(|_| self.records.is_present(peer)) else {
+            return;
+        };
+        let Some(key) = self.sessions[peer].confirmed.as_ref().map(|run| run.key) else { return };
+        let since_slot = self.beats[peer].since_slot(self.now);
+        let more = self.tell(peer, Some(since_slot), usize::MAX);
+        if !more.records.is_empty() {
+            self.send_ping_of(peer, to, key, more);
+        }
+    }
+
     /// A ping to `to`: the idle form unless there is something to tell.
     fn send_ping_of(&mut self, peer: usize, to: SocketAddr, key: usize, more: More) {
         let transmit = Transmit { to, from: None };
@@ -236,11 +253,11 @@ impl Node {
 
     /// Somebody is newly Down, or back: all neighbours are told at once, if that does not reach everybody by itself.
     pub(super) fn push_news(&mut self) {
-        let early = self.now.since(self.pushed) < self.push_pause();
-        if early || !std::mem::take(&mut self.push_urgently) || self.others.is_empty() {
+        let early = self.now.since(self.news.pushed) < self.push_pause();
+        if early || !std::mem::take(&mut self.news.urgent) || self.others.is_empty() {
             return;
         }
-        self.pushed = self.now;
+        self.news.pushed = self.now;
         for peer in 0..self.sessions.len() {
             let (Some(to), Some(confirmed)) =
                 (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed)
@@ -384,6 +401,9 @@ impl Node {
         let since_slot = since_slot.map(|d| u32::try_from(micros(d)).unwrap_or(u32::MAX));
         let lost = self.sessions[peer].confirmed.as_ref().map_or(0, |c| c.loss.lost());
         let records = self.records_for(peer, room);
+        if self.records.has_more(peer) && self.accounts[peer].rest_at.is_none() {
+            self.accounts[peer].rest_at = Some(self.now + self.config.heartbeat_interval / REST);
+        }
         let narrow = self.pool.at(peer).path.is_found();
         More { spacing, since_slot, paused, lost, records, narrow, ..More::default() }
     }

@@ -37,6 +37,23 @@ pub(super) struct Paging {
     given: Option<(u8, Option<NodeName>)>,
 }
 
+/// What this node has to tell the others of what it sees.
+#[derive(Debug)]
+pub(super) struct News {
+    /// That has changed since it was last published; and when that was.
+    pub(super) changed: bool,
+    published: Time,
+    /// Somebody is newly Down, or back, which the neighbours are told at once; and when they were last.
+    pub(super) urgent: bool,
+    pub(super) pushed: Time,
+}
+
+impl News {
+    pub(super) fn new(now: Time) -> News {
+        News { changed: true, published: Time::ZERO, urgent: false, pushed: now }
+    }
+}
+
 /// The first 32 of the 48 bits of a hash, as a record carries them.
 fn four(hash: u64) -> [u8; 4] {
     let [a, b, c, d, ..] = hash.to_le_bytes();
@@ -56,10 +73,13 @@ impl Node {
 
     /// Says what this node sees, if that has changed.
     fn publish_row(&mut self) {
-        if !self.views_changed || self.has_just_begun() {
+        // What changes in short order goes together: many may have died at once.
+        let soon = self.news.published + self.config.heartbeat_interval / 2;
+        if !self.news.changed || self.has_just_begun() || self.now < soon {
             return;
         }
-        self.views_changed = false;
+        self.news.changed = false;
+        self.news.published = self.now;
         let mut seen = self.seen();
         // What does not fit into a datagram: the gravest first.
         let longest = (0..self.sessions.len()).map(|peer| self.longest(peer)).min();

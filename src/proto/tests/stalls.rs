@@ -176,7 +176,7 @@ fn queue_flood() {
         // Nine of ten datagrams to node 0 are dropped by its kernel.
         cluster.rule = Box::new(move |p, _| {
             n += 1;
-            if p.to == 0 && (n.wrapping_mul(0x9E3779B97F4A7C15) >> 32) % 10 != 0 {
+            if p.to == 0 && !(n.wrapping_mul(0x9E3779B97F4A7C15) >> 32).is_multiple_of(10) {
                 Fate::Lost
             } else {
                 Fate::After(PATH)
