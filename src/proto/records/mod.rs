@@ -1,0 +1,190 @@
+//! Records: what each node says of itself, carried by all.
+//!
+//! Every node owns two, a row and a profile, and nobody else may speak for it. Of two records of one owner the higher
+//! version wins, whatever the run; an owner that meets a version of its own that it did not publish goes above it. So
+//! the table that every node holds converges, in any order of arrival, and twice is once.
+//!
+//! A record is owed to each neighbour until a datagram that carried it is echoed, or its digest is equal. A quiet cluster owes
+//! nothing.
+
+mod owed;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::table::{EVERY, Met, Records};
+use super::seal::Instance;
+
+/// No record is shorter.
+const LEAST: usize = 8;
+
+/// A node in a record: the first 40 bits of BLAKE3 of its id, or of its `HOST:PORT` where the roster has no id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeName(pub [u8; 5]);
+
+impl NodeName {
+    /// The name of the node with this id.
+    pub fn of(id: &str) -> NodeName {
+        let mut name = [0; 5];
+        name.copy_from_slice(&blake3::hash(id.as_bytes()).as_bytes()[..5]);
+        NodeName(name)
+    }
+}
+
+/// What a row says of a peer's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Life {
+    /// Its owner hears it.
+    #[default]
+    Healthy,
+    /// See [`PeerStatus`](super::PeerStatus).
+    Suspected,
+    /// See [`PeerStatus`](super::PeerStatus).
+    Down,
+    /// It said that it leaves; Down.
+    Left,
+    /// This run of the owner has not heard it yet: no vote.
+    Unknown,
+}
+
+impl Life {
+    /// The status in JSON: `healthy`, `suspected`, `down`; `unknown`: not heard yet.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Life::Healthy => "healthy",
+            Life::Suspected => "suspected",
+            Life::Down | Life::Left => "down",
+            Life::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a row says of the link to a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum LinkState {
+    /// It works both ways.
+    #[default]
+    Up,
+    /// It works, and loses datagrams.
+    Lossy,
+    /// Not known to be cut, but the last heartbeats had no echo: the peer may live by the word of others alone.
+    Silent,
+    /// The owner hears the peer; the peer does not echo what the owner sends.
+    TxLost,
+    /// The owner does not hear the peer.
+    Down,
+}
+
+/// What a node sees of a peer that is not plainly fine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Whom.
+    pub peer: NodeName,
+    /// Whether it lives.
+    pub life: Life,
+    /// The link to it.
+    pub link: LinkState,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Its run.
+    #[serde(with = "eight_bytes")]
+    pub instance: Instance,
+    /// 32 bits of the hash of its roster.
+    pub roster: [u8; 4],
+    /// Of the settings that must agree.
+    pub config: [u8; 4],
+}
+
+/// An instance is random: its bytes are shorter than a variable-length number.
+mod eight_bytes {
+    use super::Instance;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(instance: &Instance, serializer: S) -> Result<S::Ok, S::Error> {
+        instance.0.to_le_bytes().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Instance, D::Error> {
+        <[u8; 8]>::deserialize(deserializer).map(|bytes| Instance(u64::from_le_bytes(bytes)))
+    }
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// What its owner sees: the peers that it observes and that are not plainly fine, by name.
+    Row(Vec<Seen>),
+    /// What its owner is.
+    Profile(Profile),
+}
+
+impl Body {
+    fn kind(&self) -> Kind {
+        match self {
+            Body::Row(_) => Kind::Row,
+            Body::Profile(_) => Kind::Profile,
+        }
+    }
+
+    /// Whether it has the one form that it may have: the peers of a row in order, each once, none plainly fine.
+    pub fn is_canonical(&self) -> bool {
+        match self {
+            Body::Row(seen) => {
+                seen.windows(2).all(|w| w[0].peer < w[1].peer)
+                    && seen.iter().all(|s| (s.life, s.link) != (Life::Healthy, LinkState::Up))
+            }
+            Body::Profile(_) => true,
+        }
+    }
+}
+
+/// Which of an owner's two records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Row,
+    Profile,
+}
+
+/// A record, as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Whose it is.
+    pub owner: NodeName,
+    /// From 1.
+    pub version: u64,
+    /// What it says.
+    pub body: Body,
+}
+
+impl Record {
+    fn hash(&self) -> u32 {
+        let bytes = postcard::to_extend(self, Vec::new()).expect("encoding into memory cannot fail");
+        let hash = blake3::hash(&bytes);
+        u32::from_le_bytes(hash.as_bytes()[..4].try_into().expect("four bytes"))
+    }
+
+    /// Whether it has the one form that it may have.
+    pub fn is_canonical(&self) -> bool {
+        self.version > 0 && self.body.is_canonical()
+    }
+
+    /// Bytes of its encoding.
+    pub fn encoded_len(&self) -> usize {
+        let size = postcard::ser_flavors::Size::default();
+        postcard::serialize_with_flavor(self, size).expect("counting cannot fail")
+    }
+}
+
+/// A part of the digest: a bucket, and 24 bits over the records in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// Which bucket.
+    pub bucket: u8,
+    /// Over the records of its owners.
+    pub hash: [u8; 3],
+}

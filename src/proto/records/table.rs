@@ -1,0 +1,401 @@
+//! The table of all records, as far as one node knows them: merged, digested, compared and read by pages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::owed::Owed;
+use super::{Body, Digest, Kind, NodeName, Profile, Record, Seen};
+use crate::proto::seal::Instance;
+use crate::proto::timer::Time;
+
+/// Nodes in one bucket of the digest, while there are fewer than [`BUCKETS`] buckets.
+const BUCKET: usize = 64;
+/// The most buckets.
+const BUCKETS: usize = 64;
+/// All buckets at once, where rosters differ and so do buckets.
+pub(crate) const EVERY: u8 = u8::MAX;
+
+/// What came of a record that was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Met {
+    /// It is new, of this node in the table (by name).
+    New(usize),
+    /// It was known, or older, or nobody's.
+    Nothing,
+    /// It is one of this node's own that it did not publish: its own is newer now.
+    Raised,
+}
+
+/// The row of one node; version 0: it is not known.
+#[derive(Clone, Debug, Default)]
+struct RowSlot {
+    version: u64,
+    seen: Box<[Seen]>,
+}
+
+/// The profile of one node; version 0: it is not known.
+#[derive(Clone, Copy, Debug)]
+struct ProfileSlot {
+    version: u64,
+    profile: Profile,
+}
+
+/// What was compared with a neighbour and was not equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unequal {
+    bucket: u8,
+    mine: [u8; 3],
+    theirs: [u8; 3],
+}
+
+/// What differs from a neighbour's table.
+#[derive(Clone, Debug, Default)]
+struct Difference {
+    unequal: Option<Unequal>,
+    /// When a difference was last found to stay.
+    stayed: Option<Time>,
+}
+
+/// The records of all nodes, as far as this one knows them. Slot 2p is the row of the node at place p, slot 2p + 1 its
+/// profile.
+#[derive(Clone, Debug)]
+pub(crate) struct Records {
+    /// All nodes, by name; this one too.
+    names: Arc<[NodeName]>,
+    me: usize,
+    rows: Vec<RowSlot>,
+    profiles: Vec<ProfileSlot>,
+    /// The first four bytes of the hash of what is in each slot.
+    hashes: Vec<u32>,
+    owed: Owed,
+    differences: Vec<Difference>,
+    /// For each bucket, over the hashes of its records.
+    buckets: Vec<u32>,
+    /// Which bucket is told next.
+    turn: usize,
+}
+
+fn is_row(slot: usize) -> bool {
+    slot.is_multiple_of(2)
+}
+
+fn version(rows: &[RowSlot], profiles: &[ProfileSlot], slot: usize) -> u64 {
+    if is_row(slot) { rows[slot / 2].version } else { profiles[slot / 2].version }
+}
+
+fn record(names: &[NodeName], rows: &[RowSlot], profiles: &[ProfileSlot], slot: usize) -> Option<Record> {
+    let version = version(rows, profiles, slot);
+    let body = || {
+        if is_row(slot) {
+            Body::Row(rows[slot / 2].seen.to_vec())
+        } else {
+            Body::Profile(profiles[slot / 2].profile)
+        }
+    };
+    (version > 0).then(|| Record { owner: names[slot / 2], version, body: body() })
+}
+
+impl Records {
+    /// An empty table of the nodes with these names, in order; this one is at `me`.
+    pub(crate) fn new(names: Arc<[NodeName]>, me: usize, neighbours: usize) -> Records {
+        let unknown = Profile { instance: Instance(0), roster: [0; 4], config: [0; 4] };
+        Records {
+            me,
+            rows: vec![RowSlot::default(); names.len()],
+            profiles: vec![ProfileSlot { version: 0, profile: unknown }; names.len()],
+            hashes: vec![0; names.len() * 2],
+            owed: Owed::new(names.len() * 2, neighbours),
+            differences: vec![Difference::default(); neighbours],
+            buckets: vec![0; names.len().div_ceil(BUCKET).clamp(1, BUCKETS)],
+            turn: 0,
+            names,
+        }
+    }
+
+    /// The place of a node in the table.
+    pub(crate) fn place(&self, name: NodeName) -> Option<usize> {
+        self.names.binary_search(&name).ok()
+    }
+
+    /// The names of all nodes, in order, this one among them.
+    pub(crate) fn names(&self) -> &[NodeName] {
+        &self.names
+    }
+
+    /// The place of this node.
+    pub(crate) fn me(&self) -> usize {
+        self.me
+    }
+
+    /// What the node at `place` sees; `None`: it has not said.
+    pub(crate) fn row(&self, place: usize) -> Option<&[Seen]> {
+        let row = &self.rows[place];
+        (row.version > 0).then_some(&row.seen)
+    }
+
+    /// What the node at `place` is; `None`: it has not said.
+    pub(crate) fn profile(&self, place: usize) -> Option<&Profile> {
+        let profile = &self.profiles[place];
+        (profile.version > 0).then_some(&profile.profile)
+    }
+
+    fn version(&self, slot: usize) -> u64 {
+        version(&self.rows, &self.profiles, slot)
+    }
+
+    fn says(&self, slot: usize, body: &Body) -> bool {
+        match body {
+            Body::Row(seen) => *self.rows[slot / 2].seen == **seen,
+            Body::Profile(profile) => self.profiles[slot / 2].profile == *profile,
+        }
+    }
+
+    /// What is in a slot, as it travels; `None`: it is not known.
+    pub(super) fn record(&self, slot: usize) -> Option<Record> {
+        record(&self.names, &self.rows, &self.profiles, slot)
+    }
+
+    /// This node says something of itself. False: it is what it said last.
+    pub(crate) fn publish(&mut self, body: Body) -> bool {
+        debug_assert!(body.is_canonical());
+        let slot = self.me * 2 + usize::from(body.kind() == Kind::Profile);
+        if self.version(slot) > 0 && self.says(slot, &body) {
+            return false;
+        }
+        self.put(slot, self.version(slot) + 1, body, None);
+        true
+    }
+
+    /// A record came, from a neighbour or in another way.
+    pub(crate) fn merge(&mut self, record: &Record, from: Option<usize>) -> Met {
+        let Some(place) = self.place(record.owner) else { return Met::Nothing };
+        let slot = place * 2 + usize::from(record.body.kind() == Kind::Profile);
+        let (known, version) = (self.version(slot), record.version);
+        if known == version && self.says(slot, &record.body) {
+            if let Some(from) = from {
+                self.owed.settle(slot, from);
+            }
+            return Met::Nothing;
+        }
+        if known > version {
+            if let Some(from) = from {
+                self.owed.owe(slot, from);
+            }
+            return Met::Nothing;
+        }
+        if place == self.me {
+            // Somebody holds what this run did not say: what it says goes above.
+            let Some(own) = self.record(slot) else { return Met::Nothing };
+            self.put(slot, version.saturating_add(1), own.body, None);
+            return Met::Raised;
+        }
+        if known == version && self.hashes[slot] > record.hash() {
+            // One version with two contents: all keep the same one until the owner goes above it.
+            if let Some(from) = from {
+                self.owed.owe(slot, from);
+            }
+            return Met::Nothing;
+        }
+        self.put(slot, version, record.body.clone(), from);
+        Met::New(place)
+    }
+
+    fn put(&mut self, slot: usize, version: u64, body: Body, from: Option<usize>) {
+        let place = slot / 2;
+        let record = Record { owner: self.names[place], version, body };
+        let hash = record.hash();
+        let bucket = self.bucket_of(place);
+        self.buckets[bucket] ^= std::mem::replace(&mut self.hashes[slot], hash) ^ hash;
+        match record.body {
+            Body::Row(seen) => self.rows[place] = RowSlot { version, seen: seen.into() },
+            Body::Profile(profile) => self.profiles[place] = ProfileSlot { version, profile },
+        }
+        self.owed.news(slot, from);
+    }
+
+    fn bucket_of(&self, place: usize) -> usize {
+        place * self.buckets.len() / self.names.len()
+    }
+
+    /// The places in a bucket.
+    fn places_of(&self, bucket: u8) -> std::ops::Range<usize> {
+        if bucket == EVERY {
+            return 0..self.names.len();
+        }
+        let begin = |bucket: usize| (bucket * self.names.len()).div_ceil(self.buckets.len());
+        let bucket = usize::from(bucket).min(self.buckets.len());
+        begin(bucket)..begin(bucket + 1).min(self.names.len())
+    }
+
+    /// The link to a neighbour begins to work, perhaps to a new run: it is owed what this node says of itself; of the
+    /// rest the digest tells.
+    pub(crate) fn greet(&mut self, neighbour: usize) {
+        self.owed.greet(neighbour);
+        self.differences[neighbour] = Difference::default();
+        for slot in [self.me * 2, self.me * 2 + 1] {
+            if self.version(slot) > 0 {
+                self.owed.owe(slot, neighbour);
+            }
+        }
+    }
+
+    /// Whether the link to a neighbour works.
+    pub(crate) fn is_present(&self, neighbour: usize) -> bool {
+        self.owed.is_present(neighbour)
+    }
+
+    /// The link to a neighbour no longer works: nothing is owed to it until it is greeted again.
+    pub(crate) fn part(&mut self, neighbour: usize) {
+        self.owed.part(neighbour);
+        self.differences[neighbour] = Difference::default();
+    }
+
+    /// Whether nobody is owed anything.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.owed.is_quiet()
+    }
+
+    /// Whether a bucket was unequal to that of `neighbour` when it was last compared.
+    #[cfg(test)]
+    pub(super) fn differs(&self, neighbour: usize) -> bool {
+        self.differences[neighbour].unequal.is_some()
+    }
+
+    /// Equal for equal tables.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn fingerprint(&self) -> &[u32] {
+        &self.buckets
+    }
+
+    /// Bytes on the heap for what comes and goes.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held(&self) -> usize {
+        let seen: usize = self.rows.iter().map(|row| row.seen.len() * size_of::<Seen>()).sum();
+        self.owed.held() + seen
+    }
+
+    /// The most bytes that [`held`](Records::held) can be, with datagrams of `longest` bytes.
+    #[cfg(feature = "sim")]
+    pub(crate) fn most_held(nodes: usize, neighbours: usize, longest: usize) -> usize {
+        Owed::most_held(neighbours, longest) + nodes * longest
+    }
+
+    /// What is owed to `neighbour`, up to `room` bytes, to travel in its datagram `sequence`.
+    pub(crate) fn pick(&mut self, neighbour: usize, room: usize, sequence: u64) -> Vec<Record> {
+        let Records { owed, rows, profiles, names, .. } = self;
+        owed.pick(neighbour, room, sequence, |slot| record(names, rows, profiles, slot))
+    }
+
+    /// Whether more is owed to `neighbour` than its newest datagram had room for.
+    pub(crate) fn has_more(&self, neighbour: usize) -> bool {
+        self.owed.has_more(neighbour)
+    }
+
+    /// `neighbour` echoed the datagram `sequence`: what it carried came. How many records that were.
+    pub(crate) fn echoed(&mut self, neighbour: usize, sequence: u64) -> usize {
+        let Records { owed, rows, profiles, .. } = self;
+        owed.echoed(neighbour, sequence, |slot| version(rows, profiles, slot) as u32)
+    }
+
+    /// The digest of one bucket.
+    fn digest_of(&self, bucket: usize) -> Digest {
+        let [a, b, c, d] = self.buckets[bucket].to_le_bytes();
+        Digest { bucket: bucket as u8, hash: [a ^ d, b, c] }
+    }
+
+    /// What to tell `neighbour`: the bucket that last differed from its, else the next one in turn.
+    pub(crate) fn digest(&mut self, neighbour: usize) -> Digest {
+        if let Some(unequal) = self.differences[neighbour].unequal {
+            return self.digest_of(usize::from(unequal.bucket));
+        }
+        self.turn = (self.turn + 1) % self.buckets.len();
+        self.digest_of(self.turn)
+    }
+
+    /// Compares what `neighbour` tells. The bucket to be synced, if it was unequal before too and nothing has changed in it on
+    /// either side; once in `pause`.
+    pub(crate) fn compare(
+        &mut self,
+        neighbour: usize,
+        theirs: Digest,
+        now: Time,
+        pause: Duration,
+    ) -> Option<u8> {
+        if usize::from(theirs.bucket) >= self.buckets.len() {
+            return None;
+        }
+        let mine = self.digest_of(usize::from(theirs.bucket)).hash;
+        if mine == theirs.hash {
+            let known = &mut self.differences[neighbour].unequal;
+            if known.is_some_and(|u| u.bucket == theirs.bucket) {
+                *known = None;
+            }
+            // It has all of it.
+            if self.owed.is_empty() {
+                return None;
+            }
+            for slot in self.places_of(theirs.bucket).flat_map(|place| [place * 2, place * 2 + 1]) {
+                self.owed.settle(slot, neighbour);
+            }
+            return None;
+        }
+        let Difference { unequal: known, stayed } = &mut self.differences[neighbour];
+        let unequal = Some(Unequal { bucket: theirs.bucket, mine, theirs: theirs.hash });
+        let stays = *known == unequal;
+        *known = unequal;
+        if !stays || stayed.is_some_and(|at| now.since(at) < pause) {
+            return None;
+        }
+        *stayed = Some(now);
+        Some(theirs.bucket)
+    }
+
+    /// A page of a bucket: what is known of it after `after`, in order, up to `room` bytes; and whether that is the
+    /// last.
+    pub(crate) fn page(&self, bucket: u8, after: Option<NodeName>, mut room: usize) -> (Vec<Record>, bool) {
+        let mut page = Vec::new();
+        for place in self.places_of(bucket) {
+            if after.is_some_and(|after| self.names[place] <= after) {
+                continue;
+            }
+            let both = [self.record(place * 2), self.record(place * 2 + 1)];
+            let len: usize = both.iter().flatten().map(Record::encoded_len).sum();
+            // A row that is too long for a page goes with a datagram of its owner's; the reading goes on.
+            let alone = page.is_empty() && len > room;
+            if len > room && !alone {
+                return (page, false);
+            }
+            page.extend(both.into_iter().flatten().filter(|record| !alone || record.encoded_len() <= room));
+            room = room.saturating_sub(len);
+        }
+        (page, true)
+    }
+
+    /// A page of `neighbour`'s came, that told all it knows from after `after` up to its last record, or to the end of
+    /// the bucket if it is the `last`: it is owed what it lacks.
+    pub(crate) fn lacks(
+        &mut self,
+        neighbour: usize,
+        bucket: u8,
+        after: Option<NodeName>,
+        page: &[Record],
+        last: bool,
+    ) {
+        let end = page.last().map(|record| record.owner);
+        for place in self.places_of(bucket) {
+            let name = self.names[place];
+            let inside =
+                after.is_none_or(|after| name > after) && (last || end.is_some_and(|end| name <= end));
+            if !inside {
+                continue;
+            }
+            for (slot, kind) in [(place * 2, Kind::Row), (place * 2 + 1, Kind::Profile)] {
+                let told = page.iter().any(|other| other.owner == name && other.body.kind() == kind);
+                if self.version(slot) > 0 && !told {
+                    self.owed.owe(slot, neighbour);
+                }
+            }
+        }
+    }
+}
