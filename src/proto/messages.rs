@@ -369,7 +369,7 @@ impl postcard::ser_flavors::Flavor for Compare<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::records::{Body, Life, LinkState, Profile, Seen};
+    use crate::proto::records::{Body, Life, LinkState, Profile, Release, Seen};
     use crate::proto::seal::{Header, Instance};
     use proptest::prelude::*;
 
@@ -389,7 +389,8 @@ mod tests {
         let owner = NodeName([5; 5]);
         let seen = Seen { peer: NodeName([6; 5]), life: Life::Down, link: LinkState::TxLost };
         let record = Record { owner, version: 300, body: Body::Row(vec![seen]) };
-        let profile = Profile { instance: Instance(9), roster: [7; 4], config: [8; 4] };
+        let (roster, config, release) = ([7; 4], [8; 4], Release([0, 1, 0]));
+        let profile = Profile { instance: Instance(9), roster, config, release, wire: 1 };
         let profile = Record { owner, version: 1, body: Body::Profile(profile) };
         let more = More {
             spacing: 4,
@@ -442,7 +443,7 @@ mod tests {
             ),
             (
                 Message::SyncResponse { echo: 1, hold: 2, bucket: 3, after: None, last: true, records: vec![profile] },
-                b"\x0c\x01\x02\x03\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08",
+                b"\x0c\x01\x02\x03\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01",
             ),
         ];
         for (message, golden) in cases {
@@ -573,8 +574,10 @@ mod tests {
             seen.dedup_by_key(|s| s.peer);
             Body::Row(seen)
         });
-        let profile = any::<(u64, [u8; 4], [u8; 4])>().prop_map(|(instance, roster, config)| {
-            Body::Profile(Profile { instance: Instance(instance), roster, config })
+        let profile = any::<(u64, [u8; 4], [u8; 4], [u8; 3], u8)>();
+        let profile = profile.prop_map(|(instance, roster, config, release, wire)| {
+            let (instance, release) = (Instance(instance), Release(release));
+            Body::Profile(Profile { instance, roster, config, release, wire })
         });
         (any::<[u8; 5]>(), 1..=u64::MAX, prop_oneof![row, profile])
             .prop_map(|(owner, version, body)| Record { owner: NodeName(owner), version, body })

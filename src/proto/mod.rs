@@ -58,7 +58,7 @@ pub use messages::LeaveReason;
 pub use node::{Node, Transmit};
 pub use peer::{PeerInfo, PeerStatus, Thresholds};
 pub use picture::Says;
-pub use records::{Life, LinkState};
+pub use records::{Life, LinkState, Release};
 pub use registry::{ClusterStatus, PeerRegistry};
 pub use seal::{Instance, Keyring, SecretKey, Tag};
 pub use server_id::ServerId;

@@ -9,7 +9,7 @@ use super::event::SelfHealth;
 use super::explain::Explanation;
 use super::peer::PeerStatus;
 use super::picture::Says;
-use super::records::Life;
+use super::records::{Life, Release};
 use super::registry::ClusterStatus;
 use super::seal::Instance;
 use super::stats::Stats;
@@ -143,6 +143,8 @@ pub struct PeerView {
     pub link: LinkView,
     /// Its present run; `None` while none is confirmed.
     pub instance: Option<Instance>,
+    /// The release that it runs, and the newest version of the wire that it speaks; `None`: it has not said.
+    pub release: Option<(Release, u8)>,
     /// The id of the key of its newest datagram.
     pub key_id: Option<u8>,
     /// New instances seen.

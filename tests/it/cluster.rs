@@ -73,6 +73,17 @@ fn one_file_serves_the_whole_fleet() {
 }
 
 #[test]
+fn what_a_peer_runs_is_told() {
+    let cluster = Cluster::start(2);
+    let told = || {
+        let peer: Value = serde_json::from_str(&cluster.get(0, "/api/v1/peers/n2").1).unwrap();
+        let said = [&peer["version"], &peer["wire_version"], &peer["explain"]["setup"]["version_equal"]];
+        (said == [&Value::from(env!("CARGO_PKG_VERSION")), &1.into(), &true.into()]).then_some(())
+    };
+    within(Duration::from_secs(5), told).expect("its profile comes with its answers");
+}
+
+#[test]
 fn the_quorum_goes_with_the_majority_and_comes_back() {
     let mut cluster = Cluster::start(3);
     assert_eq!(cluster.get(0, "/quorumz").0, 200);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Node;
 use crate::proto::explain::{Asked, Explanation, Proof, ProofKind, Setup};
 use crate::proto::peer::PeerStatus;
+use crate::proto::seal::WIRE;
 use crate::proto::stats::SendErrorKind;
 use crate::proto::timer::Time;
 use crate::proto::verdict::Evidence;
@@ -199,7 +200,7 @@ impl Node {
             settings: both.map(|(own, its)| own.config == its.config),
             key: self.sessions[peer].confirmed.as_ref().map(|confirmed| confirmed.key == 0),
             // Whatever else it speaks is not heard.
-            version: evidence.heard.map(|_| true),
+            version: self.records.profile(self.places[peer]).map(|profile| profile.wire == WIRE),
             foreign_keys: evidence.foreign_keys,
             foreign_versions: evidence.foreign_versions,
         }

@@ -164,6 +164,7 @@ impl Node {
                 link: LinkView { is_active: true, attempt_count: 0, rtt: None, loss: None },
                 explanation: self.explained_by_others(other, &hearsay, now),
                 instance: self.records.profile(place).map(|profile| profile.instance),
+                release: self.release_at(place),
                 key_id: None,
                 restarts: 0,
                 false_downs: 0,

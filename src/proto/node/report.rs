@@ -15,6 +15,7 @@ use crate::proto::directory::hash48;
 use crate::proto::event::{Change, Event, SelfHealth};
 use crate::proto::messages::LeaveReason;
 use crate::proto::peer::PeerStatus;
+use crate::proto::records::Release;
 use crate::proto::registry::ClusterStatus;
 use crate::proto::seal::Instance;
 use crate::proto::snapshot::{LinkView, PeerView, Snapshot};
@@ -353,6 +354,11 @@ impl Node {
         }
     }
 
+    /// What the node at `place` told of its release, and of the wire.
+    pub(super) fn release_at(&self, place: usize) -> Option<(Release, u8)> {
+        self.records.profile(place).map(|profile| (profile.release, profile.wire))
+    }
+
     fn view(&self, peer: usize, now: Time) -> PeerView {
         let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
         let confirmed = self.sessions[peer].confirmed.as_ref();
@@ -379,6 +385,7 @@ impl Node {
                 loss: self.sessions[peer].loss(),
             },
             instance: confirmed.map(|c| c.instance),
+            release: self.release_at(self.places[peer]),
             key_id: confirmed.map(|c| self.ring.id(c.key)),
             restarts: account.restarts,
             false_downs: account.false_downs,

@@ -204,10 +204,8 @@ impl Node {
     /// A ping for the sake of the records that its neighbour is owed, and of those that come with the answer.
     pub(super) fn tell_rest(&mut self, peer: usize) {
         self.accounts[peer].rest_at = None;
-        let Some(to) = self.pool.at(peer).remote_address.filter(|_| self.records.is_present(peer)) else {
-            return;
-        };
-        let Some(key) = self.sessions[peer].confirmed.as_ref().map(|run| run.key) else { return };
+        let way = self.way_to(Party::Peer(peer)).filter(|_| self.records.is_present(peer));
+        let Some((Transmit { to, .. }, key)) = way else { return };
         let since_slot = self.beats[peer].since_slot(self.now);
         let more = self.tell(peer, Some(since_slot), usize::MAX);
         if !more.records.is_empty() {
@@ -231,19 +229,11 @@ impl Node {
     /// Tells every other peer with a confirmed run that `refused`'s host refuses.
     pub(super) fn push_refused(&mut self, refused: usize) {
         for peer in 0..self.sessions.len() {
-            let tags = &self.sessions[refused].tags;
-            let (Some(to), Some(confirmed)) =
-                (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed)
-            else {
+            let Some((transmit, key)) = self.way_to(Party::Peer(peer)).filter(|_| peer != refused) else {
                 continue;
             };
-            if peer == refused || tags.is_empty() {
-                continue;
-            }
-            let key = confirmed.key;
-            let refused = vec![tags[key]];
-            let more = More { refused, ..self.tell(peer, None, SMALL) };
-            let transmit = Transmit { to, from: None };
+            let Some(&tag) = self.sessions[refused].tags.get(key) else { continue };
+            let more = More { refused: vec![tag], ..self.tell(peer, None, SMALL) };
             let digest = self.records.digest(peer);
             self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| {
                 pong(echo, hold, digest, more)
@@ -259,18 +249,12 @@ impl Node {
         }
         self.news.pushed = self.now;
         for peer in 0..self.sessions.len() {
-            let (Some(to), Some(confirmed)) =
-                (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed)
-            else {
-                continue;
-            };
-            let key = confirmed.key;
+            let Some((transmit, key)) = self.way_to(Party::Peer(peer)) else { continue };
             let more = self.tell(peer, None, usize::MAX);
             if more.records.is_empty() {
                 continue;
             }
             let digest = self.records.digest(peer);
-            let transmit = Transmit { to, from: None };
             self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| {
                 pong(echo, hold, digest, more)
             });
@@ -279,11 +263,7 @@ impl Node {
 
     /// A Leave to `peer`, if it has a confirmed run.
     pub(super) fn send_leave(&mut self, peer: usize, reason: crate::proto::LeaveReason) {
-        let (Some(to), Some(confirmed)) = (self.pool.at(peer).remote_address, &self.sessions[peer].confirmed)
-        else {
-            return;
-        };
-        let (key, transmit) = (confirmed.key, Transmit { to, from: None });
+        let Some((transmit, key)) = self.way_to(Party::Peer(peer)) else { return };
         self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| Message::Leave {
             echo,
             hold,
@@ -321,13 +301,7 @@ impl Node {
             Party::Guest(guest) => &mut self.guests[guest].session,
         };
         let number = session.next_sequence(self.now, question.from, What::Other);
-        let header = Header {
-            kind: FrameKind::Bound,
-            key_id: self.ring.id(key),
-            sender: me.0,
-            instance: me.1,
-            number,
-        };
+        let header = bound(self.ring.id(key), me, number);
         let message = Message::Welcome {
             echo: sequence + 1,
             hold: micros(self.now.since(question.received)),
@@ -361,13 +335,7 @@ impl Node {
         let number = session.next_sequence(self.now, transmit.to, what);
         let (echo, hold) = session.echo(self.now);
         let me = (self.own_tags[key], self.instance);
-        let header = Header {
-            kind: FrameKind::Bound,
-            key_id: self.ring.id(key),
-            sender: me.0,
-            instance: me.1,
-            number,
-        };
+        let header = bound(self.ring.id(key), me, number);
         let tag = session.tags[key];
         let confirmed = session.confirmed.as_mut().expect("it was checked above");
         let (seal, _) = confirmed.keys(&self.ring, key, me, tag);
@@ -407,6 +375,10 @@ impl Node {
         let narrow = self.pool.at(peer).path.is_found();
         More { spacing, since_slot, paused, lost, records, narrow, ..More::default() }
     }
+}
+
+fn bound(key_id: u8, (sender, instance): (Tag, Instance), number: u64) -> Header {
+    Header { kind: FrameKind::Bound, key_id, sender, instance, number }
 }
 
 fn pong(echo: u64, hold: u64, digest: Digest, more: More) -> Message {

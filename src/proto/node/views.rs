@@ -9,7 +9,8 @@ use super::report::config_hash;
 use crate::proto::messages::{Message, More};
 use crate::proto::mtu::SMALL;
 use crate::proto::peer::PeerStatus;
-use crate::proto::records::{Body, EVERY, Life, Met, NodeName, Profile, Record};
+use crate::proto::records::{Body, EVERY, Life, Met, NodeName, Profile, Record, Release};
+use crate::proto::seal::WIRE;
 use crate::proto::session::What;
 use crate::proto::timer::Time;
 use crate::proto::verdict::Differing;
@@ -67,6 +68,8 @@ impl Node {
             instance: self.instance,
             roster: four(self.directory.hash()),
             config: four(config_hash(&self.config)),
+            release: Release::OWN,
+            wire: WIRE,
         };
         self.records.publish(Body::Profile(profile));
     }

@@ -12,6 +12,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::table::{EVERY, Met, Records};
@@ -98,6 +100,37 @@ pub struct Profile {
     pub roster: [u8; 4],
     /// Of the settings that must agree.
     pub config: [u8; 4],
+    /// Which release it is of.
+    pub release: Release,
+    /// The newest version of the wire that it speaks.
+    pub wire: u8,
+}
+
+/// A release of this program: major, minor, patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Release(pub [u8; 3]);
+
+impl Release {
+    /// This one.
+    pub const OWN: Release = Release([
+        number(env!("CARGO_PKG_VERSION_MAJOR")),
+        number(env!("CARGO_PKG_VERSION_MINOR")),
+        number(env!("CARGO_PKG_VERSION_PATCH")),
+    ]);
+}
+
+const fn number(digits: &str) -> u8 {
+    match u8::from_str_radix(digits, 10) {
+        Ok(number) => number,
+        Err(_) => u8::MAX,
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [major, minor, patch] = self.0;
+        write!(f, "{major}.{minor}.{patch}")
+    }
 }
 
 /// An instance is random: its bytes are shorter than a variable-length number.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::owed::Owed;
-use super::{Body, Digest, Kind, NodeName, Profile, Record, Seen};
+use super::{Body, Digest, Kind, NodeName, Profile, Record, Release, Seen};
 use crate::proto::seal::Instance;
 use crate::proto::timer::Time;
 
@@ -98,7 +98,8 @@ fn record(names: &[NodeName], rows: &[RowSlot], profiles: &[ProfileSlot], slot: 
 impl Records {
     /// An empty table of the nodes with these names, in order; this one is at `me`.
     pub(crate) fn new(names: Arc<[NodeName]>, me: usize, neighbours: usize) -> Records {
-        let unknown = Profile { instance: Instance(0), roster: [0; 4], config: [0; 4] };
+        let (roster, config) = ([0; 4], [0; 4]);
+        let unknown = Profile { instance: Instance(0), roster, config, release: Release([0; 3]), wire: 0 };
         Records {
             me,
             rows: vec![RowSlot::default(); names.len()],

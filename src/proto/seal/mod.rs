@@ -27,6 +27,8 @@ pub use header::{FrameKind, Header};
 pub use keys::{KeyTextError, Keyring, MAX_KEYS, SecretKey};
 pub use window::ReplayWindow;
 
+/// The version of the wire: that of the two kinds above.
+pub const WIRE: u8 = 1;
 /// Bytes that the seal adds to a body.
 pub const SEAL_LEN: usize = 16;
 /// Numbers stay below.

@@ -242,6 +242,7 @@ mod tests {
             proven: false,
             link: LinkView { is_active: true, attempt_count: 0, rtt: None, loss: None },
             instance: None,
+            release: None,
             key_id: None,
             restarts: 0,
             false_downs: 0,

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use lastseen::net::Clock;
+use lastseen::proto::seal::WIRE;
 use lastseen::proto::{Observers, PeerStatus, PeerView, RowView, Snapshot, Time, Verdict};
 use serde_json::{Map, Value, json};
 
@@ -29,7 +30,7 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
         "server_id": *s.server_id,
         "cluster": *s.cluster,
         "version": env!("CARGO_PKG_VERSION"),
-        "wire_version": 1,
+        "wire_version": WIRE,
         "instance": s.instance.to_string(),
         "listen_address": listen,
         "uptime_seconds": s.at.since(s.started).as_secs_f64(),
@@ -96,8 +97,8 @@ pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
         },
         "instance": p.instance.map(|i| i.to_string()),
         "uptime_seconds": null,
-        "version": null,
-        "wire_version": null,
+        "version": p.release.map(|(release, _)| release.to_string()),
+        "wire_version": p.release.map(|(_, wire)| wire),
         "labels": null,
         "draining_until": null,
         "key": p.key_id.map(|k| format!("{k:02x}")),
