@@ -369,7 +369,9 @@ impl Node {
         let since_slot = since_slot.map(|d| u32::try_from(micros(d)).unwrap_or(u32::MAX));
         let lost = self.sessions[peer].confirmed.as_ref().map_or(0, |c| c.loss.lost());
         let records = self.records_for(peer, room);
-        if self.records.has_more(peer) && self.accounts[peer].rest_at.is_none() {
+        // It is one more try of what a heartbeat tells, and goes with the others.
+        let again = self.records.has_more(peer) && self.config.mechanisms.retries;
+        if again && self.accounts[peer].rest_at.is_none() {
             self.accounts[peer].rest_at = Some(self.now + self.config.heartbeat_interval / REST);
         }
         let narrow = self.pool.at(peer).path.is_found();
