@@ -139,6 +139,11 @@ impl Host {
         self.node.as_ref().is_some_and(|core| !core.is_leaving()) && self.moved_to.is_none()
     }
 
+    /// Whether nothing that its node says is heard.
+    pub fn is_mute(&self) -> bool {
+        self.mute
+    }
+
     /// Whether its node hears nothing.
     pub fn is_shut(&self) -> bool {
         self.blocked || self.deaf

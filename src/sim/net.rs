@@ -162,6 +162,12 @@ impl Net {
         Some(past.max().unwrap_or(Time::ZERO))
     }
 
+    /// Whether nothing has ever come very late.
+    pub(super) fn is_prompt(&self) -> bool {
+        let late = |(_, rule, _): &(Scope, Rule, Time)| matches!(rule, Rule::Tail { .. } | Rule::Rate { .. });
+        !self.rules.iter().chain(&self.past).any(late)
+    }
+
     /// Since when nothing passes from `from` to `to`; `None`: something may.
     pub(super) fn cut_since(&self, from: u32, to: u32) -> Option<Time> {
         let cuts = |(scope, rule, _): &&(Scope, Rule, Time)| rule.cuts() && scope.covers(from, to);

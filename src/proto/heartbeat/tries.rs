@@ -27,9 +27,11 @@ impl Heartbeat {
             () => TRIES,
         };
         // Where the path is too slow for a second try, after a miss every second heartbeat's stands in for the retries.
-        let stands_in = first && self.after_miss && !room && self.turn % 2 == 1;
+        let stands_in = first && self.after_miss && !room && !self.backs_off() && self.turn % 2 == 1;
         let retry = !first || stands_in;
-        self.try_at = (self.tries < limit && room).then_some(again);
+        // Backing off both go out at once then: the next are far.
+        let again = if room { again } else { now };
+        self.try_at = (self.tries < limit && (room || self.backs_off())).then_some(again);
         if !first && self.backs_off() && self.role == Role::Alone {
             return Step::Ask(ask); // Its first try was a hello already.
         }

@@ -357,13 +357,16 @@ impl Node {
     fn note_evidence(&mut self, peer: usize, read: Echo, newest: bool, message: &Message) {
         let Echo::Dated { date, .. } = read else { return };
         let more = message.more();
-        let told = more.map_or(0, |m| m.spacing);
+        // Only pings and pongs tell of it.
+        let told = match message {
+            Message::Ping { .. } | Message::Pong { .. } => Some(0),
+            _ => more.map(|more| more.spacing),
+        };
+        let told = told.filter(|_| newest);
         let account = &mut self.accounts[peer];
         account.direct = account.direct.max(Some(date));
-        if newest {
-            account.direct_spacing = told;
-        }
-        self.prove_life(peer, date, newest.then_some(told));
+        account.direct_spacing = told.unwrap_or(account.direct_spacing);
+        self.prove_life(peer, date, told);
         let echoed = self.sessions[peer].echoed_at();
         if matches!(message, Message::Ping { .. } | Message::PingMore { .. }) {
             let since = more.and_then(|m| m.since_slot).unwrap_or(0);

@@ -33,7 +33,7 @@ pub struct Checker {
     ill: Vec<Time>,
     /// Since when each node runs where it is expected.
     present: Vec<Option<Time>>,
-    /// Since when each node can hear; and since when it hears nothing at all, if it was well for long until then.
+    /// Since when each node can hear, and be heard if datagrams can be late; and since when it hears nothing at all, if it was well for long until then.
     open: Vec<Option<Time>>,
     shut: Vec<Option<Time>>,
     /// When each node ended that does not run.
@@ -128,7 +128,9 @@ impl Checker {
             let sound = self.well[place].is_some_and(|at| now.since(at) >= window(world));
             let shut = host.is_shut() && (sound || self.shut[place].is_some());
             self.shut[place] = since(self.shut[place], shut);
-            self.open[place] = since(self.open[place], !host.is_shut());
+            // Of a mute node the others think that it is dead, and ping it seldom: one late datagram is a long silence then.
+            let open = !host.is_shut() && (world.net().is_prompt() || !host.is_mute());
+            self.open[place] = since(self.open[place], open);
             let well = since(self.well[place], host.is_well(now));
             if self.well[place].is_some() && well.is_none() {
                 self.ill[place] = now;

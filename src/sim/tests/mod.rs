@@ -127,6 +127,35 @@ fn every_split_of_five_is_told_right() {
 }
 
 #[test]
+fn a_one_way_cut_is_seen_at_a_timeout_of_an_interval() {
+    // The leader's next ping came before the heartbeat was judged, and the missing echo was never counted.
+    swarm(1684);
+}
+
+#[test]
+fn who_stalls_and_hears_nobody_is_isolated() {
+    // A stall put the isolation off by its whole length, and the misses only by a timeout.
+    swarm(558);
+}
+
+#[test]
+fn who_lost_all_votes_is_not_down_at_once() {
+    // It was Suspected for long, and when the isolation ended nobody could be reached that observes it.
+    swarm(999);
+}
+
+#[test]
+fn a_page_that_was_lost_for_its_length_comes_in_parts() {
+    swarm(9015);
+}
+
+#[test]
+fn pings_for_others_end_no_announced_spacing() {
+    // A mute node is pinged seldom, and one of these pings was a hello, which proves nothing.
+    swarm(4039);
+}
+
+#[test]
 fn a_late_profile_stops_no_pings() {
     // Nodes restart together, and hold the profiles of each other's earlier runs.
     swarm(1958);
