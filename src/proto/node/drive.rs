@@ -70,7 +70,7 @@ impl Node {
         self.heard = self.heard.max((self.heard + late).min(self.now - silence));
         self.stats.stalls += 1;
         self.stats.stalled += late;
-        let cause = if suspended * 2 > late {
+        let cause = if suspended > late / 2 {
             format!("the machine was suspended for {suspended:.1?}")
         } else {
             "stopped, or starved of CPU".to_owned()

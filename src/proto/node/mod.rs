@@ -309,7 +309,7 @@ impl Node {
     /// change.
     pub fn handle_suspension(&mut self, length: Duration, now: Time) {
         self.advance(now);
-        self.suspended += length;
+        self.suspended = self.suspended.saturating_add(length);
     }
 
     /// A roster entry (by index in `static_peers`) has (again) been resolved. A learned address stays while its
