@@ -2,6 +2,8 @@
 //!
 //! `crash`, `stalls frozen|blocked [C]` (all C, or one), `bursts`, `start`, `churn`, `heal`, `splits NODES`, `rings NODES`, and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lastseen::PeerStatus;
@@ -120,49 +122,103 @@ fn crash() {
     }
 }
 
+/// What one run of S3 came to.
+#[derive(Clone, Copy, Default)]
+struct Stalled {
+    /// Downs about nodes that never stalled, of these at such nodes, Suspected about them, Downs about stalled ones.
+    wrong: u32,
+    minus: u32,
+    suspected: u32,
+    right: u32,
+}
+
 /// S3: Lifeguard's grid: C of 128 nodes are stalled for D, run for I, and so on for two minutes.
 fn stalls(blocked: bool, only: Option<f64>) {
     println!(
         "S3: 128 nodes, C of them stalled for D, awake for I, over and over for 120 s; false Downs about"
     );
     println!("healthy nodes (FP), of these at healthy nodes (FP-); Downs about stalled nodes beside");
-    let (mut wrong, mut minus, mut right, mut suspected, mut runs) = (0, 0, 0, 0, 0);
+    let kind = if blocked { "blocked I/O" } else { "frozen" };
+    let (mut all, mut runs) = (Stalled::default(), 0);
     let counts = [1u32, 4, 8, 12, 16, 20, 24, 28, 32];
     for count in counts.into_iter().filter(|c| only.is_none_or(|only| f64::from(*c) == only)) {
-        for stalled in [128u64, 512, 2048, 8192, 32_768] {
-            for awake in [1u64, 4, 16, 64, 256, 1024, 4096, 16_384] {
-                let mut world = whole(setup(128), u64::from(count) + stalled + awake);
-                let end = world.now() + 120 * SECOND;
-                while world.now() < end {
-                    stall(&mut world, count, blocked, true);
-                    world.run_for(MS * stalled as u32);
-                    stall(&mut world, count, blocked, false);
-                    world.run_for(MS * awake as u32);
-                }
-                world.run_for(10 * SECOND);
-                runs += 1;
-                for (at, observer, subject, to) in changes(&mut world) {
-                    let healthy = subject >= count;
-                    match to {
-                        PeerStatus::Down if healthy => {
-                            wrong += 1;
-                            minus += u32::from(observer >= count);
-                            println!(
-                                "C {count}, D {stalled} ms, I {awake} ms, {at:?}: n{observer} calls n{subject} Down"
-                            );
-                        }
-                        PeerStatus::Down => right += 1,
-                        PeerStatus::Suspected if healthy => suspected += 1,
-                        _ => {}
-                    }
-                }
-            }
+        let grid: Vec<(u64, u64)> = [128u64, 512, 2048, 8192, 32_768]
+            .into_iter()
+            .flat_map(|d| [1u64, 4, 16, 64, 256, 1024, 4096, 16_384].map(|i| (d, i)))
+            .collect();
+        for run in side_by_side(&grid, |(d, i)| stalls_once(blocked, count, d, i)) {
+            runs += 1;
+            all.wrong += run.wrong;
+            all.minus += run.minus;
+            all.suspected += run.suspected;
+            all.right += run.right;
         }
-        let kind = if blocked { "blocked I/O" } else { "frozen" };
         println!(
-            "{kind}, C to {count}: {runs} runs: FP {wrong}, FP- {minus}, suspected {suspected}; about stalled nodes {right}"
+            "{kind}, C to {count}: {runs} runs: FP {}, FP- {}, suspected {}; about stalled nodes {}",
+            all.wrong, all.minus, all.suspected, all.right
         );
     }
+}
+
+fn stalls_once(blocked: bool, count: u32, stalled: u64, awake: u64) -> Stalled {
+    let began = std::time::Instant::now();
+    let mut world = whole(setup(128), u64::from(count) + stalled + awake);
+    let end = world.now() + 120 * SECOND;
+    while world.now() < end {
+        stall(&mut world, count, blocked, true);
+        world.run_for(MS * stalled as u32);
+        stall(&mut world, count, blocked, false);
+        world.run_for(MS * awake as u32);
+    }
+    world.run_for(10 * SECOND);
+    let mut run = Stalled::default();
+    for (at, observer, subject, to) in changes(&mut world) {
+        let healthy = subject >= count;
+        match to {
+            PeerStatus::Down if healthy => {
+                run.wrong += 1;
+                run.minus += u32::from(observer >= count);
+                println!(
+                    "C {count}, D {stalled} ms, I {awake} ms, {at:?}: n{observer} calls n{subject} Down"
+                );
+            }
+            PeerStatus::Down => run.right += 1,
+            PeerStatus::Suspected if healthy => run.suspected += 1,
+            _ => {}
+        }
+    }
+    let (datagrams, bytes) =
+        (0..128).map(|n| world.host(n).sent()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    let per_node = 128.0 * world.elapsed().as_secs_f64();
+    eprintln!(
+        "C {count}, D {stalled} ms, I {awake} ms: {:.0} datagrams, {:.0} kB a node and second; {:.1} s to compute",
+        datagrams as f64 / per_node,
+        bytes as f64 / per_node / 1e3,
+        began.elapsed().as_secs_f64()
+    );
+    run
+}
+
+/// The results of a function over all items, in their order, on as many threads as there are cores.
+fn side_by_side<T: Copy + Sync, R: Send>(items: &[T], work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(at).copied() else { break };
+                    let result = work(item);
+                    results.lock().expect("no thread panicked").push((at, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().expect("no thread panicked");
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 fn stall(world: &mut World, count: u32, blocked: bool, begins: bool) {
@@ -328,7 +384,14 @@ fn rings(nodes: usize) {
         datagrams / nodes as u64,
         bytes / 1000 / nodes as u64
     );
-    world.run_for(30 * SECOND);
+    let equal = until(&mut world, 300, World::is_settled);
+    let (datagrams, bytes) = sent(&world);
+    println!(
+        "all tables equal {equal} later; until then {} datagrams and {} kB a node",
+        datagrams / nodes as u64,
+        bytes / 1000 / nodes as u64
+    );
+    world.run_for(5 * SECOND);
     let before = sent(&world);
     world.run_for(20 * SECOND);
     let after = sent(&world);

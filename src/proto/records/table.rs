@@ -12,6 +12,8 @@ use crate::proto::timer::Time;
 const BUCKET: usize = 64;
 /// The most buckets.
 const BUCKETS: usize = 64;
+/// An odd number with bits of no pattern (2^64 over the golden ratio).
+const SCATTER: u64 = 0x9E37_79B9_7F4A_7C15;
 /// All buckets at once, where rosters differ and so do buckets.
 pub(crate) const EVERY: u8 = u8::MAX;
 
@@ -211,7 +213,9 @@ impl Records {
             Body::Row(seen) => self.rows[place] = RowSlot { version, seen: seen.into() },
             Body::Profile(profile) => self.profiles[place] = ProfileSlot { version, profile },
         }
-        self.owed.news(slot, from);
+        // Another place for each record, and at each node.
+        let salt = (u64::from(hash) + self.me as u64).wrapping_mul(SCATTER) >> 33;
+        self.owed.news(slot, from, salt as usize);
     }
 
     fn bucket_of(&self, place: usize) -> usize {
@@ -333,7 +337,7 @@ impl Records {
                 *known = None;
             }
             // It has all of it.
-            if self.owed.is_empty() {
+            if !self.owed.is_owed(neighbour) {
                 return None;
             }
             for slot in self.places_of(theirs.bucket).flat_map(|place| [place * 2, place * 2 + 1]) {

@@ -168,3 +168,48 @@ fn what_differs_for_two_comparisons_is_synced_by_pages() {
     let told = tables[1].digest(other);
     assert_eq!((tables[0].compare(one, told, NOW, SECOND), tables[0].differs(one)), (None, false));
 }
+
+#[test]
+fn what_others_say_goes_to_some_and_the_digest_tells_the_rest() {
+    let names: Arc<[NodeName]> = (0..40u8).map(|n| NodeName([n; 5])).collect();
+    let mut table = Records::new(names.clone(), 0, 20);
+    (0..20).for_each(|neighbour| table.greet(neighbour));
+    let mut told = [0; 20];
+    for owner in 20..40 {
+        let record = Record { owner: names[owner], version: 1, body: row(vec![]) };
+        table.merge(&record, Some(3));
+        let who: Vec<usize> = (0..20).filter(|n| !table.pick(*n, 1000, owner as u64).is_empty()).collect();
+        assert_eq!(who.len(), 8);
+        who.iter().for_each(|n| told[*n] += 1);
+        who.iter().for_each(|n| assert_eq!(table.echoed(*n, owner as u64), 1));
+    }
+    assert!(table.is_quiet());
+    // Who brought it is not told, and all others are told something.
+    assert!((0..20).all(|n| (told[n] == 0) == (n == 3)), "{told:?}");
+    table.publish(row(vec![]));
+    assert!((0..20).all(|n| table.pick(n, 1000, 99).len() == 1), "its own row goes to all");
+    // Who was told nothing has another digest.
+    let mut other = Records::new(names, 1, 20);
+    other.greet(0);
+    let digest = table.digest(3);
+    assert_eq!([0, 1].map(|_| other.compare(0, digest, NOW, SECOND)), [None, Some(0)]);
+}
+
+#[test]
+fn a_row_that_does_not_fit_waits_and_nothing_behind_it_does() {
+    let mut tables = tables();
+    let long = Record {
+        owner: NodeName::of("b"),
+        version: 1,
+        body: row((0..5).map(|p| seen(p, Life::Down)).collect()),
+    };
+    let len = long.encoded_len();
+    tables[0].merge(&long, None);
+    for node in [2, 3, 4] {
+        tables[0].merge(&Record { owner: NodeName::of(IDS[node]), version: 1, body: row(vec![]) }, None);
+    }
+    let short = tables[0].pick(1, len - 1, 1);
+    assert_eq!((short.len(), tables[0].has_more(1)), (3, true));
+    assert_eq!(tables[0].echoed(1, 1), 3);
+    assert_eq!(tables[0].pick(1, len, 2), [long]);
+}
