@@ -161,7 +161,6 @@ fn stalls(blocked: bool, only: Option<f64>) {
 }
 
 fn stalls_once(blocked: bool, count: u32, stalled: u64, awake: u64) -> Stalled {
-    let began = std::time::Instant::now();
     let mut world = whole(setup(128), u64::from(count) + stalled + awake);
     let end = world.now() + 120 * SECOND;
     while world.now() < end {
@@ -191,10 +190,9 @@ fn stalls_once(blocked: bool, count: u32, stalled: u64, awake: u64) -> Stalled {
         (0..128).map(|n| world.host(n).sent()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     let per_node = 128.0 * world.elapsed().as_secs_f64();
     eprintln!(
-        "C {count}, D {stalled} ms, I {awake} ms: {:.0} datagrams, {:.0} kB a node and second; {:.1} s to compute",
+        "C {count}, D {stalled} ms, I {awake} ms: {:.0} datagrams, {:.0} kB a node and second",
         datagrams as f64 / per_node,
-        bytes as f64 / per_node / 1e3,
-        began.elapsed().as_secs_f64()
+        bytes as f64 / per_node / 1e3
     );
     run
 }
