@@ -275,3 +275,47 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::proto::config::{PeerConfig, StaticPeer};
+    use crate::proto::directory::Directory;
+    use crate::proto::seal::{Instance, Keyring};
+    use crate::proto::tests::counting::allocated;
+
+    /// Bytes that a node of a roster holds which knows the records of all, and how many it observes.
+    fn held(nodes: u16) -> (usize, usize) {
+        let id = |n: u16| Arc::<str>::from(format!("node-{n:05}"));
+        let address = |n: u16| SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 7946));
+        let entry = |n: u16| StaticPeer { server_id: Some(id(n)), name: id(n), address: Some(address(n)) };
+        let config = PeerConfig::new(&id(0), "test", address(0), (1..nodes).map(entry).collect());
+        let keys = Keyring::new("test", &[], true).unwrap();
+        let directory = Arc::new(Directory::new(&config, &keys).unwrap());
+        let before = allocated().1;
+        let mut node =
+            Node::in_directory(config, keys, directory, Instance(1), 1, Time::from_micros(1)).unwrap();
+        let profile = *node.records.profile(node.me).unwrap();
+        for owner in node.directory.names().to_vec() {
+            for body in [Body::Row(Vec::new()), Body::Profile(profile)] {
+                node.merge(0, &Record { owner, version: 1, body });
+            }
+        }
+        node.now = Time::from_micros(5_000_000);
+        node.redraw();
+        ((allocated().1 - before) as usize, node.sessions.len())
+    }
+
+    #[test]
+    fn a_core_of_10000_holds_little() {
+        let (small, large) = (held(5_000), held(10_000));
+        let (bytes, observed) = large;
+        let each = (bytes - small.0) / 5_000;
+        println!("{bytes} B in a roster of 10,000, of whom {observed} are observed; {each} B a node more");
+        assert!(bytes < 1_500_000, "{bytes}");
+        assert!(each <= 150, "{each}");
+    }
+}

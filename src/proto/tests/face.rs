@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::counting::allocated;
 use super::*;
 
 #[test]
@@ -90,42 +91,6 @@ fn an_entry_without_address_waits_for_one() {
     cluster.run_until(3 * SECOND, Cluster::is_whole);
 }
 
-/// Counts what this thread allocates, for [`the_steady_state_allocates_nothing`].
-mod counting {
-    use std::alloc::{GlobalAlloc, Layout, System};
-    use std::cell::Cell;
-
-    thread_local!(static COUNT: Cell<u64> = const { Cell::new(0) });
-
-    struct Counting;
-
-    // SAFETY: every call goes to the system's allocator as it is; only a counter of the thread is moved beside.
-    #[allow(
-        unsafe_code,
-        reason = "an allocator is the only way to count allocations, and test code alone has it"
-    )]
-    unsafe impl GlobalAlloc for Counting {
-        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-            unsafe { System.alloc(layout) }
-        }
-        unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-            unsafe { System.dealloc(at, layout) }
-        }
-        unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-            let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-            unsafe { System.realloc(at, layout, size) }
-        }
-    }
-
-    #[global_allocator]
-    static COUNTING: Counting = Counting;
-
-    pub(super) fn count() -> u64 {
-        COUNT.with(Cell::get)
-    }
-}
-
 #[test]
 fn the_steady_state_allocates_nothing() {
     let mut cluster = Cluster::new(2, 9);
@@ -136,20 +101,20 @@ fn the_steady_state_allocates_nothing() {
     while datagrams < 2000 {
         for from in [0, 1] {
             while nodes[from].poll_transmit(&mut buffer).is_some() {
-                let before = counting::count();
+                let before = allocated().0;
                 let arrived = nodes[1 - from].handle_datagram(address(from), None, &mut buffer, now, now);
-                allocations += counting::count() - before;
+                allocations += allocated().0 - before;
                 assert_eq!(arrived, Ok(()));
                 datagrams += 1;
             }
         }
         now = nodes.iter().filter_map(Node::poll_timeout).min().unwrap();
-        let before = counting::count();
+        let before = allocated().0;
         for node in &mut nodes {
             node.handle_timeout(now);
             while node.poll_rtt().is_some() {}
         }
-        allocations += counting::count() - before;
+        allocations += allocated().0 - before;
     }
     assert_eq!(allocations, 0, "in {datagrams} datagrams");
 }

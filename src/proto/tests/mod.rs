@@ -1,5 +1,6 @@
 //! Cores on a hand clock: a few nodes joined by a rule that says what becomes of each datagram.
 
+pub(crate) mod counting;
 mod dates;
 mod detector;
 mod explain;
