@@ -123,8 +123,7 @@ pub(crate) struct Sources<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Picture {
     ages: Vec<Age>,
-    /// What is said of each node.
-    pub(crate) says: Vec<Says>,
+    says: Vec<Says>,
 }
 
 /// How old a row is, in milliseconds.
@@ -193,6 +192,16 @@ impl Picture {
     /// How old the row of the node at `place` is; `None`: there is none that can be believed.
     pub(crate) fn age(&self, place: usize) -> Option<Duration> {
         self.ages.get(place).filter(|age| **age != NEVER).map(|age| Duration::from_millis((*age).into()))
+    }
+
+    /// What its observers say of the node at `place`: nothing, as long as no picture was drawn.
+    pub(crate) fn says(&self, place: usize) -> Says {
+        self.says.get(place).copied().unwrap_or_default()
+    }
+
+    /// Whether all observers of all nodes call them Healthy and hear them.
+    pub(crate) fn is_fine(&self) -> bool {
+        self.says.iter().all(|says| says.healthy == says.observers() && says.miss == 0)
     }
 
     /// Whether it says the same as `other`, but for ages.

@@ -147,11 +147,8 @@ impl Node {
         };
         let missed: Vec<usize> = (0..self.sessions.len()).filter(misses).collect();
         let heard = missed.iter().filter(|peer| {
-            self.drawing
-                .picture
-                .says
-                .get(self.places[**peer])
-                .is_some_and(|says| says.hear * 2 > says.votes())
+            let says = self.drawing.picture.says(self.places[**peer]);
+            says.hear * 2 > says.votes()
         });
         missed.len() * 2 > self.sessions.len() && heard.count() * 2 > missed.len()
     }
@@ -174,7 +171,7 @@ impl Node {
         (self.drawing.drawn, self.drawing.next) = (self.now, None);
         let drawn = self.draw(self.now);
         // While something is wrong, rows grow old without another word.
-        if drawn.says.iter().any(|says| says.healthy != says.observers() || says.miss > 0) {
+        if !drawn.is_fine() {
             let pause = self.config.heartbeat_interval / 2;
             self.drawing.next = Some(self.now + if self.others.is_empty() { pause } else { pause * 4 });
         }

@@ -46,7 +46,7 @@ pub(super) fn others(nodes: usize, me: usize, observed: &[(usize, usize)], now: 
 impl Node {
     fn hearsay(&self, other: &Other) -> Hearsay {
         let place = other.place as usize;
-        let says = self.drawing.picture.says.get(place).copied().unwrap_or_default();
+        let says = self.drawing.picture.says(place);
         let own = self.records.profile(self.me);
         let same = |of: fn(&Profile) -> [u8; 4]| {
             self.records.profile(place).is_none_or(|its| own.is_none_or(|own| of(its) == of(own)))
@@ -68,12 +68,7 @@ impl Node {
         let mut counts = ClusterStatus::default();
         let passed = self.halves_since_fused();
         for index in 0..self.others.len() {
-            let voted = self
-                .drawing
-                .picture
-                .says
-                .get(self.others[index].place as usize)
-                .is_some_and(|s| s.votes() > 0);
+            let voted = self.drawing.picture.says(self.others[index].place as usize).votes() > 0;
             let voteless = &mut self.others[index].voteless;
             *voteless = if voted { 0 } else { voteless.saturating_add(passed) };
             let other = self.others[index];

@@ -305,7 +305,7 @@ impl Node {
             unechoed: connection.attempt_count,
             direct: self.is_heard_directly(peer, now),
             relayed: account.relayed.map(|at| now.since(at)),
-            says: self.drawing.picture.says.get(self.places[peer]).copied().unwrap_or_default(),
+            says: self.drawing.picture.says(self.places[peer]),
             hears_me: self.hears_me(peer),
             lossy: self.sessions[peer].confirmed.as_ref().is_some_and(|c| c.loss.is_lossy()),
             loss: self.sessions[peer].loss(),
