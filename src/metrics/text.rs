@@ -34,8 +34,7 @@ impl Text {
             nodes.add(&[status.as_str()], count as f64);
         }
         let mut verdicts = self.family("cluster_verdicts");
-        for verdict in Verdict::ALL {
-            let count = s.peers.iter().filter(|p| p.verdict == verdict).count();
+        for (verdict, count) in Verdict::ALL.iter().zip(s.verdicts) {
             verdicts.add(&[verdict.as_str()], count as f64);
         }
         self.value("cluster_degraded", flag(s.status.is_degraded));
@@ -48,7 +47,7 @@ impl Text {
         self.value("secure", flag(s.secure));
         self.keys(s);
         self.value("observed_peers", s.peers.iter().filter(|p| p.observed).count() as f64);
-        self.value("unresolved_peers", s.peers.iter().filter(|p| p.address.is_none()).count() as f64);
+        self.value("unresolved_peers", s.unresolved_peers as f64);
         self.value("roster_hash", s.roster_hash as f64);
         self.value("config_hash", s.config_hash as f64);
         self.value("config_last_reload_successful", 1.0);

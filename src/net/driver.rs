@@ -273,10 +273,10 @@ impl Driver {
             let Some(command) = next.take().or_else(|| self.commands.try_recv().ok()) else { break };
             any = true;
             match command {
-                Command::Snapshot(reply) => {
+                Command::Snapshot(scope, reply) => {
                     self.hand_over_round_trips();
                     // Who no longer waits need not be told.
-                    let _ = reply.send(self.node.snapshot(self.now));
+                    let _ = reply.send(self.node.snapshot_of(scope, self.now));
                 }
                 Command::Leave(reason, done) => {
                     if self.leaving.is_empty() {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::proto::{Event, LeaveReason, Snapshot};
+use crate::proto::{Event, LeaveReason, Scope, Snapshot};
 
 /// Events kept for a reader that falls behind.
 pub(super) const EVENTS: usize = 256;
@@ -18,7 +18,7 @@ pub(super) const COMMANDS: usize = 64;
 #[derive(Debug)]
 pub(super) enum Command {
     /// Make a snapshot.
-    Snapshot(oneshot::Sender<Snapshot>),
+    Snapshot(Scope, oneshot::Sender<Snapshot>),
     /// Leave, and tell when it is done.
     Leave(LeaveReason, oneshot::Sender<()>),
     /// Look at [`Shared::take_addresses`].
@@ -68,8 +68,13 @@ impl Handle {
 
     /// The whole picture, made by the loop; `None` when the loop has ended.
     pub async fn snapshot(&self) -> Option<Snapshot> {
+        self.snapshot_of(Scope::Whole).await
+    }
+
+    /// So much of the picture, made by the loop; `None` when the loop has ended.
+    pub async fn snapshot_of(&self, scope: Scope) -> Option<Snapshot> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Snapshot(reply)).await.ok()?;
+        self.commands.send(Command::Snapshot(scope, reply)).await.ok()?;
         answer.await.ok()
     }
 

@@ -194,6 +194,12 @@ impl Picture {
         self.ages.get(place).filter(|age| **age != NEVER).map(|age| Duration::from_millis((*age).into()))
     }
 
+    /// The age of the oldest row that can be believed.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        let believed = self.ages.iter().filter(|age| **age != NEVER);
+        believed.max().map(|age| Duration::from_millis((*age).into()))
+    }
+
     /// What its observers say of the node at `place`: nothing, as long as no picture was drawn.
     pub(crate) fn says(&self, place: usize) -> Says {
         self.says.get(place).copied().unwrap_or_default()

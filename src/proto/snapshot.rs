@@ -16,7 +16,18 @@ use super::stats::Stats;
 use super::timer::Time;
 use super::verdict::Verdict;
 
-/// Everything a node can tell at one moment.
+/// How much a snapshot holds. Where there are thousands of nodes the whole costs tens of milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// The counts, and the peers that this node observes.
+    Observed,
+    /// The counts, and all peers.
+    Peers,
+    /// All peers, and what every node sees.
+    Whole,
+}
+
+/// What a node can tell at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// When it was taken.
@@ -43,9 +54,17 @@ pub struct Snapshot {
     pub mass_loss: bool,
     /// When the loop last woke later than planned, and by how much.
     pub last_stall: Option<(Time, Duration)>,
-    /// All peers, sorted by name.
+    /// Of all peers, how many have each verdict, in the order of [`Verdict::ALL`].
+    pub verdicts: [usize; Verdict::ALL.len()],
+    /// How many peers are the reason why the cluster is degraded.
+    pub degraded_peers: usize,
+    /// How many peers have no address yet.
+    pub unresolved_peers: usize,
+    /// The age of the oldest row that can be believed.
+    pub oldest_row: Option<Duration>,
+    /// The peers of the scope, sorted by name.
     pub peers: Vec<PeerView>,
-    /// What every node sees, this one too, sorted by name.
+    /// What every node sees, this one too, sorted by name; none below [`Scope::Whole`].
     pub rows: Vec<RowView>,
     /// Hash of the roster's ids and this node's own; 48 bits, equal on all nodes of one roster.
     pub roster_hash: u64,

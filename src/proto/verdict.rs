@@ -62,6 +62,12 @@ impl Verdict {
         Verdict::Up,
     ];
 
+    /// Whether a peer of this verdict and status is a reason to call the cluster degraded: not Healthy, and neither left nor
+    /// never heard.
+    pub fn is_alarm(self, status: PeerStatus) -> bool {
+        status != PeerStatus::Healthy && !matches!(self, Verdict::Left | Verdict::Unknown)
+    }
+
     /// The name in JSON, metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -487,6 +493,11 @@ mod tests {
         };
         assert_eq!(Evidence { left, ..of(|_| ()) }.verdict(), Verdict::Left, "it said good-bye");
         assert_eq!(of(|e| e.heard = None).verdict(), Verdict::Unknown, "it never came");
+    }
+
+    #[test]
+    fn verdicts_count_in_the_order_in_which_they_apply() {
+        assert!(Verdict::ALL.iter().enumerate().all(|(at, verdict)| *verdict as usize == at));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use lastseen::metrics::Exporter;
 use lastseen::net::{self, Clock, Handle, NetError, Options};
-use lastseen::proto::{Keyring, LeaveReason, PeerConfig};
+use lastseen::proto::{Keyring, LeaveReason, PeerConfig, Scope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
@@ -120,7 +120,7 @@ async fn http_server(
     if http.listen.is_empty() && http.metrics_listen.is_empty() {
         return Ok(None);
     }
-    let Some(first) = handle.snapshot().await else { return Ok(None) };
+    let Some(first) = handle.snapshot_of(Scope::Observed).await else { return Ok(None) };
     let recorder = Recorder::new(first.instance.to_string(), first.server_id.to_string(), Clock);
     let events = Arc::new(recorder);
     tokio::spawn(Arc::clone(&events).record(handle.subscribe()));

@@ -88,9 +88,9 @@ impl Node {
         })
     }
 
-    /// All rows, as this node can believe them at `now`.
-    pub(super) fn rows(&self, now: Time) -> Vec<RowView> {
-        let (picture, own) = (self.draw(now), self.seen());
+    /// All rows, as this node can believe them by the picture.
+    pub(super) fn rows(&self, picture: &Picture) -> Vec<RowView> {
+        let own = self.seen();
         let (names, me) = (self.records.names(), self.me);
         let ids: Vec<Arc<str>> = (0..names.len()).map(|place| self.id_of(place).clone()).collect();
         let row = |place: usize| match self.records.row(place) {

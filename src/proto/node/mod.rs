@@ -44,7 +44,7 @@ use super::registry::PeerRegistry;
 use super::seal::{FrameKey, Instance, Keyring, Tag};
 use super::server_id::ServerId;
 use super::session::Session;
-use super::snapshot::Snapshot;
+use super::snapshot::{Scope, Snapshot};
 use super::stats::{Reject, Stats};
 use super::timer::{Time, TimerQueue};
 
@@ -393,7 +393,12 @@ impl Node {
 
     /// The whole picture at `now`. Costs O(peers) and allocates: for readers, not for every datagram.
     pub fn snapshot(&self, now: Time) -> Snapshot {
-        self.take_snapshot(now.max(self.now))
+        self.snapshot_of(Scope::Whole, now)
+    }
+
+    /// So much of the picture at `now`.
+    pub fn snapshot_of(&self, scope: Scope, now: Time) -> Snapshot {
+        self.take_snapshot(scope, now.max(self.now))
     }
 
     #[cfg(test)]

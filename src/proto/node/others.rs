@@ -82,8 +82,7 @@ impl Node {
                 PeerStatus::Down => counts.down_peers += 1,
             }
             counts.proven_peers += usize::from(status == PeerStatus::Healthy && hearsay.says.prove > 0);
-            counts.is_degraded |=
-                status != PeerStatus::Healthy && !matches!(verdict, Verdict::Left | Verdict::Unknown);
+            counts.is_degraded |= verdict.is_alarm(status);
             self.others[index].heard_of = hearsay.heard_of;
             if (status, verdict) != (other.status, other.verdict) {
                 self.tell_other(index, status, verdict, hearsay.sentence(status));
@@ -135,6 +134,16 @@ impl Node {
             let why = format!("a new run of it was told: {}", after.instance);
             self.push_event_of(id, false, self.others[index].verdict, Change::Restart, why);
         }
+    }
+
+    /// Their statuses and verdicts.
+    pub(super) fn other_verdicts(&self) -> impl Iterator<Item = (PeerStatus, Verdict)> {
+        self.others.iter().map(|other| (other.status, other.verdict))
+    }
+
+    /// How many of them have no address.
+    pub(super) fn unresolved_others(&self) -> usize {
+        self.others.iter().filter(|other| self.address_of(other.place as usize).is_none()).count()
     }
 
     /// What there is to see of those that this node does not observe.

@@ -18,7 +18,7 @@ use crate::proto::peer::PeerStatus;
 use crate::proto::records::Release;
 use crate::proto::registry::ClusterStatus;
 use crate::proto::seal::Instance;
-use crate::proto::snapshot::{LinkView, PeerView, Snapshot};
+use crate::proto::snapshot::{LinkView, PeerView, Scope, Snapshot};
 use crate::proto::timer::Time;
 use crate::proto::verdict::{Evidence, Isolation, Verdict};
 
@@ -329,10 +329,22 @@ impl Node {
         }
     }
 
-    pub(super) fn take_snapshot(&self, now: Time) -> Snapshot {
-        let observed = (0..self.sessions.len()).map(|peer| self.view(peer, now));
-        let mut peers: Vec<PeerView> = observed.chain(self.other_views(now)).collect();
+    pub(super) fn take_snapshot(&self, scope: Scope, now: Time) -> Snapshot {
+        let mut peers: Vec<PeerView> = (0..self.sessions.len()).map(|peer| self.view(peer, now)).collect();
+        let observed = peers.iter().map(|p| (p.status, p.verdict));
+        let mut verdicts = [0; Verdict::ALL.len()];
+        let mut degraded_peers = 0;
+        for (status, verdict) in observed.chain(self.other_verdicts()) {
+            verdicts[verdict as usize] += 1;
+            degraded_peers += usize::from(verdict.is_alarm(status));
+        }
+        let unresolved = peers.iter().filter(|p| p.address.is_none()).count();
+        let unresolved_peers = unresolved + self.unresolved_others();
+        if scope >= Scope::Peers {
+            peers.extend(self.other_views(now));
+        }
         peers.sort_by(|a, b| a.server_id.cmp(&b.server_id));
+        let picture = self.draw(now);
         Snapshot {
             at: now,
             started: self.started,
@@ -346,8 +358,12 @@ impl Node {
             self_health: self.health_at(now),
             mass_loss: self.mass_loss.is_on(),
             last_stall: self.stall,
+            verdicts,
+            degraded_peers,
+            unresolved_peers,
+            oldest_row: picture.oldest(),
             peers,
-            rows: self.rows(now),
+            rows: if scope == Scope::Whole { self.rows(&picture) } else { Vec::new() },
             roster_hash: self.directory.hash(),
             config_hash: config_hash(&self.config),
             stats: self.stats.clone(),

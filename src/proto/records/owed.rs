@@ -11,6 +11,8 @@ const FRESH: usize = 64;
 /// What came from a neighbour is owed to so many others; who is reached by none of them finds it by the digest. With 16
 /// neighbours each one in 3,000 is.
 const FANOUT: usize = 8;
+/// In a full mesh: whoever said it tells everybody itself, and these are for those whom it does not reach.
+const FANOUT_IN_MESH: usize = 3;
 /// After so many records that do not fit, a datagram is full.
 const MISFITS: usize = 8;
 
@@ -69,6 +71,7 @@ pub(super) struct Owed {
     lines: Vec<Line>,
     /// Of the table.
     slots: usize,
+    fanout: usize,
     /// Slots that were new last, the newest first.
     fresh: VecDeque<u32>,
 }
@@ -84,14 +87,21 @@ impl Owed {
             turn: neighbour * slots / neighbours,
             flights: VecDeque::new(),
         };
-        Owed { lines: (0..neighbours).map(line).collect(), slots, fresh: VecDeque::with_capacity(FRESH) }
+        // Two slots a node.
+        let mesh = slots == 2 * (neighbours + 1);
+        Owed {
+            lines: (0..neighbours).map(line).collect(),
+            slots,
+            fanout: if mesh { FANOUT_IN_MESH } else { FANOUT },
+            fresh: VecDeque::with_capacity(FRESH),
+        }
     }
 
     /// What is in `slot` is new: it goes out first. What this node says of itself is owed to all; what came `from` a
-    /// neighbour to [`FANOUT`] others, from a place that `salt` chooses.
+    /// neighbour to a few others, from a place that `salt` chooses.
     pub(super) fn news(&mut self, slot: usize, from: Option<usize>, salt: usize) {
         let count = self.lines.len();
-        let mut more = if from.is_some() { FANOUT } else { count };
+        let mut more = if from.is_some() { self.fanout } else { count };
         for neighbour in (0..count).map(|n| (salt + n) % count) {
             let line = &mut self.lines[neighbour];
             if from == Some(neighbour) {

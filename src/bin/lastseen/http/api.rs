@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastseen::metrics::Extra;
 use lastseen::net::Clock;
-use lastseen::proto::{PeerStatus, PeerView, Snapshot, Verdict};
+use lastseen::proto::{PeerStatus, PeerView, Scope, Snapshot, Verdict};
 use serde_json::{Value, json};
 
 use super::{Shared, explain, json as shape};
@@ -31,7 +31,12 @@ pub(super) fn error(status: StatusCode, code: &str, message: &str, nearest: &[St
 }
 
 fn answer(status: StatusCode, body: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+    written(status, body.to_string())
+}
+
+fn written(status: StatusCode, mut body: String) -> Response {
+    body.push('\n');
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 fn stuck() -> Response {
@@ -59,11 +64,14 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Par
         Some("matrix") => Detail::Matrix,
         Some(_) => return wrong("detail must be summary, peers or matrix"),
     };
-    let Some(snapshot) = shared.snapshot().await else { return stuck() };
-    if detail == Detail::Matrix && snapshot.rows.len() > MATRIX {
-        let message =
-            format!("the matrix of {} nodes has too many series; {MATRIX} is the most", snapshot.rows.len());
-        return wrong(&message);
+    let Some(mut snapshot) = shared.snapshot(Scope::Observed).await else { return stuck() };
+    if detail == Detail::Matrix {
+        let nodes = snapshot.status.total_peers;
+        if nodes > MATRIX {
+            return wrong(&format!("the matrix of {nodes} nodes has too many series; {MATRIX} is the most"));
+        }
+        let Some(whole) = shared.snapshot(Scope::Whole).await else { return stuck() };
+        snapshot = whole;
     }
     let extra = Extra {
         log_lines_suppressed: log::lines_suppressed(),
@@ -79,7 +87,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Par
 
 /// 200 only while the loop turns.
 pub(super) async fn livez(State(shared): State<Arc<Shared>>) -> Response {
-    match shared.snapshot().await {
+    match shared.snapshot(Scope::Observed).await {
         Some(_) => "ok\n".into_response(),
         None => stuck(),
     }
@@ -91,7 +99,7 @@ pub(super) async fn readyz() -> Response {
 }
 
 pub(super) async fn quorumz(State(shared): State<Arc<Shared>>) -> Response {
-    let Some(s) = shared.snapshot().await else { return stuck() };
+    let Some(s) = shared.snapshot(Scope::Observed).await else { return stuck() };
     let available = s.status.is_quorum_available();
     let body = json!({
         "generated_at": shape::now(&shared.clock),
@@ -104,7 +112,7 @@ pub(super) async fn quorumz(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
-    let Some(s) = shared.snapshot().await else { return stuck() };
+    let Some(s) = shared.snapshot(Scope::Observed).await else { return stuck() };
     let listen = shared.handle.local_addr().to_string();
     answer(StatusCode::OK, &shape::status(&s, &shared.clock, &listen))
 }
@@ -117,12 +125,9 @@ pub(super) async fn peers(State(shared): State<Arc<Shared>>, Query(query): Param
         Ok(filter) => filter,
         Err(why) => return wrong(&why),
     };
-    let Some(s) = shared.snapshot().await else { return stuck() };
+    let Some(s) = shared.snapshot(Scope::Peers).await else { return stuck() };
     let (page, total, next) = filter.page(&s.peers);
-    let peers: Vec<Value> = page.iter().map(|p| shape::peer(p, &s, &shared.clock)).collect();
-    let body =
-        json!({ "generated_at": shape::now(&shared.clock), "peers": peers, "total": total, "next": next });
-    answer(StatusCode::OK, &body)
+    written(StatusCode::OK, shape::page(&page, (total, next), &s, &shared.clock))
 }
 
 pub(super) async fn matrix(State(shared): State<Arc<Shared>>, Query(query): Parameters) -> Response {
@@ -134,8 +139,8 @@ pub(super) async fn matrix(State(shared): State<Arc<Shared>>, Query(query): Para
         Some("all") => true,
         Some(_) => return wrong("edges must be all"),
     };
-    let Some(s) = shared.snapshot().await else { return stuck() };
-    answer(StatusCode::OK, &shape::matrix(&s, &shared.clock, edges))
+    let Some(s) = shared.snapshot(Scope::Whole).await else { return stuck() };
+    written(StatusCode::OK, shape::matrix(&s, &shared.clock, edges))
 }
 
 pub(super) async fn peer(
@@ -143,7 +148,7 @@ pub(super) async fn peer(
     id: Result<Path<String>, PathRejection>,
 ) -> Response {
     let Ok(Path(id)) = id else { return wrong("the peer's id is no UTF-8 text") };
-    let Some(s) = shared.snapshot().await else { return stuck() };
+    let Some(s) = shared.snapshot(Scope::Peers).await else { return stuck() };
     match s.peers.iter().find(|p| *p.server_id == *id) {
         Some(p) => answer(StatusCode::OK, &one_peer(p, &s, &shared.clock)),
         None => {

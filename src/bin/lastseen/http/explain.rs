@@ -10,8 +10,7 @@ use super::json::rfc3339;
 /// What `lastseen explain` shows of `peer`.
 pub(super) fn explain(peer: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
     let mut explain = evidence(&peer.explanation, s.at, clock);
-    let oldest = s.rows.iter().filter_map(|row| row.age).max();
-    explain["observers"]["oldest_row_seconds"] = json!(oldest.map(|age| age.as_secs_f64()));
+    explain["observers"]["oldest_row_seconds"] = json!(s.oldest_row.map(|age| age.as_secs_f64()));
     let fine = s.peers.iter().filter(|p| p.observed && p.link.is_active).count();
     explain["myself"] = json!({
         "self_health": peer.explanation.self_health.as_str(),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use lastseen::net::Clock;
 use lastseen::proto::seal::WIRE;
-use lastseen::proto::{Observers, PeerStatus, PeerView, RowView, Snapshot, Time, Verdict};
+use lastseen::proto::{Observers, PeerView, RowView, Snapshot, Time, Verdict};
 use serde_json::{Map, Value, json};
 
 /// A time as RFC 3339 in UTC with milliseconds.
@@ -21,10 +21,9 @@ fn stamp(t: std::time::SystemTime) -> String {
 }
 
 pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
-    let verdicts: Map<String, Value> = Verdict::ALL
-        .iter()
-        .map(|v| (v.as_str().to_owned(), json!(s.peers.iter().filter(|p| p.verdict == *v).count())))
-        .collect();
+    let counts = Verdict::ALL.iter().zip(s.verdicts);
+    let verdicts: Map<String, Value> =
+        counts.map(|(verdict, count)| (verdict.as_str().to_owned(), json!(count))).collect();
     json!({
         "generated_at": now(clock),
         "server_id": *s.server_id,
@@ -43,7 +42,7 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
         "suspected_peers": s.status.suspected_peers,
         "down_peers": s.status.down_peers,
         "is_degraded": s.status.is_degraded,
-        "degraded_peers": s.peers.iter().filter(|p| is_alarm(p)).count(),
+        "degraded_peers": s.degraded_peers,
         "is_quorum_available": s.status.is_quorum_available(),
         "quorum_needed": s.status.quorum_needed(),
         "verdicts": verdicts,
@@ -53,16 +52,11 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
         },
         "mass_loss": s.mass_loss,
         "draining_until": null,
-        "oldest_row_seconds": s.rows.iter().filter_map(|r| r.age).max().map(|age| age.as_secs_f64()),
+        "oldest_row_seconds": s.oldest_row.map(|age| age.as_secs_f64()),
         "strangers": [],
         "roster_hash": format!("{:012x}", s.roster_hash),
         "config_hash": format!("{:012x}", s.config_hash),
     })
-}
-
-/// The rule of `is_degraded`, for one peer.
-fn is_alarm(p: &PeerView) -> bool {
-    p.status != PeerStatus::Healthy && !matches!(p.verdict, Verdict::Left | Verdict::Unknown)
 }
 
 pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
@@ -107,8 +101,23 @@ pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
     })
 }
 
+/// A page of peers. Written one by one: a tree of ten thousand takes twenty times its text.
+pub(super) fn page(
+    peers: &[&PeerView],
+    (total, next): (usize, Option<String>),
+    s: &Snapshot,
+    clock: &Clock,
+) -> String {
+    let mut text = String::from("{\"peers\":[");
+    join(&mut text, peers.iter().map(|p| peer(p, s, clock).to_string()));
+    let rest = json!({ "generated_at": now(clock), "next": next, "total": total }).to_string();
+    text.push_str("],");
+    text.push_str(&rest[1..]);
+    text
+}
+
 /// The matrix. Exceptions only; with `edges` every edge that is observed.
-pub(super) fn matrix(s: &Snapshot, clock: &Clock, edges: bool) -> Value {
+pub(super) fn matrix(s: &Snapshot, clock: &Clock, edges: bool) -> String {
     let nodes: Vec<&str> = s.rows.iter().map(|row| &*row.server_id).collect();
     let row = |row: &RowView| {
         let watched: Vec<&str> = match &row.watches {
@@ -123,8 +132,18 @@ pub(super) fn matrix(s: &Snapshot, clock: &Clock, edges: bool) -> Value {
             let seen = json!({ "status": edge.life.as_str(), "link": edge.link.as_str() });
             peers.insert(edge.peer.to_string(), seen);
         }
-        json!({ "age_seconds": row.age.map(|age| age.as_secs_f64()), "peers": peers })
+        let age = row.age.map(|age| age.as_secs_f64());
+        format!("{}:{}", json!(*row.server_id), json!({ "age_seconds": age, "peers": peers }))
     };
-    let rows: Map<String, Value> = s.rows.iter().map(|r| (r.server_id.to_string(), row(r))).collect();
-    json!({ "generated_at": now(clock), "nodes": nodes, "rows": rows })
+    let mut text = format!("{{\"generated_at\":{},\"nodes\":{},\"rows\":{{", json!(now(clock)), json!(nodes));
+    join(&mut text, s.rows.iter().map(row));
+    text.push_str("}}");
+    text
+}
+
+fn join(text: &mut String, parts: impl Iterator<Item = String>) {
+    for (at, part) in parts.enumerate() {
+        text.push_str(if at == 0 { "" } else { "," });
+        text.push_str(&part);
+    }
 }

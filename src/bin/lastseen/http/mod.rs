@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use lastseen::metrics::Exporter;
 use lastseen::net::{Clock, Handle};
-use lastseen::proto::Snapshot;
+use lastseen::proto::{Scope, Snapshot};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -49,9 +49,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The picture; `None` if the loop does not turn.
-    async fn snapshot(&self) -> Option<Snapshot> {
-        tokio::time::timeout(ANSWERS_WITHIN, self.handle.snapshot()).await.ok().flatten()
+    /// So much of the picture; `None` if the loop does not turn.
+    async fn snapshot(&self, scope: Scope) -> Option<Snapshot> {
+        tokio::time::timeout(ANSWERS_WITHIN, self.handle.snapshot_of(scope)).await.ok().flatten()
     }
 }
 
