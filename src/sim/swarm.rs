@@ -7,9 +7,13 @@ use super::scenario::{Between, Fault, Link, Scenario, Settings, Timed};
 pub fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed ^ 0x5EED_5EED);
     let rng = &mut rng;
-    // Of every four seeds one makes a cluster in which not everybody watches everybody.
+    // Of every four seeds one makes a cluster in which not everybody watches everybody; of sixteen one a larger mesh.
     let rings = seed % 4 == 3;
-    let nodes = if rings { 8 + rng.below(17) } else { 2 + rng.below(9) };
+    let nodes = match seed % 16 {
+        _ if rings => 8 + rng.below(17),
+        1 => 11 + rng.below(22),
+        _ => 2 + rng.below(9),
+    };
     let settings = settings(rng);
     let interval = settings.heartbeat_interval.unwrap_or(1.0);
     let timeout = settings.heartbeat_timeout.unwrap_or(interval / 2.0);

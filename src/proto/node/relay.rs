@@ -18,8 +18,8 @@ use crate::proto::session::What;
 use crate::proto::stats::RelayResult;
 use crate::proto::timer::Time;
 
-/// Questions of one's own in an interval.
-const OWN: u32 = 64;
+/// Questions of one's own in an interval, about all silent peers alike; one about each at least.
+const OWN: usize = 64;
 /// Nodes asked at a time.
 const AT_A_TIME: usize = 3;
 
@@ -31,7 +31,8 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    fn take(&mut self, limit: u32, now: Time, interval: Duration) -> bool {
+    fn take(&mut self, limit: usize, now: Time, interval: Duration) -> bool {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX - 1);
         if now.since(self.since) >= interval {
             *self = Budget { since: now, spent: 0 };
         }
@@ -49,6 +50,8 @@ pub(super) struct Inquiry {
     pub(super) worked: Option<usize>,
     /// The places of those asked in the present heartbeat, by which number, that have not answered: at most seven.
     open: Vec<(usize, u64)>,
+    /// How many were asked in the present heartbeat.
+    asked: usize,
     /// What was asked since the peer last answered by itself.
     pub(super) questions: Questions,
     /// What others ask this node to relay to the peer, or it answers.
@@ -65,9 +68,10 @@ impl Inquiry {
 impl Node {
     /// A new heartbeat: who was asked in the last one and has not answered was silent.
     pub(super) fn end_inquiry(&mut self, about: usize) {
-        let open = &mut self.accounts[about].inquiry.open;
-        self.stats.relays[RelayResult::Silent as usize] += open.len() as u64;
-        open.clear();
+        let inquiry = &mut self.accounts[about].inquiry;
+        self.stats.relays[RelayResult::Silent as usize] += inquiry.open.len() as u64;
+        inquiry.open.clear();
+        inquiry.asked = 0;
     }
 
     /// Asks others about a silent peer.
@@ -83,18 +87,20 @@ impl Node {
         // First those that answered this node last time and whose rows say that the peer is fine, then the rest, both in
         // turn.
         let observers: Vec<usize> = self.directory.topology().neighbours(self.places[about]).collect();
-        let mut asked = 0;
+        // When many die at once, those whose link is only cut are asked about all the same.
+        let silent = (0..self.sessions.len()).filter(|peer| self.pool.at(*peer).attempt_count > 0).count();
+        let fair = (OWN / silent.max(1)).max(1);
+        let end = (self.accounts[about].inquiry.asked + AT_A_TIME).min(fair);
         for likely in [true, false] {
             for _ in 0..observers.len() {
-                if asked == AT_A_TIME {
+                let inquiry = &mut self.accounts[about].inquiry;
+                if inquiry.asked >= end {
                     return;
                 }
-                let inquiry = &mut self.accounts[about].inquiry;
                 let relay = observers[inquiry.turn % observers.len()];
                 inquiry.turn = inquiry.turn % observers.len() + 1;
                 if self.can_relay(relay, about) && self.is_likely(relay, about) == likely {
                     self.ask_one(about, relay);
-                    asked += 1;
                 }
             }
         }
@@ -126,9 +132,11 @@ impl Node {
     }
 
     fn ask_one(&mut self, about: usize, relay: usize) {
-        if !self.relays_asked.take(OWN, self.now, self.config.heartbeat_interval) {
+        let limit = OWN.max(self.sessions.len());
+        if !self.relays_asked.take(limit, self.now, self.config.heartbeat_interval) {
             return;
         }
+        self.accounts[about].inquiry.asked += 1;
         let Some(party) = self.party_at(relay) else { return };
         let number = self.session(party).upcoming();
         let what = What::About(u32::try_from(about).expect("a roster has fewer entries"));
@@ -201,7 +209,7 @@ impl Node {
 
     /// All others ask this node at most 64 times an interval each, and may do so about one and the same peer.
     pub(super) fn may_serve(&mut self, party: Party) -> bool {
-        let limit = OWN + 2 * u32::try_from(self.sessions.len()).unwrap_or(u32::MAX / 4);
+        let limit = OWN + 2 * self.sessions.len();
         let served = match party {
             Party::Peer(peer) => &mut self.accounts[peer].inquiry.served,
             Party::Guest(guest) => &mut self.guests[guest].served,

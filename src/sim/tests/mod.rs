@@ -156,6 +156,12 @@ fn pings_for_others_end_no_announced_spacing() {
 }
 
 #[test]
+fn a_cut_link_is_asked_about_while_many_die() {
+    // The questions about a dozen dead nodes left none for the one whose link alone was cut.
+    swarm(1329);
+}
+
+#[test]
 fn a_late_profile_stops_no_pings() {
     // Nodes restart together, and hold the profiles of each other's earlier runs.
     swarm(1958);
