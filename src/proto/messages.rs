@@ -569,10 +569,10 @@ mod tests {
             life: [Life::Healthy, Life::Suspected, Life::Down, Life::Left, Life::Unknown][n],
             link: [LinkState::Lossy, LinkState::Up, LinkState::TxLost, LinkState::Down, LinkState::Up][n],
         });
-        let row = prop::collection::vec(seen, 0..5).prop_map(|mut seen| {
+        let row = (prop::collection::vec(seen, 0..5), any::<bool>()).prop_map(|(mut seen, cut)| {
             seen.sort_by_key(|s| s.peer);
             seen.dedup_by_key(|s| s.peer);
-            Body::Row(seen)
+            if cut { Body::CutRow(seen) } else { Body::Row(seen) }
         });
         let profile = any::<(u64, [u8; 4], [u8; 4], [u8; 3], u8)>();
         let profile = profile.prop_map(|(instance, roster, config, release, wire)| {

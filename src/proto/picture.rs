@@ -51,30 +51,27 @@ impl Says {
         Says { reached, healthy, hear, prove, ..Says::default() }
     }
 
-    /// An observer whose row does not name it: it is plainly fine there.
-    fn count_fine(&mut self, proves: bool) {
-        self.reached += 1;
-        self.healthy += 1;
-        self.hear += 1;
-        self.prove += u16::from(proves);
+    /// An observer was counted whose row does not say that it is fine there; whether there is a row at all.
+    fn uncount(&mut self, reached: bool) {
+        self.uncount_fine(true);
+        self.reached -= u16::from(!reached);
     }
 
-    /// It was counted as fine, but the row says otherwise.
-    fn recount(&mut self, seen: &Seen, proves: bool) {
+    /// It was counted as fine, and is not.
+    fn uncount_fine(&mut self, proved: bool) {
         self.healthy -= 1;
         self.hear -= 1;
-        self.prove -= u16::from(proves);
-        self.count(seen);
-        self.prove += u16::from(proves && is_two_way(seen.life, seen.link));
+        self.prove -= u16::from(proved);
     }
 
-    fn count(&mut self, seen: &Seen) {
+    fn count(&mut self, seen: &Seen, proves: bool) {
         match seen.life {
             Life::Healthy => self.healthy += 1,
             Life::Suspected => self.suspected += 1,
             Life::Down | Life::Left => self.down += 1,
             Life::Unknown => return,
         }
+        self.prove += u16::from(proves && is_two_way(seen.life, seen.link));
         self.left += u16::from(seen.life == Life::Left);
         if hears(seen.life, seen.link) {
             self.hear += 1;
@@ -147,36 +144,35 @@ impl Picture {
         let own_roster = records.profile(records.me()).map(|profile| profile.roster);
         let differs =
             |voter| records.profile(voter).is_some_and(|profile| Some(profile.roster) != own_roster);
-        let voters = (0..nodes)
-            .filter(|voter| ages[*voter] != NEVER)
-            .filter_map(|voter| Some((voter, sources.row(voter)?)));
-        // Whom a node with another roster watches is not known: it counts where it says Down.
-        let (strange, voters): (Vec<_>, Vec<_>) = voters.partition(|(voter, _)| differs(*voter));
         let proves = |voter: usize| joined.as_ref().is_none_or(|joined| joined[voter] != NEVER);
-        let mut says = vec![Says::default(); nodes];
-        if topology.is_mesh() {
-            let all = voters.len() as u16;
-            says.fill(Says::fine(all));
-            voters.iter().for_each(|(voter, _)| says[*voter] = Says::fine(all - 1));
-        } else {
-            for (voter, _) in &voters {
-                topology.neighbours(*voter).for_each(|subject| says[subject].count_fine(proves(*voter)));
+        // All are fine at all their observers, but for what follows.
+        let mut says: Vec<Says> = (0..nodes).map(|place| Says::fine(topology.degree(place) as u16)).collect();
+        for (voter, age) in ages.iter().enumerate() {
+            let row = sources.row(voter).filter(|_| *age != NEVER);
+            // Whom a node with another roster watches is not known: it counts where it says Down. And who is not named in a
+            // row that was cut may be anything there.
+            let (strange, cut) = (differs(voter), sources.is_cut(voter));
+            if row.is_none() || strange || cut {
+                for subject in topology.neighbours(voter) {
+                    says[subject].uncount(row.is_some());
+                    says[subject].strange += u16::from(row.is_some() && strange);
+                }
+            } else if !proves(voter) {
+                topology.neighbours(voter).for_each(|subject| says[subject].prove -= 1);
             }
-        }
-        for (voter, row) in voters {
-            for seen in row {
-                let subject = records.place(seen.peer).filter(|s| topology.are_neighbours(voter, *s));
-                if let Some(subject) = subject {
-                    says[subject].recount(seen, proves(voter));
+            for seen in row.unwrap_or_default() {
+                let subject = records.place(seen.peer);
+                if strange {
+                    if let Some(subject) = subject.filter(|_| matches!(seen.life, Life::Down | Life::Left)) {
+                        says[subject].count(seen, false);
+                    }
+                } else if let Some(subject) = subject.filter(|s| topology.are_neighbours(voter, *s)) {
+                    if !cut {
+                        says[subject].uncount_fine(proves(voter));
+                    }
+                    says[subject].count(seen, proves(voter));
                 }
             }
-        }
-        for (voter, row) in strange {
-            for subject in topology.neighbours(voter) {
-                says[subject].reached += 1;
-                says[subject].strange += 1;
-            }
-            count_down(records, row, &mut says);
         }
         for (place, says) in says.iter_mut().enumerate() {
             says.unknown = (topology.degree(place) as u16).saturating_sub(says.votes());
@@ -219,17 +215,13 @@ impl Picture {
     }
 }
 
-fn count_down(records: &Records, row: &[Seen], says: &mut [Says]) {
-    for seen in row.iter().filter(|seen| matches!(seen.life, Life::Down | Life::Left)) {
-        if let Some(subject) = records.place(seen.peer) {
-            says[subject].count(seen);
-        }
-    }
-}
-
 impl<'a> Sources<'a> {
     fn row(&self, place: usize) -> Option<&'a [Seen]> {
         if place == self.records.me() { Some(self.own) } else { self.records.row(place) }
+    }
+
+    fn is_cut(&self, place: usize) -> bool {
+        place != self.records.me() && self.records.is_cut(place)
     }
 
     /// How old the news from each node is that is reached over links that pass: its age first-hand, else one interval more
@@ -272,10 +264,11 @@ impl<'a> Sources<'a> {
             if open == 0 {
                 continue;
             }
+            let cut = self.is_cut(place);
             let mut is_missing = |other: usize| {
                 let said = || row.binary_search_by_key(&self.records.names()[other], |seen| seen.peer);
                 let hears = !is_found[other]
-                    && (row.is_empty() || said().map_or(true, |at| passes(row[at].life, row[at].link)));
+                    && (row.is_empty() || said().map_or(!cut, |at| passes(row[at].life, row[at].link)));
                 if hears {
                     is_found[other] = true;
                     open -= 1;

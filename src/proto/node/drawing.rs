@@ -55,7 +55,8 @@ impl Node {
             return false;
         }
         let about = self.records.names()[about];
-        let row = self.records.row(by).filter(|_| self.drawing.picture.age(by).is_some());
+        let believed = self.drawing.picture.age(by).is_some() && !self.records.is_cut(by);
+        let row = self.records.row(by).filter(|_| believed);
         row.is_some_and(|row| row.binary_search_by_key(&about, |s| s.peer).is_err())
     }
 

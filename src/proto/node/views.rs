@@ -87,12 +87,13 @@ impl Node {
         // What does not fit into a datagram: the gravest first.
         let longest = (0..self.sessions.len()).map(|peer| self.longest(peer)).min();
         let most = (longest.unwrap_or(self.config.max_datagram) - OVERHEAD - 2 * ENTRY) / ENTRY;
-        if seen.len() > most {
+        let cut = seen.len() > most;
+        if cut {
             seen.sort_by_key(|s| std::cmp::Reverse((s.life == Life::Down, s.link)));
             seen.truncate(most);
         }
         seen.sort_by_key(|s| s.peer);
-        self.records.publish(Body::Row(seen));
+        self.records.publish(if cut { Body::CutRow(seen) } else { Body::Row(seen) });
     }
 
     /// The first row waits until all that are observed were heard, or could have been: at a start of the whole cluster it is
@@ -170,7 +171,7 @@ impl Node {
             Met::Raised => {}
         }
         // Good news of those that others observe can wait.
-        let trouble = matches!(&record.body, Body::Row(seen) if !seen.is_empty()) || trouble;
+        let trouble = !record.body.seen().is_empty() || trouble;
         self.redraw_within(if trouble { NEWS } else { 1 });
         true
     }

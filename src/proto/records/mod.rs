@@ -154,25 +154,31 @@ pub enum Body {
     Row(Vec<Seen>),
     /// What its owner is.
     Profile(Profile),
+    /// A row that was too long for a datagram: the gravest part of it. Of whom it does not name nothing is said.
+    CutRow(Vec<Seen>),
 }
 
 impl Body {
     fn kind(&self) -> Kind {
         match self {
-            Body::Row(_) => Kind::Row,
+            Body::Row(_) | Body::CutRow(_) => Kind::Row,
             Body::Profile(_) => Kind::Profile,
+        }
+    }
+
+    /// The peers that a row names; nobody in a profile.
+    pub(super) fn seen(&self) -> &[Seen] {
+        match self {
+            Body::Row(seen) | Body::CutRow(seen) => seen,
+            Body::Profile(_) => &[],
         }
     }
 
     /// Whether it has the one form that it may have: the peers of a row in order, each once, none plainly fine.
     pub fn is_canonical(&self) -> bool {
-        match self {
-            Body::Row(seen) => {
-                seen.windows(2).all(|w| w[0].peer < w[1].peer)
-                    && seen.iter().all(|s| (s.life, s.link) != (Life::Healthy, LinkState::Up))
-            }
-            Body::Profile(_) => true,
-        }
+        let seen = self.seen();
+        seen.windows(2).all(|w| w[0].peer < w[1].peer)
+            && seen.iter().all(|s| (s.life, s.link) != (Life::Healthy, LinkState::Up))
     }
 }
 

@@ -8,12 +8,13 @@ use super::{LEAST, Record};
 const FLIGHTS: usize = 8;
 /// So many of the newest slots go out before the others.
 const FRESH: usize = 64;
-/// What came from a neighbour is owed to so many others; who is reached by none of them finds it by the digest. With 16
-/// neighbours each one in 3,000 is.
-const FANOUT: usize = 8;
+/// Who is owed so much is owed what came from others only if it is among the chosen.
+const FEW: usize = 16;
+/// So many are chosen for each record; who is reached by none of them finds it by the digest.
+const CHOSEN: usize = 8;
 /// In a full mesh: whoever said it tells everybody itself, and these are for those whom it does not reach.
-const FANOUT_IN_MESH: usize = 3;
-/// After so many records that do not fit, a datagram is full.
+const CHOSEN_IN_MESH: usize = 3;
+/// After so many records that do not fit nothing more is looked for.
 const MISFITS: usize = 8;
 
 /// What is owed to a neighbour, and what is on its way.
@@ -71,8 +72,8 @@ pub(super) struct Owed {
     lines: Vec<Line>,
     /// Of the table.
     slots: usize,
-    fanout: usize,
-    /// Slots that were new last, the newest first.
+    chosen: usize,
+    /// Slots that were new last, the newest first, each once.
     fresh: VecDeque<u32>,
 }
 
@@ -92,25 +93,25 @@ impl Owed {
         Owed {
             lines: (0..neighbours).map(line).collect(),
             slots,
-            fanout: if mesh { FANOUT_IN_MESH } else { FANOUT },
+            chosen: if mesh { CHOSEN_IN_MESH } else { CHOSEN },
             fresh: VecDeque::with_capacity(FRESH),
         }
     }
 
-    /// What is in `slot` is new: it goes out first. What this node says of itself is owed to all; what came `from` a
-    /// neighbour to a few others, from a place that `salt` chooses.
-    pub(super) fn news(&mut self, slot: usize, from: Option<usize>, salt: usize) {
+    /// What is in `slot` is new: it goes out first. What this node says of itself (`own`) is owed to all, else to those who
+    /// are owed little, and to a few others that `scatter` (all 64 bits) chooses; not to who brought it.
+    pub(super) fn news(&mut self, slot: usize, own: bool, from: Option<usize>, scatter: u64) {
         let count = self.lines.len();
-        let mut more = if from.is_some() { self.fanout } else { count };
-        for neighbour in (0..count).map(|n| (salt + n) % count) {
-            let line = &mut self.lines[neighbour];
+        let begin = ((u128::from(scatter) * count as u128) >> 64) as usize;
+        for (neighbour, line) in self.lines.iter_mut().enumerate() {
+            let is_chosen = || (neighbour + count - begin) % count < self.chosen;
             if from == Some(neighbour) {
                 line.set(slot, false);
-            } else if more > 0 && line.present {
+            } else if line.present && (own || line.owed < FEW || is_chosen()) {
                 line.set(slot, true);
-                more -= 1;
             }
         }
+        self.fresh.retain(|other| *other as usize != slot);
         self.fresh.truncate(FRESH - 1);
         self.fresh.push_front(slot as u32);
     }
@@ -177,6 +178,8 @@ impl Owed {
         for slot in self.fresh.iter().map(|slot| *slot as usize).filter(|slot| line.owes(*slot)) {
             load.take(slot, &record);
         }
+        // Long ones among the new keep nothing else back.
+        let mut misfits = std::mem::take(&mut load.misfits);
         for range in [line.turn..self.slots, 0..line.turn] {
             let (mut at, end) = (range.start, range.end);
             while let Some(slot) = line.next(at..end).filter(|_| !load.is_full()) {
@@ -185,7 +188,8 @@ impl Owed {
                 line.turn = at;
             }
         }
-        line.more = load.is_full() || load.misfits > 0;
+        misfits += load.misfits;
+        line.more = !load.carried.is_empty() && (load.room <= LEAST || misfits > 0);
         if !load.carried.is_empty() {
             if line.flights.len() == FLIGHTS {
                 line.flights.pop_front();

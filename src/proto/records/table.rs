@@ -12,6 +12,8 @@ use crate::proto::timer::Time;
 const BUCKET: usize = 64;
 /// The most buckets.
 const BUCKETS: usize = 64;
+/// A bucket that stays unequal for so many intervals is synced although it changes, or left for another one.
+const PATIENCE: u32 = 8;
 /// An odd number with bits of no pattern (2^64 over the golden ratio).
 const SCATTER: u64 = 0x9E37_79B9_7F4A_7C15;
 /// All buckets at once, where rosters differ and so do buckets.
@@ -33,6 +35,7 @@ pub(crate) enum Met {
 struct RowSlot {
     version: u64,
     seen: Box<[Seen]>,
+    cut: bool,
 }
 
 /// The profile of one node; version 0: it is not known.
@@ -43,19 +46,23 @@ struct ProfileSlot {
 }
 
 /// What was compared with a neighbour and was not equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Unequal {
     bucket: u8,
     mine: [u8; 3],
     theirs: [u8; 3],
+    /// Since when.
+    since: Time,
 }
 
 /// What differs from a neighbour's table.
 #[derive(Clone, Debug, Default)]
 struct Difference {
     unequal: Option<Unequal>,
-    /// When a difference was last found to stay.
-    stayed: Option<Time>,
+    /// When a bucket was last synced.
+    synced: Option<Time>,
+    /// How often a digest was told.
+    told: u8,
 }
 
 /// The records of all nodes, as far as this one knows them. Slot 2p is the row of the node at place p, slot 2p + 1 its
@@ -75,6 +82,8 @@ pub(crate) struct Records {
     buckets: Vec<u32>,
     /// Which bucket is told next.
     turn: usize,
+    /// When a bucket was last synced that changes all the time.
+    restless: Option<Time>,
 }
 
 fn is_row(slot: usize) -> bool {
@@ -88,10 +97,11 @@ fn version(rows: &[RowSlot], profiles: &[ProfileSlot], slot: usize) -> u64 {
 fn record(names: &[NodeName], rows: &[RowSlot], profiles: &[ProfileSlot], slot: usize) -> Option<Record> {
     let version = version(rows, profiles, slot);
     let body = || {
-        if is_row(slot) {
-            Body::Row(rows[slot / 2].seen.to_vec())
-        } else {
-            Body::Profile(profiles[slot / 2].profile)
+        let row = &rows[slot / 2];
+        match is_row(slot) {
+            true if row.cut => Body::CutRow(row.seen.to_vec()),
+            true => Body::Row(row.seen.to_vec()),
+            false => Body::Profile(profiles[slot / 2].profile),
         }
     };
     (version > 0).then(|| Record { owner: names[slot / 2], version, body: body() })
@@ -111,6 +121,7 @@ impl Records {
             differences: vec![Difference::default(); neighbours],
             buckets: vec![0; names.len().div_ceil(BUCKET).clamp(1, BUCKETS)],
             turn: 0,
+            restless: None,
             names,
         }
     }
@@ -136,6 +147,11 @@ impl Records {
         (row.version > 0).then_some(&row.seen)
     }
 
+    /// Whether the row of the node at `place` was cut: of whom it does not name nothing is known.
+    pub(crate) fn is_cut(&self, place: usize) -> bool {
+        self.rows[place].cut
+    }
+
     /// What the node at `place` is; `None`: it has not said.
     pub(crate) fn profile(&self, place: usize) -> Option<&Profile> {
         let profile = &self.profiles[place];
@@ -148,8 +164,11 @@ impl Records {
 
     fn says(&self, slot: usize, body: &Body) -> bool {
         match body {
-            Body::Row(seen) => *self.rows[slot / 2].seen == **seen,
             Body::Profile(profile) => self.profiles[slot / 2].profile == *profile,
+            row => {
+                let known = &self.rows[slot / 2];
+                *known.seen == *row.seen() && known.cut == matches!(row, Body::CutRow(_))
+            }
         }
     }
 
@@ -165,7 +184,7 @@ impl Records {
         if self.version(slot) > 0 && self.says(slot, &body) {
             return false;
         }
-        self.put(slot, self.version(slot) + 1, body, None);
+        self.put(slot, self.version(slot).saturating_add(1), body, None);
         true
     }
 
@@ -210,12 +229,12 @@ impl Records {
         let bucket = self.bucket_of(place);
         self.buckets[bucket] ^= std::mem::replace(&mut self.hashes[slot], hash) ^ hash;
         match record.body {
-            Body::Row(seen) => self.rows[place] = RowSlot { version, seen: seen.into() },
+            Body::Row(seen) => self.rows[place] = RowSlot { version, seen: seen.into(), cut: false },
+            Body::CutRow(seen) => self.rows[place] = RowSlot { version, seen: seen.into(), cut: true },
             Body::Profile(profile) => self.profiles[place] = ProfileSlot { version, profile },
         }
-        // Another place for each record, and at each node.
-        let salt = (u64::from(hash) + self.me as u64).wrapping_mul(SCATTER) >> 33;
-        self.owed.news(slot, from, salt as usize);
+        let scatter = (u64::from(hash) + self.me as u64).wrapping_mul(SCATTER);
+        self.owed.news(slot, place == self.me, from, scatter);
     }
 
     fn bucket_of(&self, place: usize) -> usize {
@@ -309,17 +328,19 @@ impl Records {
         Digest { bucket: bucket as u8, hash: [a ^ d, b, c] }
     }
 
-    /// What to tell `neighbour`: the bucket that last differed from its, else the next one in turn.
+    /// What to tell `neighbour`: three times of four the bucket that last differed from its, else the next one in turn.
     pub(crate) fn digest(&mut self, neighbour: usize) -> Digest {
-        if let Some(unequal) = self.differences[neighbour].unequal {
+        let Difference { unequal, told, .. } = &mut self.differences[neighbour];
+        *told = told.wrapping_add(1);
+        if let Some(unequal) = unequal.filter(|_| *told % 4 != 0) {
             return self.digest_of(usize::from(unequal.bucket));
         }
         self.turn = (self.turn + 1) % self.buckets.len();
         self.digest_of(self.turn)
     }
 
-    /// Compares what `neighbour` tells. The bucket to be synced, if it was unequal before too and nothing has changed in it on
-    /// either side; once in `pause`.
+    /// Compares what `neighbour` tells. The bucket to be synced, once in `pause`: if it was unequal before too and nothing
+    /// has changed in it on either side; and at times one that is unequal for long and changes all the while.
     pub(crate) fn compare(
         &mut self,
         neighbour: usize,
@@ -345,15 +366,35 @@ impl Records {
             }
             return None;
         }
-        let Difference { unequal: known, stayed } = &mut self.differences[neighbour];
-        let unequal = Some(Unequal { bucket: theirs.bucket, mine, theirs: theirs.hash });
-        let stays = *known == unequal;
-        *known = unequal;
-        if !stays || stayed.is_some_and(|at| now.since(at) < pause) {
+        let Difference { unequal, synced, .. } = &mut self.differences[neighbour];
+        let bucket = theirs.bucket;
+        let found = Unequal { bucket, mine, theirs: theirs.hash, since: now };
+        let known = match unequal {
+            Some(known) if known.bucket == bucket => known,
+            // One after the other, unless nothing comes of it.
+            Some(known) if now.since(known.since) < pause * PATIENCE => return None,
+            _ => {
+                *unequal = Some(found);
+                return None;
+            }
+        };
+        let stays = (known.mine, known.theirs) == (mine, theirs.hash);
+        (known.mine, known.theirs) = (mine, theirs.hash);
+        let is_long_ago = |at: Time| now.since(at) >= pause * PATIENCE;
+        let restless = || {
+            is_long_ago(known.since)
+                && synced.is_none_or(is_long_ago)
+                && self.restless.is_none_or(|at| now.since(at) >= pause)
+                && !self.owed.has_more(neighbour)
+        };
+        if synced.is_some_and(|at| now.since(at) < pause) || !(stays || restless()) {
             return None;
         }
-        *stayed = Some(now);
-        Some(theirs.bucket)
+        if !stays {
+            self.restless = Some(now);
+        }
+        *synced = Some(now);
+        Some(bucket)
     }
 
     /// A page of a bucket: what is known of it after `after`, in order, up to `room` bytes; and whether that is the

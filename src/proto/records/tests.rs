@@ -169,47 +169,98 @@ fn what_differs_for_two_comparisons_is_synced_by_pages() {
     assert_eq!((tables[0].compare(one, told, NOW, SECOND), tables[0].differs(one)), (None, false));
 }
 
-#[test]
-fn what_others_say_goes_to_some_and_the_digest_tells_the_rest() {
-    let names: Arc<[NodeName]> = (0..40u8).map(|n| NodeName([n; 5])).collect();
-    let mut table = Records::new(names.clone(), 0, 20);
-    (0..20).for_each(|neighbour| table.greet(neighbour));
-    let mut told = [0; 20];
-    for owner in 20..40 {
-        let record = Record { owner: names[owner], version: 1, body: row(vec![]) };
-        table.merge(&record, Some(3));
-        let who: Vec<usize> = (0..20).filter(|n| !table.pick(*n, 1000, owner as u64).is_empty()).collect();
-        assert_eq!(who.len(), 8);
-        who.iter().for_each(|n| told[*n] += 1);
-        who.iter().for_each(|n| assert_eq!(table.echoed(*n, owner as u64), 1));
-    }
-    assert!(table.is_quiet());
-    // Who brought it is not told, and all others are told something.
-    assert!((0..20).all(|n| (told[n] == 0) == (n == 3)), "{told:?}");
-    table.publish(row(vec![]));
-    assert!((0..20).all(|n| table.pick(n, 1000, 99).len() == 1), "its own row goes to all");
-    // Who was told nothing has another digest.
-    let mut other = Records::new(names, 1, 20);
-    other.greet(0);
-    let digest = table.digest(3);
-    assert_eq!([0, 1].map(|_| other.compare(0, digest, NOW, SECOND)), [None, Some(0)]);
+/// A table of so many nodes at the node `me`, all of whose neighbours are there.
+fn table(nodes: u8, me: usize, neighbours: usize) -> Records {
+    let mut table = Records::new((0..nodes).map(|n| NodeName([n; 5])).collect(), me, neighbours);
+    (0..neighbours).for_each(|neighbour| table.greet(neighbour));
+    table
+}
+
+fn said_by(owner: u8, version: u64, seen: Vec<Seen>) -> Record {
+    Record { owner: NodeName([owner; 5]), version, body: row(seen) }
 }
 
 #[test]
-fn a_row_that_does_not_fit_waits_and_nothing_behind_it_does() {
-    let mut tables = tables();
-    let long = Record {
-        owner: NodeName::of("b"),
-        version: 1,
-        body: row((0..5).map(|p| seen(p, Life::Down)).collect()),
-    };
-    let len = long.encoded_len();
-    tables[0].merge(&long, None);
-    for node in [2, 3, 4] {
-        tables[0].merge(&Record { owner: NodeName::of(IDS[node]), version: 1, body: row(vec![]) }, None);
+fn what_others_say_goes_to_all_and_when_it_is_much_to_some() {
+    let mut table = table(100, 0, 20);
+    let owed = |table: &mut Records, n: usize| table.pick(n, 10_000, 1).len();
+    (30..46).for_each(|owner| {
+        assert_eq!(table.merge(&said_by(owner, 1, vec![]), Some(3)), Met::New(owner.into()))
+    });
+    assert!((0..20).all(|n| owed(&mut table, n) == if n == 3 { 0 } else { 16 }));
+    for owner in 46..66 {
+        let before: usize = (0..20).map(|n| owed(&mut table, n)).sum();
+        table.merge(&said_by(owner, 1, vec![]), Some(3));
+        let after: usize = (0..20).map(|n| owed(&mut table, n)).sum();
+        assert!((7..=8).contains(&(after - before)), "{owner}");
     }
-    let short = tables[0].pick(1, len - 1, 1);
-    assert_eq!((short.len(), tables[0].has_more(1)), (3, true));
-    assert_eq!(tables[0].echoed(1, 1), 3);
-    assert_eq!(tables[0].pick(1, len, 2), [long]);
+    assert!((0..20).all(|n| (owed(&mut table, n) > 16) == (n != 3)), "all are told something");
+    table.publish(row(vec![]));
+    assert!((0..20).all(|n| table.pick(n, 10_000, 1).iter().any(|record| record.owner == NodeName([0; 5]))));
+}
+
+#[test]
+fn whoever_is_missed_by_its_owner_is_chosen_by_somebody() {
+    // A full mesh in which all are owed much; the owner reached everybody but one.
+    for nodes in 12..=100u8 {
+        let cut = usize::from(nodes / 2);
+        let told = (1..usize::from(nodes)).filter(|n| *n != cut).any(|me| {
+            let mut table = table(nodes, me, usize::from(nodes) - 1);
+            (0..60).for_each(|version| {
+                table.publish(row(vec![seen(usize::from(version % 2 == 0), Life::Down)]));
+            });
+            (0..nodes).filter(|n| usize::from(*n) != me).for_each(|owner| {
+                table.merge(&said_by(owner, 1, vec![]), None);
+            });
+            table.merge(&said_by(0, 2, vec![]), Some(neighbour(me, 0)));
+            let to_cut = table.pick(neighbour(me, cut), 10_000, 1);
+            to_cut.iter().any(|record| (record.owner, record.version) == (NodeName([0; 5]), 2))
+        });
+        assert!(told, "{nodes}");
+    }
+}
+
+#[test]
+fn long_rows_keep_nothing_back() {
+    let mut table = table(40, 0, 3);
+    (10..20).for_each(|owner| assert_ne!(table.merge(&said_by(owner, 1, vec![]), Some(2)), Met::Nothing));
+    let long = |owner, version| said_by(owner, version, (0..5).map(|p| seen(p, Life::Down)).collect());
+    for version in 1..9 {
+        (20..30).for_each(|owner| assert_ne!(table.merge(&long(owner, version), Some(2)), Met::Nothing));
+    }
+    let room = long(20, 1).encoded_len() - 1;
+    let (mut short, mut sequence) = (0, 0);
+    while short < 10 {
+        sequence += 1;
+        let picked = table.pick(0, room, sequence);
+        assert!(!picked.is_empty() && table.has_more(0), "{short}");
+        short += picked.len();
+        table.echoed(0, sequence);
+    }
+    // What never fits is no reason to ask for more datagrams.
+    assert!(table.pick(0, room, 99).is_empty() && !table.has_more(0));
+    assert!(!table.pick(0, room + 1, 100).is_empty());
+}
+
+#[test]
+fn what_always_changes_is_synced_too_and_holds_nothing_else_up() {
+    // Two buckets: in the first one the tables differ for good, and something changes all the time.
+    let (mut one, mut other) = (table(128, 100, 1), table(128, 101, 1));
+    one.merge(&said_by(1, 1, vec![]), Some(0));
+    one.merge(&said_by(90, 1, vec![]), Some(0));
+    let (mut synced, mut now) = ([0; 2], NOW);
+    for version in 1..=80 {
+        now += SECOND / 2;
+        for table in [&mut one, &mut other] {
+            table.merge(&said_by(2, version, vec![]), Some(0));
+        }
+        if let Some(bucket) = one.compare(0, other.digest(0), now, SECOND) {
+            synced[usize::from(bucket)] += 1;
+            if bucket == 1 {
+                other.merge(&said_by(90, 1, vec![]), Some(0));
+            }
+        }
+        other.compare(0, one.digest(0), now, SECOND);
+    }
+    assert!((2..=5).contains(&synced[0]) && synced[1] == 1, "{synced:?}");
 }

@@ -378,6 +378,59 @@ fn survivors() {
 }
 
 #[test]
+fn survivors_whose_rows_are_cut() {
+    // 42 of 64 die, and a row names 20 of them: nobody takes what it does not name for fine.
+    let mut setup = Setup { cheap_seal: true, ..Setup::new(64) };
+    setup.config.max_datagram = 256;
+    let mut world = whole(setup, 1);
+    (22..64).for_each(|n| world.crash(n, false));
+    world.run_for(9 * SECOND);
+    for n in 0..22 {
+        let snapshot = world.node(n).unwrap().snapshot(world.now());
+        assert_eq!((snapshot.status.down_peers, snapshot.status.is_isolated), (42, false), "n{n}");
+        let dead = snapshot.peers.iter().filter(|p| p.status == Down);
+        assert!(
+            dead.clone().all(|p| p.says.healthy == 0),
+            "n{n}: {:?}",
+            dead.map(|p| p.says).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn bridge_learns_of_others_while_rows_change() {
+    // n1 hears n2 alone, and everywhere some link is just found lossy, or is no more.
+    let mut world = whole(Setup { cheap_seal: true, ..Setup::new(40) }, 3);
+    world.add_rule(Scope::All, Rule::Loss(0.06));
+    let others: Vec<u32> = (0..40).filter(|n| ![1, 2].contains(n)).collect();
+    for scope in [Scope::Between(others.clone(), vec![1]), Scope::Between(vec![1], others)] {
+        world.add_rule(scope, Rule::Cut);
+    }
+    world.run_for(60 * SECOND);
+    for (one, other) in [(3, 4), (11, 20), (30, 35)] {
+        for scope in both(one, other) {
+            world.add_rule(scope, Rule::Cut);
+        }
+        let known = |world: &World| {
+            let rows = world.node(1).unwrap().snapshot(world.now()).rows;
+            let cut = |at: u32, of: u32| {
+                let row = rows.iter().find(|row| world::index(&row.server_id) == Some(at)).unwrap();
+                row.sees
+                    .iter()
+                    .any(|edge| world::index(&edge.peer) == Some(of) && edge.link == crate::proto::Edge::Down)
+            };
+            cut(one, other) && cut(other, one)
+        };
+        let took = (1..300u32).map(|n| n * SECOND / 10).find(|_| {
+            world.run_for(SECOND / 10);
+            known(&world)
+        });
+        println!("{one} and {other}: known to n1 after {took:?}");
+        assert!(took.is_some_and(|took| took < 11 * SECOND), "{one} and {other}: {took:?}");
+    }
+}
+
+#[test]
 fn a_deaf_node_is_isolated_and_one_way_to_all() {
     use crate::proto::Verdict::{Isolated, OneWay};
     for seed in 0..5 {

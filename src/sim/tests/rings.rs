@@ -39,6 +39,41 @@ fn a_crash_and_a_restart_are_known_to_all() {
 }
 
 #[test]
+fn every_death_is_pushed_on() {
+    // One dies after the other, so that an observer of two finds the second Down within half an interval of the first.
+    let mut world = rings(150, 6);
+    let mut took = Vec::new();
+    for round in 0..4 {
+        let victims: Vec<u32> = (0..12).map(|n| round * 12 + n).collect();
+        for victim in &victims {
+            world.crash(*victim, false);
+            world.run_for(SECOND / 12);
+        }
+        world.run_for(10 * SECOND);
+        let records = world.take_records();
+        for victim in &victims {
+            let down = |r: &&world::Record| {
+                matches!(r.event.change, Change::Status { to: Down, .. })
+                    && r.event.peer.as_deref().and_then(world::index) == Some(*victim)
+            };
+            let at = |observed: bool| {
+                let of = records.iter().filter(down).filter(|r| r.event.observed == observed);
+                of.map(|r| r.at).collect::<Vec<_>>()
+            };
+            let (observers, others) = (at(true), at(false));
+            let most = observers[observers.len() / 2];
+            took.push(others.last().unwrap().since(most));
+        }
+        victims.iter().for_each(|n| world.start(*n));
+        world.run_for(20 * SECOND);
+        world.take_records();
+    }
+    took.sort();
+    println!("from most observers to all others: {:?} {:?} {:?}", took[0], took[24], took[47]);
+    assert!(took[47] < SECOND, "{took:?}");
+}
+
+#[test]
 fn a_cut_link_between_observers_is_no_death() {
     let mut world = rings(100, 2);
     let (one, other) = (3, world.roster(3)[5]);
