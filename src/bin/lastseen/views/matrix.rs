@@ -17,6 +17,8 @@ const WIDTH: usize = 80;
 const GROUP: usize = 5;
 /// Observers that are named; of more the count is told.
 const NAMED: usize = 4;
+/// Nodes without a fresh row that are named; of more the count is told.
+const SILENT: usize = 30;
 
 const LEGEND: &str = ". fine   x link down   < it does not hear me   > I do not hear it   s suspected\n\
                       D down   ~ lossy   = self   ? no fresh row   u never heard\n";
@@ -52,7 +54,7 @@ fn sign(matrix: &Value, from: &str, to: &str) -> (char, &'static str, u8) {
 fn matrix_text(matrix: &Value, colours: bool) -> String {
     let ids: Vec<&str> = matrix["nodes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if ids.len() > CELLS {
-        return faults(matrix, &ids);
+        return faults(matrix, &ids, colours);
     }
     let grid = Grid {
         names: ids.iter().map(|id| name(id)).collect(),
@@ -177,42 +179,64 @@ impl Grid<'_> {
     }
 }
 
-/// What is not fine: about whom, what, and who says so.
-fn faults(matrix: &Value, nodes: &[&str]) -> String {
-    let mut said: BTreeMap<(&str, &'static str), Vec<&str>> = BTreeMap::new();
-    let mut silent = Vec::new();
-    for from in nodes {
-        if matrix["rows"][*from]["age_seconds"].is_null() {
-            silent.push(*from);
-            continue;
-        }
-        let watched = matrix["rows"][*from]["peers"].as_object();
+/// What fresh rows say that is not fine: about whom and what, and who says so.
+struct Said<'a> {
+    by: Vec<&'a str>,
+    colour: u8,
+}
+
+/// What is not fine, and how old the rows are.
+fn faults(matrix: &Value, ids: &[&str], colours: bool) -> String {
+    let rows = &matrix["rows"];
+    let (fresh, silent): (Vec<&str>, Vec<&str>) =
+        ids.iter().copied().partition(|id| rows[*id]["age_seconds"].is_number());
+    let mut said: BTreeMap<(&str, &'static str), Said<'_>> = BTreeMap::new();
+    let mut voters: BTreeMap<&str, usize> = BTreeMap::new();
+    for from in &fresh {
+        let watched = rows[*from]["peers"].as_object();
         for to in watched.into_iter().flat_map(|peers| peers.keys()) {
-            let (sign, meaning, _) = sign(matrix, from, to);
-            if !matches!(sign, '.' | ' ') {
-                said.entry((to, meaning)).or_default().push(from);
+            *voters.entry(to).or_default() += 1;
+            let (sign, meaning, colour) = sign(matrix, from, to);
+            if sign != '.' {
+                said.entry((to, meaning)).or_insert_with(|| Said { by: Vec::new(), colour }).by.push(from);
             }
         }
     }
-    let rows = nodes.len() - silent.len();
-    let list = |ids: &[&str]| {
-        let named: Vec<String> = ids.iter().take(NAMED).map(|id| plain(&Value::from(*id))).collect();
-        let more = ids.len().saturating_sub(NAMED);
-        if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
+    let oldest = fresh.iter().filter_map(|id| rows[*id]["age_seconds"].as_f64()).reduce(f64::max);
+    let oldest = oldest.map_or_else(String::new, |oldest| format!(", the oldest {}", age(oldest)));
+    let mut text = format!("{} nodes, {} fresh rows{oldest}\n", ids.len(), fresh.len());
+    let mut tell = |line: &str, colour: u8| {
+        for line in fold(line.split(' ').map(str::to_owned), " ", "  ") {
+            text += &format!("{}\n", painted(&line, colour, colours));
+        }
     };
-    let mut text = format!("{} nodes, {rows} rows\n", nodes.len());
-    for ((about, meaning), by) in &said {
-        let all = by.len() + 1 >= rows;
-        let by = if all { "all".to_owned() } else { list(by) };
-        text += &format!("{}: {meaning} at {by}\n", plain(&Value::from(*about)));
+    for ((about, meaning), Said { by, colour }) in &said {
+        let by = voices(by, voters[about]);
+        tell(&format!("{}: {meaning} at {by}", name(about)), *colour);
     }
     if said.is_empty() {
-        text += "all links are fine\n";
+        tell("all links are fine", 32);
     }
     if !silent.is_empty() {
-        text += &format!("no fresh row of {}\n", list(&silent));
+        let names = silent.iter().map(|id| format!("{} ({})", name(id), row_age(&rows[*id])));
+        tell(&format!("no fresh row: {}", list(names, SILENT)), 33);
     }
     text
+}
+
+/// Who says so, of so many that have a fresh row and observe it.
+fn voices(by: &[&str], voters: usize) -> String {
+    if by.len() == voters && voters > 1 {
+        return format!("all {voters} with a fresh row");
+    }
+    format!("{} of {voters}: {}", by.len(), list(by.iter().map(|id| name(id)), NAMED))
+}
+
+/// The first of some names, and how many more there are.
+fn list(mut names: impl ExactSizeIterator<Item = String>, most: usize) -> String {
+    let more = names.len().saturating_sub(most);
+    let named: Vec<String> = names.by_ref().take(most).collect();
+    if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
 }
 
 #[cfg(test)]

@@ -143,14 +143,60 @@ fn long_names_stand_below_the_map_and_are_whole() {
 }
 
 #[test]
-fn above_thirty_the_faults() {
+fn above_thirty_the_faults_and_ages() {
     let mut faults: Vec<_> = (2..=40).map(|from| (from, 1, "down", "down")).collect();
-    faults.extend([(3, 4, "healthy", "down"), (4, 3, "healthy", "down")]);
-    let text = matrix_text(&matrix(40, &faults, &[1]), false);
+    faults.extend([(3, 4, "healthy", "down"), (4, 3, "healthy", "lossy")]);
+    let mut forty = matrix(40, &faults, &[1, 40]);
+    forty["rows"]["web-1"]["stale_seconds"] = 48.0.into();
+    forty["rows"]["web-7"]["age_seconds"] = 1.8.into();
+    let text = matrix_text(&forty, false);
     assert_eq!(
         text,
-        "40 nodes, 39 rows\nweb-1: down at all\nweb-3: link down at web-4\nweb-4: link down at web-3\n\
-         no fresh row of web-1\n"
+        "40 nodes, 38 fresh rows, the oldest 1.8 s\n\
+         web-1: down at all 38 with a fresh row\n\
+         web-3: lossy at 1 of 37: web-4\n\
+         web-4: link down at 1 of 37: web-3\n\
+         no fresh row: web-1 (48 s, stale), web-40 (none)\n"
     );
-    assert_eq!(matrix_text(&matrix(31, &[], &[]), false), "31 nodes, 31 rows\nall links are fine\n");
+    let text = matrix_text(&forty, true);
+    assert!(text.contains("\x1b[31mweb-1: down at all") && text.contains("\x1b[33mno fresh row: "), "{text}");
+    let fine = matrix(31, &[], &[]);
+    assert_eq!(matrix_text(&fine, false), "31 nodes, 31 fresh rows, the oldest 0.4 s\nall links are fine\n");
+    assert!(matrix_text(&fine, true).ends_with("\x1b[32mall links are fine\x1b[0m\n"));
+}
+
+#[test]
+fn above_thirty_all_is_all() {
+    // 38 of 39 say so, and one hears it.
+    let faults: Vec<_> = (3..=40).map(|from| (from, 1, "down", "down")).collect();
+    let text = matrix_text(&matrix(40, &faults, &[1]), false);
+    assert!(text.contains("\nweb-1: down at 38 of 39: web-3, web-4, web-5, web-6 and 34 more\n"), "{text}");
+    // Of two with a fresh row one says so.
+    let silent: Vec<usize> = (3..=40).collect();
+    let text = matrix_text(&matrix(40, &[(1, 3, "down", "down")], &silent), false);
+    assert!(text.contains("\nweb-3: down at 1 of 2: web-1\n"), "{text}");
+    let text = matrix_text(&matrix(40, &[(1, 3, "down", "down"), (2, 3, "down", "down")], &silent), false);
+    assert!(text.contains("\nweb-3: down at all 2 with a fresh row\n"), "{text}");
+    // One voice is never all.
+    let text = matrix_text(&matrix(40, &[(1, 3, "down", "down")], &(2..=40).collect::<Vec<_>>()), false);
+    assert!(text.contains("\nweb-3: down at 1 of 1: web-1\n"), "{text}");
+    // Who does not observe it has no voice.
+    let mut some = matrix(40, &[(1, 3, "down", "down"), (2, 3, "down", "down")], &[]);
+    for from in 4..=40 {
+        some["rows"][format!("web-{from}")]["peers"] = json!({});
+    }
+    let text = matrix_text(&some, false);
+    assert!(text.contains("\nweb-3: down at all 2 with a fresh row\n"), "{text}");
+}
+
+#[test]
+fn above_thirty_lines_are_folded() {
+    let names = names(40, 0, 64);
+    let mut silent = called(&names, None, None);
+    for name in &names[..35] {
+        silent["rows"][name]["age_seconds"] = Value::Null;
+    }
+    let text = matrix_text(&silent, false);
+    assert!(text.lines().all(|line| shown(line) <= 80), "{text}");
+    assert!(text.ends_with("(none) and 5 more\n") && text.contains(&names[29]), "{text}");
 }
