@@ -125,9 +125,9 @@ families! {
     "lastseen_peer_transitions_total" Counter Count ["peer", "to"]
         "Changes of the peer's status as seen here."
     "lastseen_matrix_link_up" Gauge Count ["observer", "peer"]
-        "0 if the observer says that its link to the peer is cut, else 1."
+        "0 if the observer says that its link to the peer is cut, else 1; NaN if it has not heard the peer yet."
     "lastseen_matrix_alive" Gauge Count ["observer", "peer"]
-        "0 if the observer says that the peer is down, else 1."
+        "0 if the observer says that the peer is down, else 1; NaN if it has not heard the peer yet."
     "lastseen_matrix_row_timestamp_seconds" Gauge Seconds ["observer"]
         "The observer's newest word, in seconds since 1970; NaN if there is none that can be believed."
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::Extra;
 use super::families::{Family, family};
-use crate::proto::{Edge, EdgeView, PeerStatus, PeerView, Says, SelfHealth, Snapshot, Time, Verdict};
+use crate::proto::{Edge, EdgeView, Life, PeerStatus, PeerView, Says, SelfHealth, Snapshot, Time, Verdict};
 
 /// Exposition text that grows.
 pub(super) struct Text(pub(super) String);
@@ -126,10 +126,10 @@ impl Text {
         }
     }
 
-    /// What every node sees of every other one, where its row can be believed.
+    /// What every node sees of every other one, where its row can be believed; NaN as long as it has not heard it.
     pub(super) fn matrix(&mut self, s: &Snapshot, wall: &dyn Fn(Time) -> f64) {
         self.edges("matrix_link_up", s, |edge| matches!(edge.link, Edge::Up | Edge::Lossy));
-        self.edges("matrix_alive", s, |edge| edge.life.as_str() != "down");
+        self.edges("matrix_alive", s, |edge| !matches!(edge.life, Life::Down | Life::Left));
         let mut stamps = self.family("matrix_row_timestamp_seconds");
         for row in &s.rows {
             stamps.add(&[&row.server_id], row.age.map_or(f64::NAN, |age| wall(s.at) - age.as_secs_f64()));
@@ -143,8 +143,12 @@ impl Text {
             let others = s.rows.iter().enumerate().filter(|(at, _)| watched(*at)).map(|(_, other)| other);
             for other in others.filter(|other| other.server_id != row.server_id) {
                 let edge = row.sees.binary_search_by(|edge| edge.peer.cmp(&other.server_id));
-                let value = edge.map_or(true, |at| holds(&row.sees[at]));
-                family.add(&[&row.server_id, &other.server_id], flag(value));
+                let value = match edge.map(|at| &row.sees[at]) {
+                    Ok(edge) if edge.life == Life::Unknown => f64::NAN,
+                    Ok(edge) => flag(holds(edge)),
+                    Err(_) => 1.0,
+                };
+                family.add(&[&row.server_id, &other.server_id], value);
             }
         }
     }

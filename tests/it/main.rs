@@ -11,6 +11,7 @@ mod explain;
 mod harness;
 mod innocent;
 mod links;
+mod matrix;
 mod offline;
 mod partition;
 mod sixty_four;

@@ -53,6 +53,11 @@ pub(super) fn unknown(query: &BTreeMap<String, String>, known: &[&str]) -> Optio
     Some(wrong(&format!("unknown parameter {name:?}; known: {}", known.join(", "))))
 }
 
+/// Why the matrix of so many nodes is not exported.
+fn too_many(nodes: usize) -> Option<String> {
+    (nodes > MATRIX).then(|| format!("the matrix of {nodes} nodes has too many series; {MATRIX} is the most"))
+}
+
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Parameters) -> Response {
     if let Some(response) = unknown(&query, &["detail"]) {
         return response;
@@ -66,9 +71,8 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Par
     };
     let Some(mut snapshot) = shared.snapshot(Scope::Observed).await else { return stuck() };
     if detail == Detail::Matrix {
-        let nodes = snapshot.status.total_peers;
-        if nodes > MATRIX {
-            return wrong(&format!("the matrix of {nodes} nodes has too many series; {MATRIX} is the most"));
+        if let Some(why) = too_many(snapshot.status.total_peers) {
+            return wrong(&why);
         }
         let Some(whole) = shared.snapshot(Scope::Whole).await else { return stuck() };
         snapshot = whole;
@@ -268,6 +272,12 @@ mod tests {
         let query = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let (page, total, next) = Filter::read(&query)?.page(&peers);
         Ok((page.iter().map(|p| &*p.server_id).collect(), total, next))
+    }
+
+    #[test]
+    fn the_matrix_of_a_thousand_nodes_is_exported_and_no_larger_one() {
+        assert_eq!((too_many(2), too_many(1000)), (None, None));
+        assert!(too_many(1001).unwrap().contains("1001 nodes"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use lastseen::net::Clock;
 use lastseen::proto::seal::WIRE;
-use lastseen::proto::{Observers, PeerView, RowView, Snapshot, Time, Verdict};
+use lastseen::proto::{Observers, PeerStatus, PeerView, RowView, Snapshot, Time, Verdict};
 use serde_json::{Map, Value, json};
 
 /// A time as RFC 3339 in UTC with milliseconds.
@@ -133,12 +133,21 @@ pub(super) fn matrix(s: &Snapshot, clock: &Clock, edges: bool) -> String {
             peers.insert(edge.peer.to_string(), seen);
         }
         let age = row.age.map(|age| age.as_secs_f64());
-        format!("{}:{}", json!(*row.server_id), json!({ "age_seconds": age, "peers": peers }))
+        let row_of = json!({ "age_seconds": age, "stale_seconds": stale(row, s), "peers": peers });
+        format!("{}:{row_of}", json!(*row.server_id))
     };
     let mut text = format!("{{\"generated_at\":{},\"nodes\":{},\"rows\":{{", json!(now(clock)), json!(nodes));
     join(&mut text, s.rows.iter().map(row));
     text.push_str("}}");
     text
+}
+
+/// Where the row cannot be believed since its node is not heard any more: seconds since its newest proof of life, if it
+/// is observed here. A healthy node has only not told its row yet.
+fn stale(row: &RowView, s: &Snapshot) -> Option<f64> {
+    let at = s.peers.binary_search_by(|p| p.server_id.cmp(&row.server_id)).ok()?;
+    let silent = row.age.is_none() && s.peers[at].status != PeerStatus::Healthy;
+    s.peers[at].last_seen.filter(|_| silent).map(|t| s.at.since(t).as_secs_f64())
 }
 
 fn join(text: &mut String, parts: impl Iterator<Item = String>) {

@@ -1,11 +1,12 @@
 //! A real listener, spoken to byte by byte.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use lastseen::net::{self, Options};
 use lastseen::proto::{Keyring, PeerConfig, StaticPeer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -13,9 +14,19 @@ use super::*;
 /// A node with the silent peer `web-2`: its full listener and the one for metrics alone. Keep the handle.
 async fn node(connections: usize, timeout: Duration) -> (SocketAddr, SocketAddr, Handle) {
     let peer = StaticPeer { server_id: Some("web-2".into()), name: "127.0.0.1:9".into(), address: None };
-    let config = PeerConfig::new("web-1", "test", ([127, 0, 0, 1], 0).into(), vec![peer]);
+    let handle = detector("web-1", ([127, 0, 0, 1], 0).into(), vec![peer]).await;
+    let (full, metrics) = serve(&handle, connections, timeout);
+    (full, metrics, handle)
+}
+
+async fn detector(id: &str, address: SocketAddr, peers: Vec<StaticPeer>) -> Handle {
+    let config = PeerConfig::new(id, "test", address, peers);
     let keys = Keyring::new("test", &[], true).unwrap();
-    let (handle, _) = net::spawn(config, keys, Options::default()).await.unwrap();
+    net::spawn(config, keys, Options::default()).await.unwrap().0
+}
+
+/// The full listener of a node and the one for metrics alone.
+fn serve(handle: &Handle, connections: usize, timeout: Duration) -> (SocketAddr, SocketAddr) {
     let events = Arc::new(events::Recorder::new("ab".into(), "web-1".into(), Clock));
     tokio::spawn(Arc::clone(&events).record(handle.subscribe()));
     let shared = Shared {
@@ -38,7 +49,41 @@ async fn node(connections: usize, timeout: Duration) -> (SocketAddr, SocketAddr,
     let server = bind(&settings, shared).unwrap();
     let addresses: Vec<SocketAddr> = server.listeners.iter().map(|(l, _)| l.local_addr().unwrap()).collect();
     tokio::spawn(server.serve());
-    (addresses[0], addresses[1], handle)
+    (addresses[0], addresses[1])
+}
+
+/// `web-1` and `web-2`, which know each other, and the silent `web-3`: the full listener of the first. Keep the handles.
+async fn two_of_three() -> (SocketAddr, [Handle; 2]) {
+    // A loopback address that nothing else on this machine takes ports of.
+    static CLUSTERS: AtomicU8 = AtomicU8::new(200);
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    let ip = [127, 1 + high % 254, low, CLUSTERS.fetch_add(1, Ordering::Relaxed)];
+    let held = [1, 2].map(|_| UdpSocket::bind(SocketAddr::from((ip, 0))).unwrap());
+    let [first, second] = held.each_ref().map(|socket| socket.local_addr().unwrap());
+    drop(held);
+    let peer = |id: &str, address: SocketAddr| StaticPeer {
+        server_id: Some(id.into()),
+        name: address.to_string().into(),
+        address: Some(address),
+    };
+    let silent = || peer("web-3", ([127, 0, 0, 1], 9).into());
+    let one = detector("web-1", first, vec![peer("web-2", second), silent()]).await;
+    let two = detector("web-2", second, vec![peer("web-1", first), silent()]).await;
+    (serve(&one, 8, PATIENT).0, [one, two])
+}
+
+/// The page as JSON, once it is as it must be.
+async fn once(address: SocketAddr, path: &str, is: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Clock.now() + PATIENT;
+    loop {
+        let (status, _, body) = ask(address, &format!("GET {path}"), "").await;
+        let body: Value = serde_json::from_str(&body).unwrap_or_else(|e| panic!("{body:?} is no JSON: {e}"));
+        if status == 200 && is(&body) {
+            return body;
+        }
+        assert!(Clock.now() < deadline, "{path} still says {body}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 const PATIENT: Duration = Duration::from_secs(10);
@@ -69,12 +114,15 @@ async fn pages_answer() {
     for (path, status) in [
         ("/metrics", 200),
         ("/metrics?detail=summary", 200),
+        ("/metrics?detail=matrix", 200),
         ("/livez", 200),
         ("/readyz", 200),
         ("/quorumz", 503),
         ("/api/v1/status", 200),
         ("/api/v1/peers?status=healthy&limit=1", 200),
         ("/api/v1/peers/web-2", 200),
+        ("/api/v1/matrix", 200),
+        ("/api/v1/matrix?edges=all", 200),
     ] {
         let (is, head, body) = ask(full, &format!("GET {path}"), "").await;
         assert_eq!(is, status, "{path}: {body}");
@@ -96,6 +144,8 @@ async fn errors_are_json() {
         (full, "DELETE /api/v1/peers/web-2", "", 405, "method_not_allowed"),
         (full, "GET /metrics?detail=none", "", 400, "bad_query"),
         (full, "GET /api/v1/peers?limit=x", "", 400, "bad_query"),
+        (full, "GET /api/v1/matrix?edges=some", "", 400, "bad_query"),
+        (full, "GET /api/v1/matrix?colour=red", "", 400, "bad_query"),
         (full, "GET /api/v1/peers?colour=red", "", 400, "bad_query"),
         (full, "GET /api/v1/peers/%ff", "", 400, "bad_query"),
         (full, "GET /api/v1/events?colour=red", "", 400, "bad_query"),
@@ -143,6 +193,72 @@ async fn json_has_the_fields_of_the_contract() {
     }
     let at = peers["generated_at"].as_str().unwrap();
     assert!(at.len() == 24 && at.ends_with('Z') && at.as_bytes()[19] == b'.', "{at}");
+}
+
+#[tokio::test]
+async fn the_matrix_has_all_nodes_and_their_ages_and_what_is_not_fine() {
+    let (full, _handles) = two_of_three().await;
+    let watched = |matrix: &Value, from: &str| -> Vec<String> {
+        matrix["rows"][from]["peers"]
+            .as_object()
+            .into_iter()
+            .flat_map(|peers| peers.keys().cloned())
+            .collect()
+    };
+    // Fine is who is not named; the silent one nobody has heard yet.
+    let matrix = once(full, "/api/v1/matrix", |matrix| {
+        matrix["rows"]["web-2"]["age_seconds"].is_number()
+            && ["web-1", "web-2"].iter().all(|from| watched(matrix, from) == ["web-3"])
+    });
+    let matrix = matrix.await;
+    assert_eq!(matrix["nodes"], json!(["web-1", "web-2", "web-3"]));
+    assert!(matrix["generated_at"].is_string(), "{matrix}");
+    assert!(matrix["rows"]["web-1"]["age_seconds"].is_number(), "{matrix}");
+    assert_eq!(matrix["rows"]["web-3"], json!({"age_seconds": null, "stale_seconds": null, "peers": {}}));
+    for from in ["web-1", "web-2"] {
+        let silent = &matrix["rows"][from]["peers"]["web-3"];
+        assert!(silent["status"] == "unknown" && silent["link"].is_string(), "{matrix}");
+        assert_eq!(matrix["rows"][from]["stale_seconds"], Value::Null);
+    }
+    let all = once(full, "/api/v1/matrix?edges=all", |all| {
+        let fine = json!({"status": "healthy", "link": "up"});
+        all["rows"]["web-1"]["peers"]["web-2"] == fine && all["rows"]["web-2"]["peers"]["web-1"] == fine
+    });
+    let all = all.await;
+    assert_eq!(all["nodes"], matrix["nodes"]);
+    let edges = ["web-1", "web-2", "web-3"].map(|from| watched(&all, from).join(" "));
+    assert_eq!(edges, ["web-2 web-3", "web-1 web-3", ""], "{all}");
+    assert_eq!(all["rows"]["web-1"]["peers"]["web-3"]["status"], "unknown");
+}
+
+#[tokio::test]
+async fn the_matrix_is_among_the_metrics_where_it_is_asked_for() {
+    let (full, _handles) = two_of_three().await;
+    once(full, "/api/v1/matrix?edges=all", |all| {
+        let fine = json!({"status": "healthy", "link": "up"});
+        all["rows"]["web-1"]["peers"]["web-2"] == fine && all["rows"]["web-2"]["peers"]["web-1"] == fine
+    })
+    .await;
+    let (_, _, text) = ask(full, "GET /metrics?detail=matrix", "").await;
+    for family in ["matrix_link_up", "matrix_alive"] {
+        for (observer, peer, value) in [
+            ("web-1", "web-2", "1"),
+            ("web-2", "web-1", "1"),
+            ("web-1", "web-3", "NaN"),
+            ("web-2", "web-3", "NaN"),
+        ] {
+            let line = format!("lastseen_{family}{{observer=\"{observer}\",peer=\"{peer}\"}} {value}\n");
+            assert!(text.contains(&line), "{line} is missing in:\n{text}");
+        }
+        assert!(!text.contains(&format!("lastseen_{family}{{observer=\"web-3\"")), "it has no row:\n{text}");
+    }
+    let stamp = "lastseen_matrix_row_timestamp_seconds{observer=";
+    assert!(text.contains(&format!("{stamp}\"web-3\"}} NaN\n")), "{text}");
+    assert_eq!(text.matches(stamp).count(), 3, "{text}");
+    for path in ["/metrics", "/metrics?detail=peers", "/metrics?detail=summary"] {
+        let (_, _, text) = ask(full, &format!("GET {path}"), "").await;
+        assert!(!text.contains("lastseen_matrix_"), "{path}:\n{text}");
+    }
 }
 
 #[tokio::test]

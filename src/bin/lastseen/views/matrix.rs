@@ -13,8 +13,12 @@ use crate::client::{self, plain, plain_json};
 const CELLS: usize = 30;
 /// The widest line.
 const WIDTH: usize = 80;
+/// So many columns without names stand together.
+const GROUP: usize = 5;
 /// Observers that are named; of more the count is told.
 const NAMED: usize = 4;
+/// Nodes without a fresh row that are named; of more the count is told.
+const SILENT: usize = 30;
 
 const LEGEND: &str = ". fine   x link down   < it does not hear me   > I do not hear it   s suspected\n\
                       D down   ~ lossy   = self   ? no fresh row   u never heard\n";
@@ -48,144 +52,192 @@ fn sign(matrix: &Value, from: &str, to: &str) -> (char, &'static str, u8) {
 }
 
 fn matrix_text(matrix: &Value, colours: bool) -> String {
-    let nodes: Vec<&str> =
-        matrix["nodes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if nodes.len() > CELLS {
-        return faults(matrix, &nodes);
+    let ids: Vec<&str> = matrix["nodes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if ids.len() > CELLS {
+        return faults(matrix, &ids, colours);
     }
-    let name = |id: &str| plain(&Value::from(id));
-    let widest = nodes.iter().map(|id| name(id).chars().count()).max().unwrap_or(0);
-    // With names as headings while they fit; with numbers above.
-    let named = widest * (nodes.len() + 1) + 2 * nodes.len() + 12 <= WIDTH;
-    let label = |at: usize| if named { name(nodes[at]) } else { (at + 1).to_string() };
-    let first = if named { widest.max("from \\ to".len()) } else { 2 };
-    let column = if named { widest + 1 } else { 2 };
-    let mut text = format!("{:<first$}", if named { "from \\ to" } else { "" });
-    for at in 0..nodes.len() {
-        text +=
-            &if named { format!(" {:>column$}", label(at)) } else { format!("{:>column$}", (at + 1) % 10) };
-    }
-    text += "   row age\n";
-    for (at, from) in nodes.iter().enumerate() {
-        text += &format!("{:<first$}", label(at));
-        for to in &nodes {
-            let (sign, _, colour) = sign(matrix, from, to);
-            let width = if named { column + 1 } else { column };
-            text += &" ".repeat(width - 1);
-            text += &if colours { format!("\x1b[{colour}m{sign}\x1b[0m") } else { sign.to_string() };
-        }
-        let row_age = &matrix["rows"][*from]["age_seconds"];
-        text += &format!("   {:<7}", row_age.as_f64().map_or_else(|| "none".to_owned(), age));
-        text = text.trim_end().to_owned();
-        text += &if named { "\n".to_owned() } else { format!("  {}\n", name(from)) };
-    }
-    text + LEGEND
+    let grid = Grid {
+        names: ids.iter().map(|id| name(id)).collect(),
+        ages: ids.iter().map(|id| row_age(&matrix["rows"][*id])).collect(),
+        matrix,
+        ids,
+        colours,
+    };
+    grid.with_names().unwrap_or_else(|| grid.with_numbers())
 }
 
-/// What is not fine: about whom, what, and who says so.
-fn faults(matrix: &Value, nodes: &[&str]) -> String {
-    let mut said: BTreeMap<(&str, &'static str), Vec<&str>> = BTreeMap::new();
-    let mut silent = Vec::new();
-    for from in nodes {
-        if matrix["rows"][*from]["age_seconds"].is_null() {
-            silent.push(*from);
-            continue;
+fn name(id: &str) -> String {
+    plain(&Value::from(id))
+}
+
+/// How old a row is, or the last word of a node whose row is not believed any more.
+fn row_age(row: &Value) -> String {
+    match (row["age_seconds"].as_f64(), row["stale_seconds"].as_f64()) {
+        (Some(fresh), _) => age(fresh),
+        (None, Some(stale)) => format!("{}, stale", age(stale)),
+        (None, None) => "none".to_owned(),
+    }
+}
+
+fn painted(text: &str, colour: u8, colours: bool) -> String {
+    if colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// How many columns of a terminal a text takes at most.
+fn columns(text: &str) -> usize {
+    // No character takes more than two, and none before the first of Hangul more than one.
+    text.chars().map(|c| if c < '\u{1100}' { 1 } else { 2 }).sum()
+}
+
+/// Lines of at most 80 columns, broken between words; a longer word is whole all the same.
+fn fold(words: impl IntoIterator<Item = String>, between: &str, indent: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if columns(line) + columns(between) + columns(&word) <= WIDTH => {
+                *line += between;
+                *line += &word;
+            }
+            Some(_) => lines.push(format!("{indent}{word}")),
+            None => lines.push(word),
         }
-        let watched = matrix["rows"][*from]["peers"].as_object();
+    }
+    lines
+}
+
+/// A matrix of which every cell is shown.
+struct Grid<'a> {
+    matrix: &'a Value,
+    ids: Vec<&'a str>,
+    names: Vec<String>,
+    ages: Vec<String>,
+    colours: bool,
+}
+
+impl Grid<'_> {
+    /// With names as headings; `None`: they do not fit.
+    fn with_names(&self) -> Option<String> {
+        let widest = self.names.iter().map(String::len).max().unwrap_or(0);
+        let (first, column) = (widest.max("from \\ to".len()), widest + 2);
+        let width = first + self.ids.len() * column + 3 + self.age_width();
+        // Only of ASCII it is certain where the next column begins.
+        if width > WIDTH || !self.names.iter().all(|name| name.is_ascii()) {
+            return None;
+        }
+        let mut text = format!("{:<first$}", "from \\ to");
+        self.names.iter().for_each(|name| text += &format!("{name:>column$}"));
+        text += "   row age\n";
+        for (from, name) in self.names.iter().enumerate() {
+            text += &format!("{name:<first$}");
+            for to in 0..self.ids.len() {
+                text += &format!("{:>1$}{2}", "", column - 1, self.cell(from, to));
+            }
+            text += &format!("   {}\n", self.ages[from]);
+        }
+        Some(text + LEGEND)
+    }
+
+    /// With numbers as headings. The names stand behind the rows, or below the map if one is too long for that; none is
+    /// shortened.
+    fn with_numbers(&self) -> String {
+        let nodes = self.ids.len();
+        let age_width = self.age_width();
+        let left = 2 + nodes + nodes.div_ceil(GROUP) + 3 + age_width + 2;
+        let beside = self.names.iter().all(|name| left + columns(name) <= WIDTH);
+        let gap = |to: usize| if to.is_multiple_of(GROUP) { " " } else { "" };
+        let mut text = "  ".to_owned();
+        (0..nodes).for_each(|to| text += &format!("{}{}", gap(to), (to + 1) % 10));
+        text += "   row age\n";
+        for from in 0..nodes {
+            text += &format!("{:>2}", from + 1);
+            (0..nodes).for_each(|to| text += &format!("{}{}", gap(to), self.cell(from, to)));
+            if beside {
+                text += &format!("   {:<age_width$}  {}\n", self.ages[from], self.names[from]);
+            } else {
+                text += &format!("   {}\n", self.ages[from]);
+            }
+        }
+        text += LEGEND;
+        text += "columns have the numbers of the rows (their last digit)\n";
+        if !beside {
+            let name = |(at, name): (usize, &String)| format!("{:>2} {name}", at + 1);
+            text += "\n";
+            for line in fold(self.names.iter().enumerate().map(name), "  ", "") {
+                text += &format!("{line}\n");
+            }
+        }
+        text
+    }
+
+    fn age_width(&self) -> usize {
+        self.ages.iter().map(String::len).max().unwrap_or(0).max("row age".len())
+    }
+
+    fn cell(&self, from: usize, to: usize) -> String {
+        let (sign, _, colour) = sign(self.matrix, self.ids[from], self.ids[to]);
+        painted(sign.encode_utf8(&mut [0; 4]), colour, self.colours)
+    }
+}
+
+/// What fresh rows say that is not fine: about whom and what, and who says so.
+struct Said<'a> {
+    by: Vec<&'a str>,
+    colour: u8,
+}
+
+/// What is not fine, and how old the rows are.
+fn faults(matrix: &Value, ids: &[&str], colours: bool) -> String {
+    let rows = &matrix["rows"];
+    let (fresh, silent): (Vec<&str>, Vec<&str>) =
+        ids.iter().copied().partition(|id| rows[*id]["age_seconds"].is_number());
+    let mut said: BTreeMap<(&str, &'static str), Said<'_>> = BTreeMap::new();
+    let mut voters: BTreeMap<&str, usize> = BTreeMap::new();
+    for from in &fresh {
+        let watched = rows[*from]["peers"].as_object();
         for to in watched.into_iter().flat_map(|peers| peers.keys()) {
-            let (sign, meaning, _) = sign(matrix, from, to);
-            if !matches!(sign, '.' | ' ') {
-                said.entry((to, meaning)).or_default().push(from);
+            *voters.entry(to).or_default() += 1;
+            let (sign, meaning, colour) = sign(matrix, from, to);
+            if sign != '.' {
+                said.entry((to, meaning)).or_insert_with(|| Said { by: Vec::new(), colour }).by.push(from);
             }
         }
     }
-    let rows = nodes.len() - silent.len();
-    let list = |ids: &[&str]| {
-        let named: Vec<String> = ids.iter().take(NAMED).map(|id| plain(&Value::from(*id))).collect();
-        let more = ids.len().saturating_sub(NAMED);
-        if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
+    let oldest = fresh.iter().filter_map(|id| rows[*id]["age_seconds"].as_f64()).reduce(f64::max);
+    let oldest = oldest.map_or_else(String::new, |oldest| format!(", the oldest {}", age(oldest)));
+    let mut text = format!("{} nodes, {} fresh rows{oldest}\n", ids.len(), fresh.len());
+    let mut tell = |line: &str, colour: u8| {
+        for line in fold(line.split(' ').map(str::to_owned), " ", "  ") {
+            text += &format!("{}\n", painted(&line, colour, colours));
+        }
     };
-    let mut text = format!("{} nodes, {rows} rows\n", nodes.len());
-    for ((about, meaning), by) in &said {
-        let all = by.len() + 1 >= rows;
-        let by = if all { "all".to_owned() } else { list(by) };
-        text += &format!("{}: {meaning} at {by}\n", plain(&Value::from(*about)));
+    for ((about, meaning), Said { by, colour }) in &said {
+        let by = voices(by, voters[about]);
+        tell(&format!("{}: {meaning} at {by}", name(about)), *colour);
     }
     if said.is_empty() {
-        text += "all links are fine\n";
+        tell("all links are fine", 32);
     }
     if !silent.is_empty() {
-        text += &format!("no fresh row of {}\n", list(&silent));
+        let names = silent.iter().map(|id| format!("{} ({})", name(id), row_age(&rows[*id])));
+        tell(&format!("no fresh row: {}", list(names, SILENT)), 33);
     }
     text
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Map, json};
-
-    /// So many nodes, all fine but what is named.
-    fn matrix(count: usize, faults: &[(usize, usize, &str, &str)], silent: &[usize]) -> Value {
-        let id = |n: usize| format!("web-{n}");
-        let mut rows = Map::new();
-        for from in 1..=count {
-            let mut peers = Map::new();
-            for to in (1..=count).filter(|to| *to != from && !silent.contains(&from)) {
-                let fault = faults.iter().find(|f| (f.0, f.1) == (from, to));
-                let (status, link) = fault.map_or(("healthy", "up"), |f| (f.2, f.3));
-                peers.insert(id(to), json!({"status": status, "link": link}));
-            }
-            let age = if silent.contains(&from) { Value::Null } else { json!(0.4) };
-            rows.insert(id(from), json!({"age_seconds": age, "peers": peers}));
-        }
-        json!({"nodes": (1..=count).map(id).collect::<Vec<_>>(), "rows": rows})
+/// Who says so, of so many that have a fresh row and observe it.
+fn voices(by: &[&str], voters: usize) -> String {
+    if by.len() == voters && voters > 1 {
+        return format!("all {voters} with a fresh row");
     }
-
-    #[test]
-    fn every_cell() {
-        let faults = [
-            (1, 4, "down", "down"),
-            (2, 3, "healthy", "down"),
-            (3, 2, "healthy", "tx_lost"),
-            (5, 1, "suspected", "up"),
-            (5, 2, "healthy", "lossy"),
-            (5, 3, "healthy", "rx_lost"),
-        ];
-        let text = matrix_text(&matrix(5, &faults, &[4]), false);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "from \\ to  web-1  web-2  web-3  web-4  web-5   row age");
-        assert_eq!(lines[1], "web-1          =      .      .      D      .   0.4 s");
-        assert_eq!(lines[2], "web-2          .      =      x      .      .   0.4 s");
-        assert_eq!(lines[3], "web-3          .      <      =      .      .   0.4 s");
-        assert_eq!(lines[4], "web-4          ?      ?      ?      =      ?   none");
-        assert_eq!(lines[5], "web-5          s      ~      >      .      =   0.4 s");
-        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{text}");
-        assert!(!text.contains('\x1b'));
-        assert!(matrix_text(&matrix(5, &faults, &[4]), true).contains("\x1b[31mD\x1b[0m"));
-    }
-
-    #[test]
-    fn thirty_nodes_fit_into_80_columns() {
-        let text = matrix_text(&matrix(30, &[(30, 1, "down", "down")], &[]), false);
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        let last = text.lines().nth(30).unwrap();
-        assert!(
-            last.starts_with("30 D . .") && last.contains(" =   0.4 s") && last.ends_with("web-30"),
-            "{last}"
-        );
-    }
-
-    #[test]
-    fn above_thirty_the_faults() {
-        let mut faults: Vec<_> = (2..=40).map(|from| (from, 1, "down", "down")).collect();
-        faults.extend([(3, 4, "healthy", "down"), (4, 3, "healthy", "down")]);
-        let text = matrix_text(&matrix(40, &faults, &[1]), false);
-        assert_eq!(
-            text,
-            "40 nodes, 39 rows\nweb-1: down at all\nweb-3: link down at web-4\nweb-4: link down at web-3\n\
-             no fresh row of web-1\n"
-        );
-        assert_eq!(matrix_text(&matrix(31, &[], &[]), false), "31 nodes, 31 rows\nall links are fine\n");
-    }
+    format!("{} of {voters}: {}", by.len(), list(by.iter().map(|id| name(id)), NAMED))
 }
+
+/// The first of some names, and how many more there are.
+fn list(mut names: impl ExactSizeIterator<Item = String>, most: usize) -> String {
+    let more = names.len().saturating_sub(most);
+    let named: Vec<String> = names.by_ref().take(most).collect();
+    if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests;

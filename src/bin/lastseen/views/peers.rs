@@ -19,15 +19,17 @@ pub(crate) fn run_peers(args: &args::Peers) -> ExitCode {
     let path = format!("/api/v1/peers?{}", query.join("&"));
     let choice = if query.is_empty() && !args.observed && !args.all { Choice::NotUp } else { Choice::All };
     show(args.watch, || {
-        let mut peers = client::get(&args.client.daemon.http, &path, TIMEOUT)?;
-        if args.client.json {
-            return Ok(plain_json(&peers));
-        }
-        if args.observed {
-            keep_observed(&mut peers);
-        }
-        Ok(peers_text(&peers, choice, colours()))
+        let peers = client::get(&args.client.daemon.http, &path, TIMEOUT)?;
+        Ok(told(peers, args, choice, colours()))
     })
+}
+
+/// What is printed of the peers that came.
+fn told(mut peers: Value, args: &args::Peers, choice: Choice, colours: bool) -> String {
+    if args.observed {
+        keep_observed(&mut peers);
+    }
+    if args.client.json { plain_json(&peers) } else { peers_text(&peers, choice, colours) }
 }
 
 /// Which of the peers that came are shown.
@@ -82,6 +84,8 @@ fn table(peers: &[&Value]) -> Table<6> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::super::tests::three_peers;
     use super::*;
 
@@ -109,6 +113,24 @@ mod tests {
         peers["peers"][0]["observed"] = Value::from(false);
         keep_observed(&mut peers);
         assert_eq!(peers_text(&peers, Choice::All, false), "0 peers, 0 up\n");
+    }
+
+    #[test]
+    fn the_observed_ones_alone_in_both_forms() {
+        let mut peers = three_peers();
+        peers["peers"][1]["observed"] = Value::from(false);
+        let told = |more: &[&str]| {
+            let words = ["lastseen", "peers"].iter().chain(more);
+            let args::Command::Peers(args) = args::Cli::parse_from(words).command else { panic!("{more:?}") };
+            told(peers.clone(), &args, Choice::All, false)
+        };
+        let json = |more: &[&str]| serde_json::from_str::<Value>(&told(more)).unwrap();
+        let observed = json(&["--observed", "--json"]);
+        let names: Vec<&Value> = rows(&observed).map(|p| &p["server_id"]).collect();
+        assert_eq!(names, ["web-1", "web-\u{1b}[31m"]);
+        assert_eq!(observed["total"], 2);
+        assert_eq!(json(&["--json"]), peers);
+        assert!(told(&["--observed"]).ends_with("2 peers, 1 up\n"));
     }
 
     #[test]
