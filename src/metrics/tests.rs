@@ -4,17 +4,21 @@ use std::process::{Command, Stdio};
 
 use super::families::{FAMILIES, Kind};
 use super::*;
-use crate::proto::{Instance, Keyring, Node, PeerConfig, StaticPeer};
+use crate::proto::{Instance, Keyring, Node, PeerConfig, RowView, StaticPeer};
 
-fn text(peers: bool, samples: u64) -> String {
+fn snapshot() -> Snapshot {
     let peer = StaticPeer { server_id: Some("b".into()), name: "127.0.0.1:2".into(), address: None };
     let config = PeerConfig::new("a", "test", ([127, 0, 0, 1], 1).into(), vec![peer]);
     let keys = Keyring::new("test", &[], true).unwrap();
     let node = Node::new(config, keys, Instance(1), 1, Time::ZERO).unwrap();
+    node.snapshot(Time::ZERO)
+}
+
+fn text(peers: bool, samples: u64) -> String {
     let exporter = Exporter::new();
     let mut record = exporter.rtt_recorder();
     (0..samples).for_each(|_| record(Duration::from_micros(300)));
-    let mut snapshot = node.snapshot(Time::ZERO);
+    let mut snapshot = snapshot();
     snapshot.cluster = "te\"st".into();
     snapshot.mass_loss = true;
     snapshot.stats.rejected[Reject::Replay as usize] = 3;
@@ -55,6 +59,27 @@ fn all_series_are_there_from_the_start() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in:\n{text}");
     }
+}
+
+#[test]
+fn of_whom_a_cut_row_does_not_name_there_is_no_value() {
+    let at_b = |cut| {
+        let row = |id: &str, cut| RowView {
+            server_id: id.into(),
+            age: Some(Duration::ZERO),
+            watches: None,
+            sees: Vec::new(),
+            cut,
+        };
+        let mut snapshot = snapshot();
+        snapshot.rows = vec![row("a", false), row("b", cut)];
+        let extra = Extra { peers: true, matrix: true, ..Extra::default() };
+        let text = Exporter::new().render(&snapshot, &extra, &|_| 1.0);
+        let line =
+            text.lines().find_map(|l| l.strip_prefix("lastseen_matrix_link_up{observer=\"b\",peer=\"a\"} "));
+        line.unwrap().to_owned()
+    };
+    assert_eq!([at_b(false), at_b(true)], ["1", "NaN"]);
 }
 
 #[test]

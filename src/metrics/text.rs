@@ -146,6 +146,7 @@ impl Text {
                 let value = match edge.map(|at| &row.sees[at]) {
                     Ok(edge) if edge.life == Life::Unknown => f64::NAN,
                     Ok(edge) => flag(holds(edge)),
+                    Err(_) if row.cut => f64::NAN,
                     Err(_) => 1.0,
                 };
                 family.add(&[&row.server_id, &other.server_id], value);

@@ -83,8 +83,10 @@ pub struct RowView {
     pub age: Option<Duration>,
     /// Whom it observes, as indices of the snapshot's rows; `None`: all others.
     pub watches: Option<Vec<u32>>,
-    /// What is not plainly fine there; whom it observes and does not name is fine.
+    /// What is not plainly fine there; whom it observes and does not name is fine, unless the row was cut.
     pub sees: Vec<EdgeView>,
+    /// It was too long for a datagram: of whom it does not name nothing is known.
+    pub cut: bool,
 }
 
 /// How one node sees another one.

@@ -125,7 +125,9 @@ impl Node {
             sees.sort_by(|a, b| a.peer.cmp(&b.peer));
             let watches =
                 (!topology.is_mesh()).then(|| topology.neighbours(*place).map(|other| at[other]).collect());
-            RowView { server_id: ids[*place].clone(), age: picture.age(*place), watches, sees }
+            let age = picture.age(*place);
+            let cut = age.is_some() && *place != me && self.records.is_cut(*place);
+            RowView { server_id: ids[*place].clone(), age, watches, sees, cut }
         };
         order.iter().map(view).collect()
     }

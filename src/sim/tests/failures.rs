@@ -388,6 +388,7 @@ fn survivors_whose_rows_are_cut() {
     for n in 0..22 {
         let snapshot = world.node(n).unwrap().snapshot(world.now());
         assert_eq!((snapshot.status.down_peers, snapshot.status.is_isolated), (42, false), "n{n}");
+        assert!(snapshot.rows.iter().filter(|row| row.cut).count() >= 15, "n{n}");
         let dead = snapshot.peers.iter().filter(|p| p.status == Down);
         assert!(
             dead.clone().all(|p| p.says.healthy == 0),

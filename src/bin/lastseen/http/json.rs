@@ -121,7 +121,7 @@ pub(super) fn matrix(s: &Snapshot, clock: &Clock, edges: bool) -> String {
     let nodes: Vec<&str> = s.rows.iter().map(|row| &*row.server_id).collect();
     let row = |row: &RowView| {
         let watched: Vec<&str> = match &row.watches {
-            _ if !edges || row.age.is_none() => Vec::new(),
+            _ if !edges || row.age.is_none() || row.cut => Vec::new(),
             Some(watches) => watches.iter().map(|at| nodes[*at as usize]).collect(),
             None => nodes.iter().copied().filter(|id| *id != &*row.server_id).collect(),
         };
@@ -133,7 +133,8 @@ pub(super) fn matrix(s: &Snapshot, clock: &Clock, edges: bool) -> String {
             peers.insert(edge.peer.to_string(), seen);
         }
         let age = row.age.map(|age| age.as_secs_f64());
-        let row_of = json!({ "age_seconds": age, "stale_seconds": stale(row, s), "peers": peers });
+        let row_of =
+            json!({ "age_seconds": age, "stale_seconds": stale(row, s), "cut": row.cut, "peers": peers });
         format!("{}:{row_of}", json!(*row.server_id))
     };
     let mut text = format!("{{\"generated_at\":{},\"nodes\":{},\"rows\":{{", json!(now(clock)), json!(nodes));

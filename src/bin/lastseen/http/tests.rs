@@ -214,7 +214,10 @@ async fn the_matrix_has_all_nodes_and_their_ages_and_what_is_not_fine() {
     assert_eq!(matrix["nodes"], json!(["web-1", "web-2", "web-3"]));
     assert!(matrix["generated_at"].is_string(), "{matrix}");
     assert!(matrix["rows"]["web-1"]["age_seconds"].is_number(), "{matrix}");
-    assert_eq!(matrix["rows"]["web-3"], json!({"age_seconds": null, "stale_seconds": null, "peers": {}}));
+    assert_eq!(
+        matrix["rows"]["web-3"],
+        json!({"age_seconds": null, "stale_seconds": null, "cut": false, "peers": {}})
+    );
     for from in ["web-1", "web-2"] {
         let silent = &matrix["rows"][from]["peers"]["web-3"];
         assert!(silent["status"] == "unknown" && silent["link"].is_string(), "{matrix}");

@@ -47,6 +47,7 @@ fn sign(matrix: &Value, from: &str, to: &str) -> (char, &'static str, u8) {
         (_, Some("rx_lost")) => ('>', "they do not hear it", 31),
         (_, Some("lossy")) => ('~', "lossy", 33),
         (Some(_), _) => ('.', "fine", 32),
+        (None, _) if row["cut"] == true => ('?', "not told: the row was cut", 33),
         (None, _) => (' ', "not observed", 0),
     }
 }

@@ -43,6 +43,15 @@ fn every_cell() {
     assert!(matrix_text(&matrix(5, &faults, &[4]), true).contains("\x1b[31mD\x1b[0m"));
 }
 
+#[test]
+fn a_row_that_was_cut_leaves_open_whom_it_does_not_name() {
+    let mut matrix = matrix(3, &[(1, 2, "down", "down")], &[]);
+    matrix["rows"]["web-1"]["cut"] = json!(true);
+    matrix["rows"]["web-1"]["peers"].as_object_mut().unwrap().remove("web-3");
+    let text = matrix_text(&matrix, false);
+    assert_eq!(text.lines().nth(1), Some("web-1          =      D      ?   0.4 s"));
+}
+
 /// The matrix of nodes that are called so, of which the last one calls the first Down.
 fn called(names: &[String], fresh: Option<f64>, stale: Option<f64>) -> Value {
     let mut rows = Map::new();
