@@ -389,8 +389,9 @@ mod tests {
         let owner = NodeName([5; 5]);
         let seen = Seen { peer: NodeName([6; 5]), life: Life::Down, link: LinkState::TxLost };
         let record = Record { owner, version: 300, body: Body::Row(vec![seen]) };
+        let cut = Record { owner, version: 1, body: Body::CutRow(vec![seen]) };
         let (roster, config, release) = ([7; 4], [8; 4], Release([0, 1, 0]));
-        let profile = Profile { instance: Instance(9), roster, config, release, wire: 1 };
+        let profile = Profile { instance: Instance(9), roster, config, release, wire: 1, id: None };
         let profile = Record { owner, version: 1, body: Body::Profile(profile) };
         let more = More {
             spacing: 4,
@@ -442,8 +443,8 @@ mod tests {
                 b"\x0b\x01\x02\x03\x01\x05\x05\x05\x05\x05",
             ),
             (
-                Message::SyncResponse { echo: 1, hold: 2, bucket: 3, after: None, last: true, records: vec![profile] },
-                b"\x0c\x01\x02\x03\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01",
+                Message::SyncResponse { echo: 1, hold: 2, bucket: 3, after: None, last: true, records: vec![profile, cut] },
+                b"\x0c\x01\x02\x03\0\x01\x02\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x05\x05\x05\x05\x05\x01\x02\x01\x06\x06\x06\x06\x06\x02\x03",
             ),
         ];
         for (message, golden) in cases {
@@ -574,10 +575,11 @@ mod tests {
             seen.dedup_by_key(|s| s.peer);
             if cut { Body::CutRow(seen) } else { Body::Row(seen) }
         });
-        let profile = any::<(u64, [u8; 4], [u8; 4], [u8; 3], u8)>();
-        let profile = profile.prop_map(|(instance, roster, config, release, wire)| {
+        let profile = any::<(u64, [u8; 4], [u8; 4], [u8; 3], u8, bool)>();
+        let profile = profile.prop_map(|(instance, roster, config, release, wire, named)| {
             let (instance, release) = (Instance(instance), Release(release));
-            Body::Profile(Profile { instance, roster, config, release, wire })
+            let id = named.then(|| id("web-1"));
+            Body::Profile(Profile { instance, roster, config, release, wire, id })
         });
         (any::<[u8; 5]>(), 1..=u64::MAX, prop_oneof![row, profile])
             .prop_map(|(owner, version, body)| Record { owner: NodeName(owner), version, body })

@@ -13,6 +13,7 @@ use super::{Node, Tag};
 use crate::proto::messages::Message;
 use crate::proto::records::Met;
 use crate::proto::seal::{FrameKind, Instance};
+use crate::proto::server_id::ServerId;
 use crate::proto::session::{Echo, Session};
 use crate::proto::stats::Reject;
 use crate::proto::timer::Time;
@@ -92,7 +93,9 @@ impl Node {
             self.guests[guest].used = self.now;
             return Some(guest);
         }
-        let id = self.config.static_peers[self.directory.entry(place)?].server_id.as_ref()?;
+        let told = self.records.profile(place).and_then(|profile| profile.id.as_ref());
+        let roster = self.config.static_peers[self.directory.entry(place)?].server_id.as_deref();
+        let id = roster.or(told.map(ServerId::as_str))?;
         let tags: Vec<Tag> = (0..self.ring.len()).map(|k| self.ring.tag(k, id)).collect();
         if self.guests.len() == GUESTS {
             let oldest = (0..GUESTS).min_by_key(|guest| self.guests[*guest].used)?;

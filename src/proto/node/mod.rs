@@ -478,22 +478,29 @@ impl Node {
             .collect();
     }
 
-    /// Enters a peer's id into the tables.
+    /// Whether the roster has no id of the node at `place`.
+    fn names_no_id(&self, place: usize) -> bool {
+        self.directory.entry(place).is_some_and(|entry| self.config.static_peers[entry].server_id.is_none())
+    }
+
+    /// Enters the id of the node at `place` into the tables. Its tags.
     ///
     /// # Errors
     /// Another node has the same tag; nothing has changed.
-    fn learn_tags(&mut self, peer: usize, id: &str) -> Result<(), Reject> {
+    fn learn_tags(&mut self, place: usize, id: &str) -> Result<Vec<Tag>, Reject> {
         let tags: Vec<Tag> = (0..self.ring.len()).map(|k| self.ring.tag(k, id)).collect();
-        let place = self.places[peer];
         for (k, tag) in tags.iter().enumerate() {
             let known = self.place_of_tag(k, *tag).is_some_and(|other| other != place);
             if known || *tag == self.own_tags[k] {
                 return Err(Reject::Meaning);
             }
         }
+        // Who changes its id over and over fills nothing.
+        if self.learned.len() >= self.ring.len() * self.directory.len() {
+            self.learned.retain(|_, known| *known != place);
+        }
         self.learned.extend(tags.iter().enumerate().map(|(k, tag)| ((k, *tag), place)));
-        self.sessions[peer].tags = tags;
-        Ok(())
+        Ok(tags)
     }
 
     fn set_remote(&mut self, peer: usize, address: SocketAddr) {

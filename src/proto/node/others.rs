@@ -10,6 +10,7 @@ use crate::proto::fusion::{self, Hearsay};
 use crate::proto::peer::PeerStatus;
 use crate::proto::records::Profile;
 use crate::proto::registry::ClusterStatus;
+use crate::proto::seal::Instance;
 use crate::proto::snapshot::{LinkView, PeerView};
 use crate::proto::timer::{Time, micros};
 use crate::proto::verdict::Verdict;
@@ -121,17 +122,20 @@ impl Node {
         self.push_event_of(id, false, verdict, change, why);
     }
 
-    /// A new run of a peer that this node does not observe was told.
-    pub(super) fn note_profile(&mut self, place: usize, before: Option<Profile>) {
-        let after = self.records.profile(place).copied();
-        let (Some(before), Some(after)) = (before, after) else { return };
+    /// The profile of a node was told: its id may be new, or its run, if this node does not observe it.
+    pub(super) fn note_profile(&mut self, place: usize, before: Option<Instance>) {
         let Ok(index) = self.others.binary_search_by_key(&(place as u32), |other| other.place) else {
             return;
         };
-        if before.instance != after.instance {
+        let Some(Profile { instance, id, .. }) = self.records.profile(place).cloned() else { return };
+        // An id that another node has is nobody's.
+        if let Some(id) = id.filter(|_| self.names_no_id(place)) {
+            let _ = self.learn_tags(place, id.as_str());
+        }
+        if before.is_some_and(|before| before != instance) {
             self.stats.restarts += 1;
             let id: Arc<str> = self.directory.id(place).clone();
-            let why = format!("a new run of it was told: {}", after.instance);
+            let why = format!("a new run of it was told: {instance}");
             self.push_event_of(id, false, self.others[index].verdict, Change::Restart, why);
         }
     }

@@ -200,7 +200,7 @@ impl Node {
         {
             return Err(Reject::Meaning);
         }
-        self.learn_tags(peer, server_id.as_str())?;
+        self.sessions[peer].tags = self.learn_tags(self.places[peer], server_id.as_str())?;
         self.registry.at_mut(peer).server_id = server_id.as_str().into();
         self.pool.at_mut(peer).server_id = server_id.as_str().into();
         Ok(())

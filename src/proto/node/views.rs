@@ -70,6 +70,7 @@ impl Node {
             config: four(config_hash(&self.config)),
             release: Release::OWN,
             wire: WIRE,
+            id: (self.config.own_name != self.config.server_id).then(|| self.server_id.clone()),
         };
         self.records.publish(Body::Profile(profile));
     }
@@ -163,7 +164,7 @@ impl Node {
     /// Whether it is new.
     fn merge(&mut self, peer: usize, record: &Record) -> bool {
         let place = self.records.place(record.owner);
-        let before = place.and_then(|place| self.records.profile(place).copied());
+        let before = place.and_then(|place| self.records.profile(place)).map(|profile| profile.instance);
         let trouble = place.and_then(|p| self.records.row(p)).is_some_and(|row| !row.is_empty());
         match self.records.merge(record, Some(peer)) {
             Met::Nothing => return false,
@@ -299,9 +300,9 @@ mod tests {
         let before = allocated().1;
         let mut node =
             Node::in_directory(config, keys, directory, Instance(1), 1, Time::from_micros(1)).unwrap();
-        let profile = *node.records.profile(node.me).unwrap();
+        let profile = node.records.profile(node.me).unwrap().clone();
         for owner in node.directory.names().to_vec() {
-            for body in [Body::Row(Vec::new()), Body::Profile(profile)] {
+            for body in [Body::Row(Vec::new()), Body::Profile(profile.clone())] {
                 node.merge(0, &Record { owner, version: 1, body });
             }
         }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::table::{EVERY, Met, Records};
 use super::seal::Instance;
+use super::server_id::ServerId;
 
 /// No record is shorter.
 const LEAST: usize = 8;
@@ -91,7 +92,7 @@ pub struct Seen {
 }
 
 /// What a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// Its run.
     #[serde(with = "eight_bytes")]
@@ -104,6 +105,8 @@ pub struct Profile {
     pub release: Release,
     /// The newest version of the wire that it speaks.
     pub wire: u8,
+    /// Its id, where the rosters have none: who does not observe it has no other way to learn it.
+    pub id: Option<ServerId>,
 }
 
 /// A release of this program: major, minor, patch.

@@ -1,5 +1,6 @@
 //! The table of all records, as far as one node knows them: merged, digested, compared and read by pages.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,11 +36,10 @@ pub(crate) enum Met {
 struct RowSlot {
     version: u64,
     seen: Box<[Seen]>,
-    cut: bool,
 }
 
 /// The profile of one node; version 0: it is not known.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct ProfileSlot {
     version: u64,
     profile: Profile,
@@ -74,6 +74,8 @@ pub(crate) struct Records {
     me: usize,
     rows: Vec<RowSlot>,
     profiles: Vec<ProfileSlot>,
+    /// Whose rows were cut: few, if any.
+    cut: BTreeSet<usize>,
     /// The first four bytes of the hash of what is in each slot.
     hashes: Vec<u32>,
     owed: Owed,
@@ -94,14 +96,18 @@ fn version(rows: &[RowSlot], profiles: &[ProfileSlot], slot: usize) -> u64 {
     if is_row(slot) { rows[slot / 2].version } else { profiles[slot / 2].version }
 }
 
-fn record(names: &[NodeName], rows: &[RowSlot], profiles: &[ProfileSlot], slot: usize) -> Option<Record> {
+fn record(
+    names: &[NodeName],
+    (rows, cut, profiles): (&[RowSlot], &BTreeSet<usize>, &[ProfileSlot]),
+    slot: usize,
+) -> Option<Record> {
     let version = version(rows, profiles, slot);
     let body = || {
         let row = &rows[slot / 2];
         match is_row(slot) {
-            true if row.cut => Body::CutRow(row.seen.to_vec()),
+            true if cut.contains(&(slot / 2)) => Body::CutRow(row.seen.to_vec()),
             true => Body::Row(row.seen.to_vec()),
-            false => Body::Profile(profiles[slot / 2].profile),
+            false => Body::Profile(profiles[slot / 2].profile.clone()),
         }
     };
     (version > 0).then(|| Record { owner: names[slot / 2], version, body: body() })
@@ -111,11 +117,13 @@ impl Records {
     /// An empty table of the nodes with these names, in order; this one is at `me`.
     pub(crate) fn new(names: Arc<[NodeName]>, me: usize, neighbours: usize) -> Records {
         let (roster, config) = ([0; 4], [0; 4]);
-        let unknown = Profile { instance: Instance(0), roster, config, release: Release([0; 3]), wire: 0 };
+        let unknown =
+            Profile { instance: Instance(0), roster, config, release: Release([0; 3]), wire: 0, id: None };
         Records {
             me,
             rows: vec![RowSlot::default(); names.len()],
             profiles: vec![ProfileSlot { version: 0, profile: unknown }; names.len()],
+            cut: BTreeSet::new(),
             hashes: vec![0; names.len() * 2],
             owed: Owed::new(names.len() * 2, neighbours),
             differences: vec![Difference::default(); neighbours],
@@ -149,7 +157,7 @@ impl Records {
 
     /// Whether the row of the node at `place` was cut: of whom it does not name nothing is known.
     pub(crate) fn is_cut(&self, place: usize) -> bool {
-        self.rows[place].cut
+        self.cut.contains(&place)
     }
 
     /// What the node at `place` is; `None`: it has not said.
@@ -167,14 +175,14 @@ impl Records {
             Body::Profile(profile) => self.profiles[slot / 2].profile == *profile,
             row => {
                 let known = &self.rows[slot / 2];
-                *known.seen == *row.seen() && known.cut == matches!(row, Body::CutRow(_))
+                *known.seen == *row.seen() && self.is_cut(slot / 2) == matches!(row, Body::CutRow(_))
             }
         }
     }
 
     /// What is in a slot, as it travels; `None`: it is not known.
     pub(super) fn record(&self, slot: usize) -> Option<Record> {
-        record(&self.names, &self.rows, &self.profiles, slot)
+        record(&self.names, (&self.rows, &self.cut, &self.profiles), slot)
     }
 
     /// This node says something of itself. False: it is what it said last.
@@ -229,8 +237,14 @@ impl Records {
         let bucket = self.bucket_of(place);
         self.buckets[bucket] ^= std::mem::replace(&mut self.hashes[slot], hash) ^ hash;
         match record.body {
-            Body::Row(seen) => self.rows[place] = RowSlot { version, seen: seen.into(), cut: false },
-            Body::CutRow(seen) => self.rows[place] = RowSlot { version, seen: seen.into(), cut: true },
+            Body::Row(seen) => {
+                self.cut.remove(&place);
+                self.rows[place] = RowSlot { version, seen: seen.into() };
+            }
+            Body::CutRow(seen) => {
+                self.cut.insert(place);
+                self.rows[place] = RowSlot { version, seen: seen.into() };
+            }
             Body::Profile(profile) => self.profiles[place] = ProfileSlot { version, profile },
         }
         let scatter = (u64::from(hash) + self.me as u64).wrapping_mul(SCATTER);
@@ -307,8 +321,8 @@ impl Records {
 
     /// What is owed to `neighbour`, up to `room` bytes, to travel in its datagram `sequence`.
     pub(crate) fn pick(&mut self, neighbour: usize, room: usize, sequence: u64) -> Vec<Record> {
-        let Records { owed, rows, profiles, names, .. } = self;
-        owed.pick(neighbour, room, sequence, |slot| record(names, rows, profiles, slot))
+        let Records { owed, rows, cut, profiles, names, .. } = self;
+        owed.pick(neighbour, room, sequence, |slot| record(names, (rows, cut, profiles), slot))
     }
 
     /// Whether more is owed to `neighbour` than its newest datagram had room for.

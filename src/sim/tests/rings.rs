@@ -7,7 +7,11 @@ use crate::proto::Verdict;
 
 /// So many nodes with 16 observers each at most, in their steady state.
 fn rings(nodes: usize, seed: u64) -> World {
-    let mut world = World::new(Setup { cheap_seal: true, start_within: SECOND, ..Setup::new(nodes) }, seed);
+    settled(Setup { cheap_seal: true, start_within: SECOND, ..Setup::new(nodes) }, seed)
+}
+
+fn settled(setup: Setup, seed: u64) -> World {
+    let mut world = World::new(setup, seed);
     let settles = (0..60).any(|_| {
         world.run_for(SECOND);
         world.is_settled() && world.is_whole()
@@ -75,7 +79,16 @@ fn every_death_is_pushed_on() {
 
 #[test]
 fn a_cut_link_between_observers_is_no_death() {
-    let mut world = rings(100, 2);
+    cut_between_observers(rings(100, 2));
+}
+
+#[test]
+fn nor_where_the_rosters_have_no_ids() {
+    let setup = Setup { cheap_seal: true, nameless: true, ..Setup::new(100) };
+    cut_between_observers(settled(setup, 2));
+}
+
+fn cut_between_observers(mut world: World) {
     let (one, other) = (3, world.roster(3)[5]);
     let [there, back] = both(one, other);
     world.add_rule(there, Rule::Cut);

@@ -315,13 +315,10 @@ impl World {
 
     /// Starts a node that does not run: a new instance.
     pub fn start(&mut self, node: u32) {
-        let id: Arc<str> = name(node).into();
-        let mut config = PeerConfig {
-            server_id: id.clone(),
-            own_name: id,
-            listen_address: address(node),
-            ..self.setup.config.clone()
-        };
+        let own_name: Arc<str> = name(node).into();
+        let server_id = if self.setup.nameless { format!("id-{node}").into() } else { own_name.clone() };
+        let mut config =
+            PeerConfig { server_id, own_name, listen_address: address(node), ..self.setup.config.clone() };
         let keys = keys(&self.setup);
         let host = &mut self.hosts[node as usize];
         let now = host.clock.show(self.net.now);
@@ -333,7 +330,8 @@ impl World {
                 Node::in_directory(config, keys, shared.directory.clone(), instance, seed, now)
             }
             None => {
-                config.static_peers = self.rosters[node as usize].iter().map(|peer| entry(*peer)).collect();
+                config.static_peers =
+                    self.rosters[node as usize].iter().map(|peer| entry(&self.setup, *peer)).collect();
                 Node::new(config, keys, instance, seed, now)
             }
         };
@@ -405,5 +403,5 @@ pub fn name(node: u32) -> String {
 
 /// The node of an id.
 pub fn index(name: &str) -> Option<u32> {
-    name.strip_prefix('n')?.parse().ok()
+    name.strip_prefix('n').or(name.strip_prefix("id-"))?.parse().ok()
 }

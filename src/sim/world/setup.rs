@@ -25,6 +25,8 @@ pub struct Setup {
     pub lazy: bool,
     /// The nodes start within so long.
     pub start_within: Duration,
+    /// The rosters have no ids.
+    pub nameless: bool,
     /// Clocks are fast or slow by up to so many parts in a million, each node its own.
     pub drift: u32,
 }
@@ -40,6 +42,7 @@ impl Setup {
             cheap_seal: false,
             lazy: false,
             start_within: Duration::ZERO,
+            nameless: false,
             drift: 0,
         }
     }
@@ -79,7 +82,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(setup: &Setup, absent: &[u32]) -> Shared {
         let members: Vec<u32> = (0..setup.nodes as u32).filter(|node| !absent.contains(node)).collect();
-        let roster: Arc<[StaticPeer]> = members.iter().map(|node| entry(*node)).collect();
+        let roster: Arc<[StaticPeer]> = members.iter().map(|node| entry(setup, *node)).collect();
         let config = PeerConfig {
             own_name: roster[0].roster_name().clone(),
             server_id: roster[0].roster_name().clone(),
@@ -106,8 +109,9 @@ impl Shared {
     }
 }
 
-pub(super) fn entry(node: u32) -> StaticPeer {
-    StaticPeer { server_id: Some(name(node).into()), name: name(node).into(), address: Some(address(node)) }
+pub(super) fn entry(setup: &Setup, node: u32) -> StaticPeer {
+    let server_id = (!setup.nameless).then(|| name(node).into());
+    StaticPeer { server_id, name: name(node).into(), address: Some(address(node)) }
 }
 
 pub(super) fn keys(setup: &Setup) -> Keyring {
