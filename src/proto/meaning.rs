@@ -47,6 +47,7 @@ impl Evidence {
                     self.down_after
                 ));
             }
+            Verdict::Up if self.heard.is_none() => "Others hear it; this node has just started.",
             Verdict::Up if self.missed > 0 => "One miss may be chance.",
             Verdict::Up if self.says.miss > 0 => {
                 let (miss, observers) = (self.says.miss, self.says.observers());
@@ -69,17 +70,13 @@ impl Evidence {
 
     /// Of a peer that was never heard.
     fn stranger(&self) -> Cow<'static, str> {
-        let text = match self.says.hear {
+        let text = match () {
             _ if self.address.is_none() => {
                 "Nothing was sent to it: look at its name in the roster and in DNS."
             }
             _ if self.isolated.is_some() => "This node hears nobody: look at its own network first.",
-            0 => "Either it was not started yet, or nothing passes between it and this node.",
-            others => {
-                return Cow::Owned(format!(
-                    "{others} others hear it: look at the path between it and this node."
-                ));
-            }
+            _ if self.says.votes() > 0 => "This node has just started, and others miss it.",
+            _ => "Either it was not started yet, or nothing passes between it and this node.",
         };
         Cow::Borrowed(text)
     }
@@ -92,6 +89,9 @@ impl Evidence {
             ))
         };
         match self.error {
+            _ if self.address.is_none() => {
+                "Nothing was sent to it: look at its name in the roster and in DNS.".into()
+            }
             _ if self.foreign_keys > 0 => foreign(self.foreign_keys, "under a key"),
             _ if self.foreign_versions > 0 => foreign(self.foreign_versions, "in a wire version"),
             _ if self.says.hear > 0 => Cow::Owned(format!(
@@ -121,7 +121,7 @@ impl Evidence {
             Verdict::ConfigMismatch if self.differs() => "config_mismatch: its profile tells another hash",
             Verdict::Mtu => "mtu: eight padded pings were lost, whose small retries were echoed",
             Verdict::ConfigMismatch => "config_mismatch: never heard, but another wire version is there",
-            Verdict::Unknown => "unknown: never heard since this node's start",
+            Verdict::Unknown => "unknown: never heard by anybody",
             Verdict::Refused => "refused: not healthy, and its host refused a try lately",
             Verdict::Down if self.says.down >= self.says.observers() - self.says.unknown => {
                 "down: all credible observers miss it"

@@ -23,7 +23,7 @@ pub enum Verdict {
     KeyMismatch,
     /// It speaks no wire version of this node's, and was never heard otherwise.
     ConfigMismatch,
-    /// Never heard.
+    /// Never heard by anybody.
     Unknown,
     /// Its host answers that the port is closed.
     Refused,
@@ -114,7 +114,7 @@ pub(crate) struct Evidence {
     /// Whether this node is isolated, and why it thinks so.
     pub(crate) isolated: Option<Isolation>,
     pub(crate) address: Option<SocketAddr>,
-    /// Since the newest proof of life; `None`: never heard.
+    /// Since the newest proof of life; `None`: never heard here.
     pub(crate) heard: Option<Duration>,
     pub(crate) missed: u32,
     pub(crate) down_after: u32,
@@ -163,7 +163,7 @@ impl Evidence {
             // Who said good-bye, or never came, is not missed.
             Verdict::Isolated => {
                 let misses = self.status != PeerStatus::Healthy || !self.link_active;
-                self.isolated.is_some() && misses && self.left.is_none() && self.heard.is_some()
+                self.isolated.is_some() && misses && self.left.is_none() && !self.is_unknown()
             }
             Verdict::Left => {
                 self.left.is_some_and(|(why, age)| why == LeaveReason::Removal || age < self.leave_grace)
@@ -171,7 +171,7 @@ impl Evidence {
             Verdict::Conflict => self.conflict,
             Verdict::KeyMismatch => self.heard.is_none() && self.foreign_keys > 0,
             Verdict::ConfigMismatch => self.heard.is_none() && self.foreign_versions > 0,
-            Verdict::Unknown => self.heard.is_none(),
+            Verdict::Unknown => self.is_unknown(),
             Verdict::Refused => {
                 self.status != PeerStatus::Healthy && self.refused.is_some_and(|age| age < self.refused_for)
             }
@@ -183,6 +183,12 @@ impl Evidence {
             Verdict::Paused => self.paused.is_some_and(|(_, age)| age < self.recent),
             Verdict::Up => true,
         }
+    }
+
+    /// Never heard by anybody. While this node could not have heard it yet, that others miss it says nothing for or against.
+    fn is_unknown(&self) -> bool {
+        let told = if self.status == PeerStatus::Healthy { self.says.hear } else { self.says.votes() };
+        self.heard.is_none() && told == 0
     }
 
     /// It lives, and the link to it is known to be cut.
@@ -284,6 +290,11 @@ impl Evidence {
                 format!("told {} ago that it slept {}", Age(age), Age(length))
             }
             Verdict::Up if self.missed > 0 => self.silence(),
+            Verdict::Up if self.heard.is_none() => format!(
+                "not heard since this node's start; {} of {} hear it",
+                self.says.hear,
+                self.says.observers()
+            ),
             Verdict::Up => match (self.heard, self.rtt) {
                 (Some(_), Some(rtt)) => format!("answers, round trip {:.1} ms", rtt.as_secs_f64() * 1e3),
                 _ => "heard".to_owned(),
@@ -344,7 +355,7 @@ impl Evidence {
     fn silence(&self) -> String {
         let heard = match self.heard {
             Some(age) => format!("last proof of life {} ago", Age(age)),
-            None => "never heard".to_owned(),
+            None => "not heard since this node's start".to_owned(),
         };
         format!("{} heartbeats missed in a row (Down at {}), {heard}", self.missed, self.down_after)
     }
@@ -406,11 +417,21 @@ mod tests {
         }
     }
 
+    /// What its observers say of whom nobody has heard.
+    fn nobody() -> Says {
+        Says { reached: 4, unknown: 4, ..Says::default() }
+    }
+
+    /// What they say of one that died before this node's start.
+    fn dead() -> Says {
+        Says { down: 3, miss: 3, reached: 4, unknown: 1, ..Says::default() }
+    }
+
     #[test]
     fn the_first_that_applies() {
         let down = |e: &mut Evidence| (e.status, e.missed) = (PeerStatus::Down, 7);
         type Change = fn(&mut Evidence);
-        let cases: [(Verdict, &str, Change); 16] = [
+        let cases: [(Verdict, &str, Change); 20] = [
             (Verdict::Up, "answers, round trip 0.4 ms", |_| ()),
             (Verdict::Up, "2 heartbeats missed in a row", |e| {
                 (e.status, e.missed) = (PeerStatus::Suspected, 2)
@@ -440,7 +461,15 @@ mod tests {
                 |e| (e.lossy, e.narrow) = (true, Some(8)),
             ),
             (Verdict::Mtu, "it says that its pings of 1200 bytes do not pass", |e| e.narrow = Some(0)),
-            (Verdict::Unknown, "never heard", |e| e.heard = None),
+            (Verdict::Unknown, "never heard", |e| (e.heard, e.says) = (None, nobody())),
+            (Verdict::Unknown, "never heard", |e| (e.heard, e.says) = (None, dead())),
+            (Verdict::Up, "not heard since this node's start; 4 of 4 hear it", |e| e.heard = None),
+            (Verdict::Unknown, "never heard", |e| {
+                (e.status, e.heard, e.says) = (PeerStatus::Down, None, nobody());
+            }),
+            (Verdict::Down, "not heard since this node's start; 3 of 4 say down, 1 have no say", |e| {
+                (e.status, e.heard, e.says) = (PeerStatus::Down, None, dead());
+            }),
             (Verdict::KeyMismatch, "another key", |e| (e.heard, e.foreign_keys) = (None, 3)),
             (Verdict::ConfigMismatch, "another wire version", |e| (e.heard, e.foreign_versions) = (None, 3)),
             (Verdict::Conflict, "another process", |e| e.conflict = true),
@@ -492,7 +521,9 @@ mod tests {
             evidence
         };
         assert_eq!(Evidence { left, ..of(|_| ()) }.verdict(), Verdict::Left, "it said good-bye");
-        assert_eq!(of(|e| e.heard = None).verdict(), Verdict::Unknown, "it never came");
+        let never = of(|e| (e.heard, e.says) = (None, nobody()));
+        assert_eq!(never.verdict(), Verdict::Unknown, "it never came");
+        assert_eq!(of(|e| e.heard = None).verdict(), Verdict::Isolated, "others have heard it");
     }
 
     #[test]

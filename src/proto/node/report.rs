@@ -103,7 +103,7 @@ impl Node {
             return;
         }
         (account.status, account.verdict, account.since) = (status, verdict, self.now);
-        self.registry.at_mut(peer).excused = matches!(verdict, Verdict::Left | Verdict::Unknown);
+        self.registry.at_mut(peer).excused = !verdict.is_alarm(PeerStatus::Down);
         self.review_at = self.now;
         self.news.changed = true;
         self.news.urgent |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
