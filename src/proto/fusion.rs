@@ -24,6 +24,16 @@ pub(crate) struct Hearsay {
     pub(crate) same_config: bool,
 }
 
+/// Whether most of those who call a node Down say that it left.
+pub(crate) fn say_left(says: Says) -> bool {
+    says.left * 2 > says.down
+}
+
+/// To how many of its observers a node said that it leaves.
+pub(crate) fn said_to(says: Says) -> String {
+    format!("it said to {} of {} that it leaves", says.left, says.observers())
+}
+
 impl Hearsay {
     /// Down when most of its reached observers say so; Suspected when some do. Without a vote it becomes Suspected, and
     /// Down as much later as misses would make it: at once if no observer can be reached; if they have just started, once
@@ -50,10 +60,12 @@ impl Hearsay {
 
     /// The first verdict that applies. `status` is what [`status`](Hearsay::status) gave.
     pub(crate) fn verdict(&self, status: PeerStatus) -> Verdict {
-        let Says { down, left, .. } = self.says;
+        let Says { suspected, down, left, .. } = self.says;
         match status {
             _ if !self.heard_of => Verdict::Unknown,
-            PeerStatus::Down if left * 2 > down => Verdict::Left,
+            PeerStatus::Down if say_left(self.says) => Verdict::Left,
+            // The first to whom it said so are no alarm.
+            PeerStatus::Suspected if left > 0 && left == down && suspected == 0 => Verdict::Left,
             PeerStatus::Down => Verdict::Down,
             _ if !self.same_roster || !self.same_config => Verdict::ConfigMismatch,
             _ => Verdict::Up,
@@ -66,7 +78,7 @@ impl Hearsay {
         let (votes, observers) = (self.says.votes(), self.says.observers());
         match self.verdict(status) {
             Verdict::Unknown => format!("never heard by any of the {observers} that observe it"),
-            Verdict::Left => format!("it said to {} of {observers} that it leaves", self.says.left),
+            Verdict::Left => said_to(self.says),
             Verdict::Down if votes == 0 && reached == 0 => {
                 format!("none of the {observers} that observe it can be heard")
             }
@@ -206,6 +218,13 @@ mod tests {
     fn who_left_has_left_and_who_differs_differs() {
         let left = hearsay(Says { left: 9, ..votes(0, 0, 16, 0) });
         assert_eq!((left.status(), left.verdict(Down)), (Down, Verdict::Left));
+        let first = hearsay(Says { left: 1, ..votes(15, 0, 1, 0) });
+        let status = first.status();
+        assert_eq!((status, first.verdict(status)), (Suspected, Verdict::Left));
+        assert_eq!(first.sentence(status), "it said to 1 of 16 that it leaves");
+        for says in [Says { left: 1, ..votes(14, 1, 1, 0) }, Says { left: 1, ..votes(14, 0, 2, 0) }] {
+            assert_eq!(hearsay(says).verdict(Suspected), Verdict::Up, "one of them only misses it");
+        }
         let other = Hearsay { same_config: false, ..hearsay(votes(16, 0, 0, 0)) };
         assert_eq!(other.verdict(Healthy), Verdict::ConfigMismatch);
         assert_eq!(other.sentence(Healthy), "its settings differ from this node's; 16 of 16 hear it");

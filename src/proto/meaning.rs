@@ -64,7 +64,10 @@ impl Evidence {
                 let rest = self.leave_grace.saturating_sub(age);
                 Cow::Owned(format!("It is expected back; in {} its absence becomes an alarm.", Age(rest)))
             }
-            _ => Cow::Borrowed("It is not expected back: take it off the rosters."),
+            Some((LeaveReason::Removal, _)) => {
+                Cow::Borrowed("It is not expected back: take it off the rosters.")
+            }
+            None => Cow::Borrowed("It told its observers that it leaves."),
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::fusion;
 use super::messages::LeaveReason;
 use super::peer::PeerStatus;
 use super::picture::Says;
@@ -95,6 +96,11 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// Whether a leave, of this reason and age, is the verdict still: one for good is, one for a restart for so long.
+pub(crate) fn is_excused((why, age): (LeaveReason, Duration), grace: Duration) -> bool {
+    why == LeaveReason::Removal || age < grace
+}
+
 /// Two hashes that differ: the peer's, and this node's.
 pub(crate) type Differing = ([u8; 4], [u8; 4]);
 
@@ -163,10 +169,11 @@ impl Evidence {
             // Who said good-bye, or never came, is not missed.
             Verdict::Isolated => {
                 let misses = self.status != PeerStatus::Healthy || !self.link_active;
-                self.isolated.is_some() && misses && self.left.is_none() && !self.is_unknown()
+                let gone = self.left.is_some() || self.is_told_left();
+                self.isolated.is_some() && misses && !gone && !self.is_unknown()
             }
             Verdict::Left => {
-                self.left.is_some_and(|(why, age)| why == LeaveReason::Removal || age < self.leave_grace)
+                self.left.is_some_and(|left| is_excused(left, self.leave_grace)) || self.is_told_left()
             }
             Verdict::Conflict => self.conflict,
             Verdict::KeyMismatch => self.heard.is_none() && self.foreign_keys > 0,
@@ -189,6 +196,11 @@ impl Evidence {
     fn is_unknown(&self) -> bool {
         let told = if self.status == PeerStatus::Healthy { self.says.hear } else { self.says.votes() };
         self.heard.is_none() && told == 0
+    }
+
+    /// It left before this node could hear it, and told others so.
+    fn is_told_left(&self) -> bool {
+        self.heard.is_none() && self.left.is_none() && self.says.hear == 0 && fusion::say_left(self.says)
     }
 
     /// It lives, and the link to it is known to be cut.
@@ -228,7 +240,7 @@ impl Evidence {
         match self.verdict() {
             Verdict::Isolated => self.not_it(),
             Verdict::Left => {
-                let (why, age) = self.left.unwrap_or((LeaveReason::Restart, Duration::ZERO));
+                let Some((why, age)) = self.left else { return fusion::said_to(self.says) };
                 let what = if why == LeaveReason::Restart { "for a restart" } else { "for good" };
                 format!("said {} ago that it leaves {what}", Age(age))
             }
@@ -543,5 +555,17 @@ mod tests {
         );
         evidence.left = Some((LeaveReason::Removal, SECOND * 720));
         assert_eq!(evidence.verdict(), Verdict::Left, "removal has no grace");
+    }
+
+    #[test]
+    fn who_left_before_this_start_has_left() {
+        let mut evidence = Evidence { heard: None, says: Says { left: 3, ..dead() }, ..fine() };
+        for status in PeerStatus::ALL {
+            evidence.status = status;
+            let why = "it said to 3 of 4 that it leaves".to_owned();
+            assert_eq!((evidence.verdict(), evidence.sentence()), (Verdict::Left, why), "{status}");
+        }
+        evidence.says.left = 1;
+        assert_eq!(evidence.verdict(), Verdict::Down, "most say that it died");
     }
 }

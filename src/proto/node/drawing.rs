@@ -10,6 +10,7 @@ use crate::proto::picture::{Heard, Picture, Sources};
 use crate::proto::records::{Life, LinkState, NodeName, Seen};
 use crate::proto::snapshot::{Edge, EdgeView, RowView};
 use crate::proto::timer::Time;
+use crate::proto::verdict::is_excused;
 
 /// News of trouble are looked at within this share of an interval.
 pub(super) const NEWS: u32 = 4;
@@ -192,8 +193,10 @@ impl Node {
     /// What this node says of a peer; `None`: it is plainly fine.
     fn sees(&self, peer: usize) -> Option<Seen> {
         let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
+        let grace = self.config.leave_grace;
+        let has_left = |(why, at)| is_excused((why, self.now.since(at)), grace);
         let life = match info.status {
-            _ if account.left.is_some() => Life::Left,
+            _ if account.left.is_some_and(has_left) => Life::Left,
             _ if info.last_seen.is_none() => Life::Unknown,
             PeerStatus::Healthy => Life::Healthy,
             PeerStatus::Suspected => Life::Suspected,

@@ -2,12 +2,25 @@
 
 use super::failures::both;
 use super::*;
+use crate::proto::LeaveReason;
 use crate::proto::PeerStatus::{Down, Healthy};
-use crate::proto::Verdict;
+use crate::proto::{Observers, PeerConfig, PeerView, Verdict};
 
 /// So many nodes with 16 observers each at most, in their steady state.
 fn rings(nodes: usize, seed: u64) -> World {
-    let mut world = World::new(Setup { cheap_seal: true, start_within: SECOND, ..Setup::new(nodes) }, seed);
+    settled(Setup::new(nodes), seed)
+}
+
+/// Twenty nodes with four observers each at most, in their steady state.
+fn few(seed: u64, change: fn(&mut PeerConfig)) -> World {
+    let mut setup = Setup::new(20);
+    setup.config.observers = Observers::Number(4);
+    change(&mut setup.config);
+    settled(setup, seed)
+}
+
+fn settled(setup: Setup, seed: u64) -> World {
+    let mut world = World::new(Setup { cheap_seal: true, start_within: SECOND, ..setup }, seed);
     let settles = (0..60).any(|_| {
         world.run_for(SECOND);
         world.is_settled() && world.is_whole()
@@ -20,6 +33,45 @@ fn rings(nodes: usize, seed: u64) -> World {
 
 fn calls(world: &World, subject: u32, status: PeerStatus) -> usize {
     (0..world.len() as u32).filter(|n| *n != subject && world.status(*n, subject) == Some(status)).count()
+}
+
+/// What a node says of another one.
+fn view(world: &World, at: u32, of: u32) -> PeerView {
+    let peers = world.node(at).expect("it runs").snapshot(world.now()).peers;
+    peers.into_iter().find(|p| world::index(&p.server_id) == Some(of)).expect("it is in the roster")
+}
+
+#[test]
+fn who_left_is_down_once_the_grace_is_over() {
+    let mut world = few(11, |config| config.leave_grace = 60 * SECOND);
+    world.leave(3, LeaveReason::Restart);
+    let says = |world: &World, verdicts: &[Verdict]| {
+        (0..20).filter(|n| *n != 3).all(|n| verdicts.contains(&view(world, n, 3).verdict))
+    };
+    let is_alarmed = |world: &World, n: u32| world.node(n).unwrap().snapshot(world.now()).status.is_degraded;
+    world.run_for(3 * SECOND);
+    for _ in 0..46 {
+        world.run_for(SECOND);
+        assert!(says(&world, &[Verdict::Left]) && (0..20).all(|n| n == 3 || !is_alarmed(&world, n)));
+    }
+    let told = world.take_records();
+    let leaves = |r: &&world::Record| matches!(r.event.change, Change::Leave(_));
+    let of_it = told.iter().filter(|r| r.event.peer.as_deref() == Some("n3") && !leaves(r));
+    let wrong: Vec<_> = of_it.filter(|r| r.event.verdict != Some(Verdict::Left)).collect();
+    assert!(wrong.is_empty(), "a leave is no alarm, not for a moment: {wrong:#?}");
+    // A new run of an observer was not told, and asks the others.
+    let observer = world.roster(3)[0];
+    world.crash(observer, true);
+    world.start(observer);
+    world.run_for(7 * SECOND);
+    assert!(says(&world, &[Verdict::Left]), "{}", view(&world, observer, 3).why);
+    world.run_for(30 * SECOND);
+    // Its host refuses those who still try.
+    assert!(
+        says(&world, &[Verdict::Down, Verdict::Refused]) && (0..20).all(|n| n == 3 || is_alarmed(&world, n))
+    );
+    let lost = |r: &world::Record| matches!(r.event.change, Change::MassLoss { .. });
+    assert!(!world.take_records().iter().any(lost));
 }
 
 #[test]
