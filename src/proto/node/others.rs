@@ -110,7 +110,10 @@ impl Node {
             self.stats.transitions[status as usize] += 1;
             let place = other.place as usize;
             match (before.0, status) {
-                (_, PeerStatus::Down) if verdict != Verdict::Left => self.mass_loss.lost(place, self.now),
+                // Of whom nothing was known until now may have died long ago.
+                (_, PeerStatus::Down) if before.1 != Verdict::Unknown && verdict != Verdict::Left => {
+                    self.mass_loss.lost(place, self.now)
+                }
                 (PeerStatus::Down, _) => self.mass_loss.back(place),
                 _ => {}
             }

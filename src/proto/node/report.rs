@@ -28,6 +28,8 @@ pub(super) struct Account {
     status: PeerStatus,
     verdict: Verdict,
     since: Time,
+    /// It was heard since this node's start, here or by another observer: only then can it be lost.
+    was_there: bool,
     pub(super) left: Option<(LeaveReason, Time)>,
     /// How long it slept, and when it told so.
     pub(super) paused: Option<(Duration, Time)>,
@@ -66,6 +68,7 @@ impl Account {
             status: PeerStatus::Healthy,
             verdict: Verdict::Unknown,
             since: now,
+            was_there: false,
             left: None,
             paused: None,
             refused: None,
@@ -98,6 +101,7 @@ impl Node {
         let (status, verdict) = (evidence.status, evidence.verdict());
         self.note_presence(peer);
         let account = &mut self.accounts[peer];
+        account.was_there |= evidence.heard.is_some() || evidence.says.hear > 0;
         let before = (account.status, account.verdict);
         if before == (status, verdict) {
             return;
@@ -114,7 +118,7 @@ impl Node {
             account.history.turned(status, self.now);
             self.stats.transitions[status as usize] += 1;
             match (before.0, status) {
-                (_, PeerStatus::Down) if evidence.left.is_none() => {
+                (_, PeerStatus::Down) if account.was_there && verdict != Verdict::Left => {
                     self.mass_loss.lost(self.places[peer], self.now)
                 }
                 (PeerStatus::Down, _) => self.mass_loss.back(self.places[peer]),
