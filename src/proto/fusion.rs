@@ -1,9 +1,10 @@
 //! What the rows say of a peer that this node does not observe: a pure function from their votes to its status, verdict
 //! and sentence.
 
+use super::meaning::ISOLATED;
 use super::peer::{PeerStatus, Thresholds};
 use super::picture::Says;
-use super::verdict::Verdict;
+use super::verdict::{Isolation, Verdict};
 
 /// All that is known of a peer that others observe.
 #[derive(Clone, Copy, Debug)]
@@ -14,11 +15,13 @@ pub(crate) struct Hearsay {
     pub(crate) heard_of: bool,
     /// What held until now.
     pub(crate) status: PeerStatus,
+    pub(crate) verdict: Verdict,
     /// For how many halves of an interval no observer has had a vote.
     pub(crate) voteless: u8,
     pub(crate) thresholds: Thresholds,
-    /// Whether this node is isolated, so that nobody may be called Down.
-    pub(crate) isolated: bool,
+    /// Whether this node is isolated, and why it thinks so; and whether that is so new that nobody may be called Down.
+    pub(crate) isolated: Option<Isolation>,
+    pub(crate) gives_nobody_up: bool,
     /// Its roster and its settings are as this node's.
     pub(crate) same_roster: bool,
     pub(crate) same_config: bool,
@@ -54,21 +57,35 @@ impl Hearsay {
             () => PeerStatus::Healthy,
         };
         // An isolated node does not know better than it did.
-        let most = if self.isolated { self.status.max(PeerStatus::Suspected) } else { PeerStatus::Down };
+        let most =
+            if self.gives_nobody_up { self.status.max(PeerStatus::Suspected) } else { PeerStatus::Down };
         said.min(most)
     }
 
     /// The first verdict that applies. `status` is what [`status`](Hearsay::status) gave.
     pub(crate) fn verdict(&self, status: PeerStatus) -> Verdict {
-        let Says { suspected, down, left, .. } = self.says;
         match status {
             _ if !self.heard_of => Verdict::Unknown,
-            PeerStatus::Down if say_left(self.says) => Verdict::Left,
-            // The first to whom it said so are no alarm.
-            PeerStatus::Suspected if left > 0 && left == down && suspected == 0 => Verdict::Left,
+            _ if self.has_left(status) => Verdict::Left,
+            PeerStatus::Suspected | PeerStatus::Down if self.isolated.is_some() => Verdict::Isolated,
             PeerStatus::Down => Verdict::Down,
             _ if !self.same_roster || !self.same_config => Verdict::ConfigMismatch,
             _ => Verdict::Up,
+        }
+    }
+
+    /// Whether it left, by those who call it Down.
+    fn has_left(&self, status: PeerStatus) -> bool {
+        let Says { suspected, down, left, .. } = self.says;
+        match status {
+            PeerStatus::Healthy => false,
+            // The first to whom it said so are no alarm.
+            PeerStatus::Suspected => left > 0 && left == down && suspected == 0,
+            // An isolated node does not know better than it did.
+            PeerStatus::Down if self.says.votes() == 0 && self.isolated.is_some() => {
+                self.verdict == Verdict::Left
+            }
+            PeerStatus::Down => say_left(self.says),
         }
     }
 
@@ -78,13 +95,15 @@ impl Hearsay {
         let (votes, observers) = (self.says.votes(), self.says.observers());
         match self.verdict(status) {
             Verdict::Unknown => format!("never heard by any of the {observers} that observe it"),
+            Verdict::Isolated => self.isolated.map_or_else(String::new, Isolation::sentence),
+            Verdict::Left if votes == 0 => "it said to its observers that it leaves".to_owned(),
             Verdict::Left => said_to(self.says),
-            Verdict::Down if votes == 0 && reached == 0 => {
-                format!("none of the {observers} that observe it can be heard")
+            Verdict::Down | Verdict::Up if votes == 0 && reached == 0 => {
+                format!("none of the {observers} that observe it can be reached")
             }
-            Verdict::Down if votes == 0 => {
+            Verdict::Down | Verdict::Up if votes == 0 => {
                 format!(
-                    "none of the {reached} that observe it, and can be heard, has heard it since its start"
+                    "none of the {reached} that observe it, and can be reached, has heard it since its start"
                 )
             }
             Verdict::Down if down == observers => format!("silent to all {observers} that observe it"),
@@ -101,30 +120,43 @@ impl Hearsay {
             _ => format!("{hear} of {observers} hear it"),
         }
     }
-}
 
-/// What the verdict of a peer means that this node does not observe, and the rule by which it holds.
-pub(crate) fn meaning(verdict: Verdict, status: PeerStatus) -> (&'static str, &'static str) {
-    match verdict {
-        Verdict::Left => {
-            ("It told its observers that it leaves.", "left: most of those who call it Down say so")
+    /// What the verdict means, and the rule by which it holds.
+    pub(crate) fn meaning(&self, status: PeerStatus) -> (&'static str, &'static str) {
+        match self.verdict(status) {
+            Verdict::Isolated => (self.isolated.map_or("", Isolation::meaning), ISOLATED),
+            Verdict::Left => {
+                ("It told its observers that it leaves.", "left: most of those who call it Down say so")
+            }
+            Verdict::Unknown => (
+                "Nobody who observes it has heard it: either it was not started yet, or nothing passes.",
+                "unknown: no observer has a vote",
+            ),
+            Verdict::Down if self.says.votes() > 0 => (
+                "Those who observe it hear nothing of it: ask one of them why.",
+                "down: most of its observers that can be reached say so",
+            ),
+            Verdict::Down => (
+                "Nobody is left who could hear it: look at those who observe it first.",
+                "down: none of its observers has had a vote for too long",
+            ),
+            Verdict::ConfigMismatch => (
+                "It lives; its roster or its settings are not this node's: roll one file out to all.",
+                "config_mismatch: its profile tells another hash",
+            ),
+            _ if status == PeerStatus::Suspected && self.says.votes() == 0 => (
+                "Nobody who observes it can tell of it: look at those who observe it first.",
+                "suspected: none of its observers has a vote",
+            ),
+            _ if status == PeerStatus::Suspected => (
+                "Some who observe it miss it: ask one of them why.",
+                "suspected: some of its observers miss it",
+            ),
+            _ if self.says.votes() == 0 => {
+                ("Nobody who observes it can tell of it yet.", "up: what was known holds for a while")
+            }
+            _ => ("Those who observe it hear it.", "up: nothing else applies"),
         }
-        Verdict::Down => (
-            "Those who observe it hear nothing of it: ask one of them why.",
-            "down: most of its observers that can be reached say so, or none can be reached",
-        ),
-        Verdict::Unknown => (
-            "Nobody who observes it has heard it: either it was not started yet, or nothing passes.",
-            "unknown: no observer has a vote",
-        ),
-        Verdict::ConfigMismatch => (
-            "It lives; its roster or its settings are not this node's: roll one file out to all.",
-            "config_mismatch: its profile tells another hash",
-        ),
-        _ if status == PeerStatus::Suspected => {
-            ("Some who observe it miss it: ask one of them why.", "suspected: some of its observers miss it")
-        }
-        _ => ("Those who observe it hear it.", "up: nothing else applies"),
     }
 }
 
@@ -140,7 +172,9 @@ mod tests {
             status: Healthy,
             voteless: 0,
             thresholds: Thresholds::default(),
-            isolated: false,
+            verdict: Verdict::Up,
+            isolated: None,
+            gives_nobody_up: false,
             same_roster: true,
             same_config: true,
         }
@@ -188,9 +222,31 @@ mod tests {
             (Down, Verdict::Down),
             "five less two intervals later"
         );
-        assert_eq!(lost.sentence(Down), "none of the 16 that observe it can be heard");
-        lost.isolated = true;
+        assert_eq!(lost.sentence(Down), "none of the 16 that observe it can be reached");
+        let none = "none of the 16 that observe it can be reached";
+        assert_eq!((lost.verdict(Suspected), lost.sentence(Suspected).as_str()), (Verdict::Up, none));
+        assert!(lost.meaning(Suspected).0.starts_with("Nobody who observes it can tell"));
+        lost.gives_nobody_up = true;
         assert_eq!(lost.status(), Suspected, "an isolated node calls nobody Down");
+    }
+
+    #[test]
+    fn an_isolated_node_is_at_fault_itself() {
+        let quiet = Some(Isolation::Quiet(std::time::Duration::from_secs(12)));
+        for isolated in [quiet, Some(Isolation::CutOff)] {
+            let lost = Hearsay { isolated, ..hearsay(votes(0, 0, 0, 16)) };
+            assert_eq!(
+                [Healthy, Suspected, Down].map(|s| lost.verdict(s)),
+                [Verdict::Up, Verdict::Isolated, Verdict::Isolated]
+            );
+            assert!(lost.sentence(Suspected).starts_with("not it: me; "));
+            assert!(lost.meaning(Suspected).0.contains("own network first"));
+            let left = Hearsay { verdict: Verdict::Left, ..lost };
+            assert_eq!(left.verdict(Down), Verdict::Left, "it said good-bye");
+            assert_eq!(left.sentence(Down), "it said to its observers that it leaves");
+            let never = Hearsay { heard_of: false, ..lost };
+            assert_eq!(never.verdict(Suspected), Verdict::Unknown, "it never came");
+        }
     }
 
     #[test]
@@ -208,7 +264,7 @@ mod tests {
             );
         }
         let newborn = hearsay(Says { reached: 3, unknown: 16, ..Says::default() });
-        let why = "none of the 3 that observe it, and can be heard, has heard it since its start";
+        let why = "none of the 3 that observe it, and can be reached, has heard it since its start";
         assert_eq!(newborn.sentence(Down), why);
         let unheard = Hearsay { heard_of: false, voteless: 99, ..hearsay(votes(0, 0, 0, 16)) };
         assert_eq!((unheard.status(), unheard.verdict(Healthy)), (Healthy, Verdict::Unknown));

@@ -7,16 +7,28 @@ use super::peer::PeerStatus;
 use super::stats::SendErrorKind;
 use super::verdict::{Age, Evidence, Isolation, Verdict};
 
+/// The rule of the verdict `isolated`.
+pub(super) const ISOLATED: &str = "isolated: this node is isolated, and misses it";
+
+impl Isolation {
+    /// What it means, and where to look.
+    pub(super) fn meaning(self) -> &'static str {
+        match self {
+            Isolation::Quiet(_) => {
+                "Nothing at all reaches this node, so it can tell nothing of others: look at its own network first."
+            }
+            Isolation::CutOff => {
+                "Who still talks with this node hears whom it misses: look at this node's own network first."
+            }
+        }
+    }
+}
+
 impl Evidence {
     /// What the verdict means, and where to look: one whole sentence.
     pub(crate) fn meaning(&self) -> Cow<'static, str> {
         let text = match self.verdict() {
-            Verdict::Isolated if matches!(self.isolated, Some(Isolation::Quiet(_))) => {
-                "Nothing at all reaches this node, so it can tell nothing of others: look at its own network first."
-            }
-            Verdict::Isolated => {
-                "Who still talks with this node hears whom it misses: look at this node's own network first."
-            }
+            Verdict::Isolated => self.isolated.map_or("", Isolation::meaning),
             Verdict::Left => return self.good_bye(),
             Verdict::Conflict => "Two processes use one id: stop one of them, or give it an id of its own.",
             Verdict::KeyMismatch => "It is there, sealed with another key: compare the key files.",
@@ -117,7 +129,7 @@ impl Evidence {
     /// The rule by which the verdict holds, behind its name.
     pub(crate) fn rule(&self) -> &'static str {
         match self.verdict() {
-            Verdict::Isolated => "isolated: this node is isolated, and misses it",
+            Verdict::Isolated => ISOLATED,
             Verdict::Left => "left: it said so, for good, or less than leave_grace ago",
             Verdict::Conflict => "conflict: an earlier run of it spoke within a minute",
             Verdict::KeyMismatch => "key_mismatch: never heard, but another key is used there",

@@ -113,6 +113,20 @@ pub(crate) enum Isolation {
     CutOff,
 }
 
+impl Isolation {
+    /// What speaks against this node, and for whom it misses.
+    pub(crate) fn sentence(self) -> String {
+        match self {
+            Isolation::Quiet(quiet) => {
+                format!("not it: me; nothing authentic came to this node from anybody for {}", Age(quiet))
+            }
+            Isolation::CutOff => {
+                "not it: me; this node misses most others, and those that it hears hear them".to_owned()
+            }
+        }
+    }
+}
+
 /// All that is known of a peer at one moment. Ages are times since.
 #[derive(Clone, Debug)]
 pub(crate) struct Evidence {
@@ -238,7 +252,7 @@ impl Evidence {
     /// The sentence that explains the verdict.
     pub(crate) fn sentence(&self) -> String {
         match self.verdict() {
-            Verdict::Isolated => self.not_it(),
+            Verdict::Isolated => self.isolated.map_or_else(String::new, Isolation::sentence),
             Verdict::Left => {
                 let Some((why, age)) = self.left else { return fusion::said_to(self.says) };
                 let what = if why == LeaveReason::Restart { "for a restart" } else { "for good" };
@@ -331,16 +345,6 @@ impl Evidence {
         match self.narrow.unwrap_or(0) {
             0 => format!("it says that its {what}"),
             lost => format!("{what}; lost {lost} of the last {lost}"),
-        }
-    }
-
-    /// What speaks against this node, and for the peer.
-    fn not_it(&self) -> String {
-        match self.isolated {
-            Some(Isolation::Quiet(quiet)) => {
-                format!("not it: me; nothing authentic came to this node from anybody for {}", Age(quiet))
-            }
-            _ => "not it: me; this node misses most others, and those that it hears hear them".to_owned(),
         }
     }
 

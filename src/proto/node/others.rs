@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Node;
 use crate::proto::event::Change;
 use crate::proto::explain::{Explanation, Setup};
-use crate::proto::fusion::{self, Hearsay};
+use crate::proto::fusion::Hearsay;
 use crate::proto::peer::PeerStatus;
 use crate::proto::records::Profile;
 use crate::proto::registry::ClusterStatus;
@@ -44,7 +44,7 @@ pub(super) fn others(nodes: usize, me: usize, observed: &[(usize, usize)], now: 
 }
 
 impl Node {
-    fn hearsay(&self, other: &Other) -> Hearsay {
+    fn hearsay(&self, other: &Other, now: Time) -> Hearsay {
         let place = other.place as usize;
         let says = self.drawing.picture.says(place);
         let own = self.records.profile(self.me);
@@ -55,9 +55,11 @@ impl Node {
             says,
             heard_of: other.heard_of || says.votes() > 0,
             status: other.status,
+            verdict: other.verdict,
             voteless: other.voteless,
             thresholds: self.config.thresholds(),
-            isolated: self.gives_nobody_up(),
+            isolated: self.isolation(now),
+            gives_nobody_up: self.gives_nobody_up(),
             same_roster: same(|profile| profile.roster),
             same_config: same(|profile| profile.config),
         }
@@ -72,7 +74,7 @@ impl Node {
             let voteless = &mut self.others[index].voteless;
             *voteless = if voted { 0 } else { voteless.saturating_add(passed) };
             let other = self.others[index];
-            let hearsay = self.hearsay(&other);
+            let hearsay = self.hearsay(&other, self.now);
             let status = hearsay.status();
             let verdict = hearsay.verdict(status);
             counts.total_peers += 1;
@@ -152,14 +154,14 @@ impl Node {
     /// What there is to see of those that this node does not observe.
     pub(super) fn other_views(&self, now: Time) -> impl Iterator<Item = PeerView> {
         self.others.iter().map(move |other| {
-            let (place, hearsay) = (other.place as usize, self.hearsay(other));
+            let (place, hearsay) = (other.place as usize, self.hearsay(other, now));
             PeerView {
                 server_id: self.directory.id(place).clone(),
                 observed: false,
                 address: self.address_of(place),
                 status: other.status,
-                verdict: other.verdict,
-                conditions: vec![other.verdict],
+                verdict: hearsay.verdict(other.status),
+                conditions: vec![hearsay.verdict(other.status)],
                 why: hearsay.sentence(other.status),
                 since: other.since,
                 last_seen: None,
@@ -182,7 +184,7 @@ impl Node {
 
     /// What the verdict about a peer rests on that this node does not observe: their votes, and its profile.
     fn explained_by_others(&self, other: &Other, hearsay: &Hearsay, now: Time) -> Explanation {
-        let (meaning, rule) = fusion::meaning(other.verdict, other.status);
+        let (meaning, rule) = hearsay.meaning(other.status);
         let told = self.records.profile(other.place as usize).is_some();
         Explanation {
             meaning: meaning.into(),

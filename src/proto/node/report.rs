@@ -206,6 +206,7 @@ impl Node {
             self.push_event(None, Change::Health { from, to: health }, why.to_owned());
             if [from, health].contains(&SelfHealth::Isolated) {
                 (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
+                self.fuse();
             }
         }
     }
@@ -215,7 +216,7 @@ impl Node {
     }
 
     /// Why this node calls itself isolated, if it does. Whoever slept has not listened: that is settled first.
-    fn isolation(&self, now: Time) -> Option<Isolation> {
+    pub(super) fn isolation(&self, now: Time) -> Option<Isolation> {
         let isolated = self.late_to.is_none() && self.is_isolated();
         let quiet = || Isolation::Quiet(now.since(self.heard));
         isolated.then(|| if self.is_cut_off() { Isolation::CutOff } else { quiet() })

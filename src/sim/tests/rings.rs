@@ -41,6 +41,11 @@ fn view(world: &World, at: u32, of: u32) -> PeerView {
     peers.into_iter().find(|p| world::index(&p.server_id) == Some(of)).expect("it is in the roster")
 }
 
+/// Who does not observe `subject`.
+fn strangers(world: &World, subject: u32) -> Vec<u32> {
+    (0..world.len() as u32).filter(|n| *n != subject && !world.roster(subject).contains(n)).collect()
+}
+
 #[test]
 fn who_left_is_down_once_the_grace_is_over() {
     let mut world = few(11, |config| config.leave_grace = 60 * SECOND);
@@ -72,6 +77,25 @@ fn who_left_is_down_once_the_grace_is_over() {
     );
     let lost = |r: &world::Record| matches!(r.event.change, Change::MassLoss { .. });
     assert!(!world.take_records().iter().any(lost));
+}
+
+#[test]
+fn an_isolated_node_blames_nobody() {
+    let mut world = few(12, |_| ());
+    world.deafen(0, true);
+    let others = strangers(&world, 0);
+    for seconds in [20, 60] {
+        world.run_for(seconds * SECOND);
+        for of in &others {
+            let peer = view(&world, 0, *of);
+            assert_eq!(peer.verdict, Verdict::Isolated, "n{of} after {seconds} s: {}", peer.why);
+            assert!(peer.why.starts_with("not it: me; nothing authentic came"), "{}", peer.why);
+            assert!(peer.explanation.rule.starts_with("isolated: "), "{}", peer.explanation.rule);
+        }
+    }
+    world.deafen(0, false);
+    world.run_for(20 * SECOND);
+    assert!(world.is_settled() && others.iter().all(|of| view(&world, 0, *of).verdict == Verdict::Up));
 }
 
 #[test]
