@@ -4,7 +4,7 @@
 use super::meaning::ISOLATED;
 use super::peer::{PeerStatus, Thresholds};
 use super::picture::Says;
-use super::verdict::{Isolation, Verdict};
+use super::verdict::{Differing, Isolation, Verdict, apply, difference};
 
 /// All that is known of a peer that others observe.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +22,9 @@ pub(crate) struct Hearsay {
     /// Whether this node is isolated, and why it thinks so; and whether that is so new that nobody may be called Down.
     pub(crate) isolated: Option<Isolation>,
     pub(crate) gives_nobody_up: bool,
-    /// Its roster and its settings are as this node's.
-    pub(crate) same_roster: bool,
-    pub(crate) same_config: bool,
+    /// What its profile tells and differs from this node's, as in [`Evidence`](super::verdict::Evidence).
+    pub(crate) roster_differs: Option<Differing>,
+    pub(crate) config_differs: Option<Differing>,
 }
 
 /// Whether most of those who call a node Down say that it left.
@@ -64,14 +64,24 @@ impl Hearsay {
 
     /// The first verdict that applies. `status` is what [`status`](Hearsay::status) gave.
     pub(crate) fn verdict(&self, status: PeerStatus) -> Verdict {
-        match status {
-            _ if !self.heard_of => Verdict::Unknown,
-            _ if self.has_left(status) => Verdict::Left,
-            PeerStatus::Suspected | PeerStatus::Down if self.isolated.is_some() => Verdict::Isolated,
-            PeerStatus::Down => Verdict::Down,
-            _ if !self.same_roster || !self.same_config => Verdict::ConfigMismatch,
-            _ => Verdict::Up,
-        }
+        self.apply(status).next().unwrap_or(Verdict::Up)
+    }
+
+    /// All verdicts that apply, in order.
+    pub(crate) fn conditions(&self, status: PeerStatus) -> Vec<Verdict> {
+        self.apply(status).collect()
+    }
+
+    fn apply(&self, status: PeerStatus) -> impl Iterator<Item = Verdict> {
+        let (misses, left) = (status != PeerStatus::Healthy, self.has_left(status));
+        let applies = move |verdict| match verdict {
+            Verdict::Isolated => self.isolated.is_some() && misses && self.heard_of && !left,
+            Verdict::Left => left,
+            Verdict::Unknown => !self.heard_of,
+            Verdict::Down => status == PeerStatus::Down,
+            _ => false,
+        };
+        apply(applies, self.roster_differs.is_some() || self.config_differs.is_some())
     }
 
     /// Whether it left, by those who call it Down.
@@ -111,8 +121,8 @@ impl Hearsay {
                 format!("{down} of {observers} say down, {} have no say", self.says.unknown)
             }
             Verdict::ConfigMismatch => {
-                let what = if self.same_roster { "settings differ" } else { "roster differs" };
-                format!("its {what} from this node's; {hear} of {observers} hear it")
+                let what = difference(self.roster_differs, self.config_differs);
+                format!("{what}; {hear} of {observers} hear it")
             }
             _ if suspected + down > 0 => {
                 format!("{} of {observers} miss it, {hear} hear it", suspected + down)
@@ -175,8 +185,8 @@ mod tests {
             verdict: Verdict::Up,
             isolated: None,
             gives_nobody_up: false,
-            same_roster: true,
-            same_config: true,
+            roster_differs: None,
+            config_differs: None,
         }
     }
 
@@ -281,8 +291,35 @@ mod tests {
         for says in [Says { left: 1, ..votes(14, 1, 1, 0) }, Says { left: 1, ..votes(14, 0, 2, 0) }] {
             assert_eq!(hearsay(says).verdict(Suspected), Verdict::Up, "one of them only misses it");
         }
-        let other = Hearsay { same_config: false, ..hearsay(votes(16, 0, 0, 0)) };
+        let differs = Some(([1, 2, 3, 4], [5, 6, 7, 8]));
+        let other = Hearsay { config_differs: differs, ..hearsay(votes(16, 0, 0, 0)) };
         assert_eq!(other.verdict(Healthy), Verdict::ConfigMismatch);
-        assert_eq!(other.sentence(Healthy), "its settings differ from this node's; 16 of 16 hear it");
+        let hashes = "hash to …04030201, this node's to …08070605";
+        assert_eq!(other.sentence(Healthy), format!("its settings {hashes}; 16 of 16 hear it"));
+        let other = Hearsay { roster_differs: differs, config_differs: None, ..other };
+        assert_eq!(other.sentence(Healthy), format!("its roster's names {hashes}; 16 of 16 hear it"));
+    }
+
+    #[test]
+    fn all_that_applies_in_order() {
+        use Verdict::{ConfigMismatch, Isolated, Left, Unknown, Up};
+        let fine = hearsay(votes(16, 0, 0, 0));
+        let other = Hearsay { roster_differs: Some(([1; 4], [2; 4])), ..fine };
+        let isolated = Hearsay { isolated: Some(Isolation::CutOff), ..other };
+        let left = Hearsay { says: Says { left: 16, ..votes(0, 0, 16, 0) }, ..other };
+        let never = Hearsay { heard_of: false, ..fine };
+        for (hearsay, status, expected) in [
+            (fine, Healthy, &[Up][..]),
+            (other, Healthy, &[ConfigMismatch]),
+            (other, Down, &[Verdict::Down, ConfigMismatch]),
+            (isolated, Healthy, &[ConfigMismatch]),
+            (isolated, Suspected, &[Isolated, ConfigMismatch]),
+            (isolated, Down, &[Isolated, Verdict::Down, ConfigMismatch]),
+            (left, Down, &[Left, Verdict::Down, ConfigMismatch]),
+            (never, Healthy, &[Unknown]),
+        ] {
+            assert_eq!(hearsay.conditions(status), expected);
+            assert_eq!(hearsay.verdict(status), expected[0]);
+        }
     }
 }

@@ -104,6 +104,27 @@ pub(crate) fn is_excused((why, age): (LeaveReason, Duration), grace: Duration) -
 /// Two hashes that differ: the peer's, and this node's.
 pub(crate) type Differing = ([u8; 4], [u8; 4]);
 
+/// Which hashes differ, with both sides named.
+pub(crate) fn difference(roster: Option<Differing>, config: Option<Differing>) -> String {
+    let part = |(what, differs): (&str, Option<Differing>)| {
+        let hex = |bytes: [u8; 4]| bytes.iter().rev().map(|b| format!("{b:02x}")).collect::<String>();
+        let (its, own) = differs?;
+        Some(format!("its {what} hash to …{}, this node's to …{}", hex(its), hex(own)))
+    };
+    let parts = [("roster's names", roster), ("settings", config)];
+    parts.into_iter().filter_map(part).collect::<Vec<_>>().join("; ")
+}
+
+/// All verdicts that apply, in order; `up` only alone. `differs`: the profile tells another roster or other settings, which
+/// weighs least.
+pub(crate) fn apply(applies: impl Fn(Verdict) -> bool, differs: bool) -> impl Iterator<Item = Verdict> {
+    let differs = differs && !applies(Verdict::ConfigMismatch);
+    let graver = Verdict::ALL.into_iter().filter(move |v| *v != Verdict::Up && applies(*v));
+    let mut all = graver.chain(differs.then_some(Verdict::ConfigMismatch)).peekable();
+    let fine = all.peek().is_none().then_some(Verdict::Up);
+    all.chain(fine)
+}
+
 /// Why this node calls itself isolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isolation {
@@ -233,20 +254,12 @@ impl Evidence {
 
     /// The first verdict that applies.
     pub(crate) fn verdict(&self) -> Verdict {
-        let graver = Verdict::ALL.into_iter().find(|v| *v != Verdict::Up && self.applies(*v));
-        graver.unwrap_or(if self.differs() { Verdict::ConfigMismatch } else { Verdict::Up })
+        apply(|v| self.applies(v), self.differs()).next().unwrap_or(Verdict::Up)
     }
 
-    /// All verdicts that apply, in order; `up` only alone.
+    /// All verdicts that apply, in order.
     pub(crate) fn conditions(&self) -> Vec<Verdict> {
-        let mut all: Vec<Verdict> = Verdict::ALL.into_iter().filter(|v| self.applies(*v)).collect();
-        if self.differs() && !all.contains(&Verdict::ConfigMismatch) {
-            all.insert(all.len() - 1, Verdict::ConfigMismatch);
-        }
-        if all.len() > 1 {
-            all.retain(|v| *v != Verdict::Up);
-        }
-        all
+        apply(|v| self.applies(v), self.differs()).collect()
     }
 
     /// The sentence that explains the verdict.
@@ -265,7 +278,7 @@ impl Evidence {
                 "never heard under a key of this node's, but {} datagrams came from its address under another key",
                 self.foreign_keys
             ),
-            Verdict::ConfigMismatch if self.differs() => self.difference(),
+            Verdict::ConfigMismatch if self.differs() => difference(self.roster_differs, self.config_differs),
             Verdict::ConfigMismatch => format!(
                 "never heard, but {} datagrams came from its address in another wire version",
                 self.foreign_versions
@@ -326,17 +339,6 @@ impl Evidence {
                 _ => "heard".to_owned(),
             },
         }
-    }
-
-    /// Which hashes differ, with both sides named.
-    fn difference(&self) -> String {
-        let part = |(what, differs): (&str, Option<Differing>)| {
-            let hex = |bytes: [u8; 4]| bytes.iter().rev().map(|b| format!("{b:02x}")).collect::<String>();
-            let (its, own) = differs?;
-            Some(format!("its {what} hash to …{}, this node's to …{}", hex(its), hex(own)))
-        };
-        let parts = [("roster's names", self.roster_differs), ("settings", self.config_differs)];
-        parts.into_iter().filter_map(part).collect::<Vec<_>>().join("; ")
     }
 
     fn what_is_too_long(&self) -> String {

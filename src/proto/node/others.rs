@@ -47,9 +47,9 @@ impl Node {
     fn hearsay(&self, other: &Other, now: Time) -> Hearsay {
         let place = other.place as usize;
         let says = self.drawing.picture.says(place);
-        let own = self.records.profile(self.me);
-        let same = |of: fn(&Profile) -> [u8; 4]| {
-            self.records.profile(place).is_none_or(|its| own.is_none_or(|own| of(its) == of(own)))
+        let both = self.records.profile(place).zip(self.records.profile(self.me));
+        let differing = |of: fn(&Profile) -> [u8; 4]| {
+            both.map(|(its, own)| (of(its), of(own))).filter(|(its, own)| its != own)
         };
         Hearsay {
             says,
@@ -60,8 +60,8 @@ impl Node {
             thresholds: self.config.thresholds(),
             isolated: self.isolation(now),
             gives_nobody_up: self.gives_nobody_up(),
-            same_roster: same(|profile| profile.roster),
-            same_config: same(|profile| profile.config),
+            roster_differs: differing(|profile| profile.roster),
+            config_differs: differing(|profile| profile.config),
         }
     }
 
@@ -161,7 +161,7 @@ impl Node {
                 address: self.address_of(place),
                 status: other.status,
                 verdict: hearsay.verdict(other.status),
-                conditions: vec![hearsay.verdict(other.status)],
+                conditions: hearsay.conditions(other.status),
                 why: hearsay.sentence(other.status),
                 since: other.since,
                 last_seen: None,
@@ -196,8 +196,8 @@ impl Node {
             says: hearsay.says,
             self_health: self.health_at(now),
             setup: Setup {
-                roster: told.then_some(hearsay.same_roster),
-                settings: told.then_some(hearsay.same_config),
+                roster: told.then_some(hearsay.roster_differs.is_none()),
+                settings: told.then_some(hearsay.config_differs.is_none()),
                 ..Setup::default()
             },
             ..Explanation::default()

@@ -234,6 +234,7 @@ fn half_way(world: &mut World, newcomer: u32, quiet: &mut f64) {
         };
         for peer in snapshot.peers.iter().filter(other_side) {
             assert_eq!(peer.verdict, Verdict::ConfigMismatch, "n{at} of {}: {}", peer.server_id, peer.why);
+            assert!(peer.why.contains("hash to …") && peer.why.contains("this node's to …"), "{}", peer.why);
         }
         assert!(snapshot.status.is_quorum_available(), "n{at}: {:?}", snapshot.status);
     }
