@@ -44,7 +44,7 @@ pub(super) fn others(nodes: usize, me: usize, observed: &[(usize, usize)], now: 
 }
 
 impl Node {
-    fn hearsay(&self, other: &Other, now: Time) -> Hearsay {
+    pub(super) fn hearsay(&self, other: &Other, now: Time) -> Hearsay {
         let place = other.place as usize;
         let says = self.drawing.picture.says(place);
         let both = self.records.profile(place).zip(self.records.profile(self.me));
@@ -122,8 +122,7 @@ impl Node {
             Change::Status { from: before.0, to: status }
         };
         self.news.urgent |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
-        let id = self.directory.id(other.place as usize).clone();
-        self.push_event_of(id, false, verdict, change, why);
+        self.push_event_of_other(index, change, why);
     }
 
     /// A new run of a peer that this node does not observe was told.
@@ -135,10 +134,14 @@ impl Node {
         };
         if before.instance != after.instance {
             self.stats.restarts += 1;
-            let id: Arc<str> = self.directory.id(place).clone();
             let why = format!("a new run of it was told: {}", after.instance);
-            self.push_event_of(id, false, self.others[index].verdict, Change::Restart, why);
+            self.push_event_of_other(index, Change::Restart, why);
         }
+    }
+
+    /// Its id, and the verdict that was told.
+    pub(super) fn called(&self, other: &Other) -> (Arc<str>, Verdict) {
+        (self.directory.id(other.place as usize).clone(), other.verdict)
     }
 
     /// Their statuses and verdicts.
@@ -183,7 +186,7 @@ impl Node {
     }
 
     /// What the verdict about a peer rests on that this node does not observe: their votes, and its profile.
-    fn explained_by_others(&self, other: &Other, hearsay: &Hearsay, now: Time) -> Explanation {
+    pub(super) fn explained_by_others(&self, other: &Other, hearsay: &Hearsay, now: Time) -> Explanation {
         let (meaning, rule) = hearsay.meaning(other.status);
         let told = self.records.profile(other.place as usize).is_some();
         Explanation {

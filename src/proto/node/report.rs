@@ -236,29 +236,40 @@ impl Node {
     }
 
     pub(super) fn push_event(&mut self, peer: Option<usize>, change: Change, why: String) {
-        let about = peer.map(|p| (self.registry.at(p).server_id.clone(), self.accounts[p].verdict));
-        let explain = |p| Arc::new(self.explanation(p, &self.evidence_of(p, self.now), self.now));
-        let evidence = peer.map(explain);
-        let (peer, verdict) = about.unzip();
-        self.keep_event(Event { at: self.now, peer, observed: true, change, verdict, why, evidence });
+        self.keep_event(|node| {
+            let about = peer.map(|p| (node.registry.at(p).server_id.clone(), node.accounts[p].verdict));
+            let explain = |p| Arc::new(node.explanation(p, &node.evidence_of(p, node.now), node.now));
+            let evidence = peer.map(explain);
+            let (peer, verdict) = about.unzip();
+            Event { at: node.now, peer, observed: true, change, verdict, why, evidence }
+        });
     }
 
-    pub(super) fn push_event_of(
-        &mut self,
-        peer: Arc<str>,
-        observed: bool,
-        verdict: Verdict,
-        change: Change,
-        why: String,
-    ) {
-        let (peer, verdict) = (Some(peer), Some(verdict));
-        self.keep_event(Event { at: self.now, peer, observed, change, verdict, why, evidence: None });
+    /// An event of one of those that this node does not observe.
+    pub(super) fn push_event_of_other(&mut self, index: usize, change: Change, why: String) {
+        self.keep_event(|node| {
+            let other = &node.others[index];
+            let (id, verdict) = node.called(other);
+            let evidence =
+                Some(Arc::new(node.explained_by_others(other, &node.hearsay(other, node.now), node.now)));
+            Event {
+                at: node.now,
+                peer: Some(id),
+                observed: false,
+                change,
+                verdict: Some(verdict),
+                why,
+                evidence,
+            }
+        });
     }
 
-    fn keep_event(&mut self, event: Event) {
+    /// What has no place is not made.
+    fn keep_event(&mut self, event: impl FnOnce(&Node) -> Event) {
         if self.events.len() >= EVENTS {
             self.stats.outputs_dropped += 1;
         } else {
+            let event = event(self);
             self.events.push_back(event);
         }
     }

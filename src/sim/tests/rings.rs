@@ -99,6 +99,32 @@ fn an_isolated_node_blames_nobody() {
 }
 
 #[test]
+fn events_of_all_carry_evidence() {
+    let mut world = few(13, |_| ());
+    world.crash(3, false);
+    world.run_for(10 * SECOND);
+    world.start(3);
+    world.run_for(10 * SECOND);
+    let told = world.take_records();
+    let of_others = told.iter().filter(|r| r.event.peer.is_some() && !r.event.observed);
+    let mut kinds: Vec<&str> = of_others
+        .map(|r| {
+            let evidence = r.event.evidence.as_ref().expect("what it rests on");
+            assert!(evidence.says.observers() >= 3 && evidence.down_after == 5, "{:?}", evidence.says);
+            let is_down = r.event.change == Change::Status { from: PeerStatus::Suspected, to: Down };
+            assert!(
+                !is_down || (evidence.says.down >= 2 && evidence.rule.starts_with("down: ")),
+                "{evidence:?}"
+            );
+            r.event.change.kind()
+        })
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds, ["restart", "status", "verdict"]);
+}
+
+#[test]
 fn a_crash_and_a_restart_are_known_to_all() {
     let mut world = rings(120, 1);
     for victim in [7, 60] {
