@@ -130,6 +130,11 @@ impl Node {
         order.iter().map(view).collect()
     }
 
+    /// The age of the oldest row, of those that can be believed, of those who observe the node at `place`.
+    pub(super) fn oldest_row_about(&self, picture: &Picture, place: usize) -> Option<Duration> {
+        self.directory.topology().neighbours(place).filter_map(|by| picture.age(by)).max()
+    }
+
     /// The id of the node at `place`, as far as it is known.
     pub(super) fn id_of(&self, place: usize) -> &Arc<str> {
         match self.peer_at(place) {

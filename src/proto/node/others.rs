@@ -8,8 +8,10 @@ use crate::proto::event::Change;
 use crate::proto::explain::{Explanation, Setup};
 use crate::proto::fusion::Hearsay;
 use crate::proto::peer::PeerStatus;
+use crate::proto::picture::Picture;
 use crate::proto::records::Profile;
 use crate::proto::registry::ClusterStatus;
+use crate::proto::seal::WIRE;
 use crate::proto::snapshot::{LinkView, PeerView};
 use crate::proto::timer::{Time, micros};
 use crate::proto::verdict::Verdict;
@@ -155,7 +157,7 @@ impl Node {
     }
 
     /// What there is to see of those that this node does not observe.
-    pub(super) fn other_views(&self, now: Time) -> impl Iterator<Item = PeerView> {
+    pub(super) fn other_views(&self, picture: &Picture, now: Time) -> impl Iterator<Item = PeerView> {
         self.others.iter().map(move |other| {
             let (place, hearsay) = (other.place as usize, self.hearsay(other, now));
             PeerView {
@@ -172,6 +174,8 @@ impl Node {
                 bytes_received: 0,
                 bytes_sent: 0,
                 says: hearsay.says,
+                oldest_row: self.oldest_row_about(picture, place),
+                observers: self.some_observers(picture, place),
                 proven: other.status == PeerStatus::Healthy && hearsay.says.prove > 0,
                 link: LinkView { is_active: true, attempt_count: 0, rtt: None, loss: None },
                 explanation: self.explained_by_others(other, &hearsay, now),
@@ -185,10 +189,18 @@ impl Node {
         })
     }
 
+    /// Some that observe the node at `place`: whom to ask about it.
+    fn some_observers(&self, picture: &Picture, place: usize) -> Vec<Arc<str>> {
+        let all = || self.directory.topology().neighbours(place);
+        let is_reached = |by: &usize| picture.age(*by).is_some();
+        let order = all().filter(is_reached).chain(all().filter(|by| !is_reached(by)));
+        order.take(3).map(|by| self.id_of(by).clone()).collect()
+    }
+
     /// What the verdict about a peer rests on that this node does not observe: their votes, and its profile.
     pub(super) fn explained_by_others(&self, other: &Other, hearsay: &Hearsay, now: Time) -> Explanation {
         let (meaning, rule) = hearsay.meaning(other.status);
-        let told = self.records.profile(other.place as usize).is_some();
+        let told = self.records.profile(other.place as usize);
         Explanation {
             meaning: meaning.into(),
             rule,
@@ -199,8 +211,9 @@ impl Node {
             says: hearsay.says,
             self_health: self.health_at(now),
             setup: Setup {
-                roster: told.then_some(hearsay.roster_differs.is_none()),
-                settings: told.then_some(hearsay.config_differs.is_none()),
+                roster: told.map(|_| hearsay.roster_differs.is_none()),
+                settings: told.map(|_| hearsay.config_differs.is_none()),
+                version: told.map(|profile| profile.wire == WIRE),
                 ..Setup::default()
             },
             ..Explanation::default()

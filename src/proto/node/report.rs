@@ -15,6 +15,7 @@ use crate::proto::directory::hash48;
 use crate::proto::event::{Change, Event, SelfHealth};
 use crate::proto::messages::LeaveReason;
 use crate::proto::peer::PeerStatus;
+use crate::proto::picture::Picture;
 use crate::proto::records::Release;
 use crate::proto::registry::ClusterStatus;
 use crate::proto::seal::Instance;
@@ -346,7 +347,10 @@ impl Node {
     }
 
     pub(super) fn take_snapshot(&self, scope: Scope, now: Time) -> Snapshot {
-        let mut peers: Vec<PeerView> = (0..self.sessions.len()).map(|peer| self.view(peer, now)).collect();
+        let picture = self.draw(now);
+        let rows = (scope >= Scope::Peers).then_some(&picture);
+        let mut peers: Vec<PeerView> =
+            (0..self.sessions.len()).map(|peer| self.view(peer, rows, now)).collect();
         let observed = peers.iter().map(|p| (p.status, p.verdict));
         let mut verdicts = [0; Verdict::ALL.len()];
         let mut degraded_peers = 0;
@@ -357,10 +361,9 @@ impl Node {
         let unresolved = peers.iter().filter(|p| p.address.is_none()).count();
         let unresolved_peers = unresolved + self.unresolved_others();
         if scope >= Scope::Peers {
-            peers.extend(self.other_views(now));
+            peers.extend(self.other_views(&picture, now));
         }
         peers.sort_by(|a, b| a.server_id.cmp(&b.server_id));
-        let picture = self.draw(now);
         Snapshot {
             at: now,
             started: self.started,
@@ -391,7 +394,7 @@ impl Node {
         self.records.profile(place).map(|profile| (profile.release, profile.wire))
     }
 
-    fn view(&self, peer: usize, now: Time) -> PeerView {
+    fn view(&self, peer: usize, rows: Option<&Picture>, now: Time) -> PeerView {
         let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
         let confirmed = self.sessions[peer].confirmed.as_ref();
         let evidence = self.evidence_of(peer, now);
@@ -409,6 +412,8 @@ impl Node {
             bytes_received: info.bytes_received,
             bytes_sent: info.bytes_sent,
             says: evidence.says,
+            oldest_row: rows.and_then(|picture| self.oldest_row_about(picture, self.places[peer])),
+            observers: Vec::new(),
             proven: info.is_proven(now, self.config.proof_horizon()),
             link: LinkView {
                 is_active: connection.is_active,
