@@ -9,7 +9,7 @@ use super::explain::History;
 use super::relay::Inquiry;
 use super::send::Question;
 use super::views::Paging;
-use super::{EVENTS, Node};
+use super::{EVENTS, Node, OWN_EVENTS};
 use crate::proto::config::PeerConfig;
 use crate::proto::directory::hash48;
 use crate::proto::event::{Change, Event, SelfHealth};
@@ -237,7 +237,8 @@ impl Node {
     }
 
     pub(super) fn push_event(&mut self, peer: Option<usize>, change: Change, why: String) {
-        self.keep_event(|node| {
+        let places = if peer.is_some() { EVENTS } else { EVENTS + OWN_EVENTS };
+        self.keep_event(places, |node| {
             let about = peer.map(|p| (node.registry.at(p).server_id.clone(), node.accounts[p].verdict));
             let explain = |p| Arc::new(node.explanation(p, &node.evidence_of(p, node.now), node.now));
             let evidence = peer.map(explain);
@@ -248,7 +249,7 @@ impl Node {
 
     /// An event of one of those that this node does not observe.
     pub(super) fn push_event_of_other(&mut self, index: usize, change: Change, why: String) {
-        self.keep_event(|node| {
+        self.keep_event(EVENTS, |node| {
             let other = &node.others[index];
             let (id, verdict) = node.called(other);
             let evidence =
@@ -266,9 +267,9 @@ impl Node {
     }
 
     /// What has no place is not made.
-    fn keep_event(&mut self, event: impl FnOnce(&Node) -> Event) {
-        if self.events.len() >= EVENTS {
-            self.stats.outputs_dropped += 1;
+    fn keep_event(&mut self, places: usize, event: impl FnOnce(&Node) -> Event) {
+        if self.events.len() >= places {
+            self.stats.events_dropped += 1;
         } else {
             let event = event(self);
             self.events.push_back(event);
