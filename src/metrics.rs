@@ -29,7 +29,7 @@ const UPKEEP: u32 = 4096;
 pub struct Extra {
     /// Log lines that were folded into others.
     pub log_lines_suppressed: u64,
-    /// Events that slow readers lost.
+    /// Events that slow readers lost, beside those that the core dropped.
     pub events_dropped: u64,
     /// When the configuration was read, in seconds since 1970.
     pub config_loaded: f64,
@@ -91,7 +91,7 @@ fn counters() -> Vec<(Counter, Read)> {
         counter("socket_drops_total", "", |s, _| s.socket_drops),
         counter("stalls_total", "", |s, _| s.stalls),
         counter("log_lines_suppressed_total", "", |_, extra| extra.log_lines_suppressed),
-        counter("events_dropped_total", "", |_, extra| extra.events_dropped),
+        counter("events_dropped_total", "", |s, extra| s.events_dropped + extra.events_dropped),
     ];
     counts.extend(
         PeerStatus::ALL

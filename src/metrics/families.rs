@@ -97,7 +97,7 @@ families! {
     "lastseen_stall_seconds_total" Counter Seconds []
         "Time by which the detector's loop woke late, in seconds."
     "lastseen_log_lines_suppressed_total" Counter Count [] "Log lines folded into others."
-    "lastseen_events_dropped_total" Counter Count [] "Events that slow readers lost."
+    "lastseen_events_dropped_total" Counter Count [] "Events lost: too many at once, or a reader too slow."
     "lastseen_rtt_seconds" Histogram Seconds [] "Round-trip times to all observed peers, in seconds."
     "process_cpu_seconds_total" Counter Seconds [] "User and system CPU time, in seconds."
     "process_open_fds" Gauge Count [] "Open file descriptors."

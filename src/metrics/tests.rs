@@ -22,6 +22,7 @@ fn text(peers: bool, samples: u64) -> String {
     snapshot.cluster = "te\"st".into();
     snapshot.mass_loss = true;
     snapshot.stats.rejected[Reject::Replay as usize] = 3;
+    snapshot.stats.events_dropped = 3;
     snapshot.stats.stalled = Duration::from_millis(1500);
     let extra = Extra { peers, matrix: peers, events_dropped: 7, config_loaded: 1.5, ..Extra::default() };
     exporter.render(&snapshot, &extra, &|_| 1.0)
@@ -36,7 +37,7 @@ fn all_series_are_there_from_the_start() {
         "lastseen_datagrams_rejected_total{reason=\"replay\"} 3",
         "lastseen_datagrams_rejected_total{reason=\"size\"} 0",
         "lastseen_send_errors_total{kind=\"refused\"} 0",
-        "lastseen_events_dropped_total 7",
+        "lastseen_events_dropped_total 10",
         "lastseen_stall_seconds_total 1.5",
         "lastseen_config_last_reload_success_timestamp_seconds 1.5",
         "lastseen_rtt_seconds_bucket{le=\"2.5\"} 0",

@@ -16,15 +16,15 @@ use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::clock::{Clock, Suspension};
 use super::error::NetError;
-use super::handle::{COMMANDS, Command, EVENTS, Handle, Shared};
+use super::handle::{COMMANDS, Command, Handle, Shared, Teller};
 use super::socket::{Buffers, Datagram, Socket, may_be_about_another, send_error_kind};
 use super::wait::Wait;
-use crate::proto::{Change, Event, Instance, Keyring, Node, PeerConfig, Time, Transmit};
+use crate::proto::{Change, Instance, Keyring, Node, PeerConfig, Time, Transmit};
 
 /// Datagrams received before what the core wants sent is sent; its queue is bounded.
 const BATCH: usize = 64;
@@ -83,9 +83,9 @@ pub async fn spawn(
     let rest = if Wait::CAN_REST { config.laziness() } else { Duration::ZERO };
     let node = Node::new(config, keys, draw_instance()?, draw()?, now)?;
     let (command_sender, commands) = mpsc::channel(COMMANDS);
-    let (events, _) = broadcast::channel(EVENTS);
+    let teller = Teller::new();
     let shared = Arc::new(Shared::new(local, entries));
-    let handle = Handle::new(command_sender, events.downgrade(), Arc::clone(&shared));
+    let handle = Handle::new(command_sender, &teller, Arc::clone(&shared));
     let driver = Driver {
         node,
         clock,
@@ -99,7 +99,7 @@ pub async fn spawn(
         buffers: Buffers::new(),
         out: Vec::with_capacity(2048),
         commands,
-        events,
+        teller,
         shared,
         on_rtt: options.on_rtt,
         leaving: Vec::new(),
@@ -136,7 +136,7 @@ struct Driver {
     /// The datagram to send.
     out: Vec<u8>,
     commands: mpsc::Receiver<Command>,
-    events: broadcast::Sender<Event>,
+    teller: Teller,
     shared: Arc<Shared>,
     on_rtt: Option<Box<dyn FnMut(Duration) + Send>>,
     /// Who waits for the end.
@@ -345,9 +345,9 @@ impl Driver {
                 self.node.renew(instance, self.now);
                 renewed = true;
             }
-            // No stream, no reader: nothing is lost.
-            let _ = self.events.send(event);
+            self.teller.tell(event);
         }
+        self.teller.dropped(self.node.stats().events_dropped);
         renewed
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::proto::{Event, LeaveReason, Scope, Snapshot};
 
 /// Events kept for a reader that falls behind.
-pub(super) const EVENTS: usize = 256;
+const EVENTS: usize = 256;
 /// Commands that may wait for the loop; who asks beyond that waits.
 pub(super) const COMMANDS: usize = 64;
 
@@ -23,6 +23,41 @@ pub(super) enum Command {
     Leave(LeaveReason, oneshot::Sender<()>),
     /// Look at [`Shared::take_addresses`].
     Addresses,
+}
+
+/// What goes to the streams.
+#[derive(Clone, Debug)]
+enum Told {
+    Event(Event),
+    /// So many events were dropped before they could be told.
+    Lost(u64),
+}
+
+/// The loop's end of all streams.
+#[derive(Debug)]
+pub(super) struct Teller {
+    streams: broadcast::Sender<Told>,
+    /// How many of the core's drops were told.
+    lost: u64,
+}
+
+impl Teller {
+    pub(super) fn new() -> Teller {
+        Teller { streams: broadcast::channel(EVENTS).0, lost: 0 }
+    }
+
+    /// No stream, no reader: nothing is lost.
+    pub(super) fn tell(&self, event: Event) {
+        let _ = self.streams.send(Told::Event(event));
+    }
+
+    /// The core has dropped so many events, all in all.
+    pub(super) fn dropped(&mut self, total: u64) {
+        let lost = total - std::mem::replace(&mut self.lost, total);
+        if lost > 0 {
+            let _ = self.streams.send(Told::Lost(lost));
+        }
+    }
 }
 
 /// What handles, streams and the loop share.
@@ -53,17 +88,13 @@ impl Shared {
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     /// Weak, so that the streams end with the loop and not with the last handle.
-    events: broadcast::WeakSender<Event>,
+    events: broadcast::WeakSender<Told>,
     shared: Arc<Shared>,
 }
 
 impl Handle {
-    pub(super) fn new(
-        commands: mpsc::Sender<Command>,
-        events: broadcast::WeakSender<Event>,
-        shared: Arc<Shared>,
-    ) -> Handle {
-        Handle { commands, events, shared }
+    pub(super) fn new(commands: mpsc::Sender<Command>, teller: &Teller, shared: Arc<Shared>) -> Handle {
+        Handle { commands, events: teller.streams.downgrade(), shared }
     }
 
     /// The whole picture, made by the loop; `None` when the loop has ended.
@@ -111,7 +142,7 @@ impl Handle {
     }
 
     /// Events that were lost because a reader was too slow, over all streams. A stream's losses are counted when it
-    /// is read.
+    /// is read. What was lost to all of them is in [`Stats::events_dropped`](crate::proto::Stats::events_dropped).
     pub fn events_dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
@@ -120,21 +151,59 @@ impl Handle {
 /// A stream of events.
 #[derive(Debug)]
 pub struct EventStream {
-    events: Option<broadcast::Receiver<Event>>,
+    events: Option<broadcast::Receiver<Told>>,
     shared: Arc<Shared>,
 }
 
 impl EventStream {
-    /// The next event, or how many were lost to this slow reader (256 are kept for it); `None` when the loop has
-    /// ended. Safe to cancel: no event is lost by it.
+    /// The next event, or how many were lost to this slow reader (256 are kept for it), or to all since too many came at
+    /// once; `None` when the loop has ended. Safe to cancel: no event is lost by it.
     pub async fn next(&mut self) -> Option<Result<Event, u64>> {
         match self.events.as_mut()?.recv().await {
-            Ok(event) => Some(Ok(event)),
+            Ok(Told::Event(event)) => Some(Ok(event)),
+            // The core has counted them.
+            Ok(Told::Lost(lost)) => Some(Err(lost)),
             Err(broadcast::error::RecvError::Lagged(lost)) => {
                 self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
                 Some(Err(lost))
             }
             Err(broadcast::error::RecvError::Closed) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{Change, Time};
+
+    #[tokio::test]
+    async fn readers_are_told_what_the_core_dropped() {
+        let (commands, _rest) = mpsc::channel(1);
+        let shared = Arc::new(Shared::new(([127, 0, 0, 1], 1).into(), 0));
+        let mut teller = Teller::new();
+        let handle = Handle::new(commands, &teller, shared);
+        let mut stream = handle.subscribe();
+        let change = Change::Quorum { available: true };
+        let event = Event {
+            at: Time::ZERO,
+            peer: None,
+            observed: true,
+            change,
+            verdict: None,
+            why: String::new(),
+            evidence: None,
+        };
+        for total in [0, 5, 5, 7] {
+            teller.tell(event.clone());
+            teller.dropped(total);
+        }
+        drop(teller);
+        let mut told = Vec::new();
+        while let Some(next) = stream.next().await {
+            told.push(next.map(|_| ()));
+        }
+        assert_eq!(told, [Ok(()), Ok(()), Err(5), Ok(()), Ok(()), Err(2)]);
+        assert_eq!(handle.events_dropped(), 0, "they are counted once");
     }
 }

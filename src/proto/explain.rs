@@ -16,6 +16,9 @@ use super::timer::Time;
 /// Everything that the verdict about a peer follows from, at one moment. Durations that are ages are times since then.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Explanation {
+    /// Whether this node exchanges heartbeats with the peer. If not, what only they tell is not measured: all but the votes, its
+    /// address, its setup and how this node judges itself.
+    pub observed: bool,
     /// What the verdict means, and where to look: a whole sentence.
     pub meaning: Cow<'static, str>,
     /// The rule by which the verdict holds, behind its name and a colon.

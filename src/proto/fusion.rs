@@ -1,9 +1,10 @@
 //! What the rows say of a peer that this node does not observe: a pure function from their votes to its status, verdict
 //! and sentence.
 
+use super::meaning::ISOLATED;
 use super::peer::{PeerStatus, Thresholds};
 use super::picture::Says;
-use super::verdict::Verdict;
+use super::verdict::{Differing, Isolation, Verdict, apply, difference};
 
 /// All that is known of a peer that others observe.
 #[derive(Clone, Copy, Debug)]
@@ -14,14 +15,26 @@ pub(crate) struct Hearsay {
     pub(crate) heard_of: bool,
     /// What held until now.
     pub(crate) status: PeerStatus,
+    pub(crate) verdict: Verdict,
     /// For how many halves of an interval no observer has had a vote.
     pub(crate) voteless: u8,
     pub(crate) thresholds: Thresholds,
-    /// Whether this node is isolated, so that nobody may be called Down.
-    pub(crate) isolated: bool,
-    /// Its roster and its settings are as this node's.
-    pub(crate) same_roster: bool,
-    pub(crate) same_config: bool,
+    /// Whether this node is isolated, and why it thinks so; and whether that is so new that nobody may be called Down.
+    pub(crate) isolated: Option<Isolation>,
+    pub(crate) gives_nobody_up: bool,
+    /// What its profile tells and differs from this node's, as in [`Evidence`](super::verdict::Evidence).
+    pub(crate) roster_differs: Option<Differing>,
+    pub(crate) config_differs: Option<Differing>,
+}
+
+/// Whether most of those who call a node Down say that it left.
+pub(crate) fn say_left(says: Says) -> bool {
+    says.left * 2 > says.down
+}
+
+/// To how many of its observers a node said that it leaves.
+pub(crate) fn said_to(says: Says) -> String {
+    format!("it said to {} of {} that it leaves", says.left, says.observers())
 }
 
 impl Hearsay {
@@ -44,19 +57,45 @@ impl Hearsay {
             () => PeerStatus::Healthy,
         };
         // An isolated node does not know better than it did.
-        let most = if self.isolated { self.status.max(PeerStatus::Suspected) } else { PeerStatus::Down };
+        let most =
+            if self.gives_nobody_up { self.status.max(PeerStatus::Suspected) } else { PeerStatus::Down };
         said.min(most)
     }
 
     /// The first verdict that applies. `status` is what [`status`](Hearsay::status) gave.
     pub(crate) fn verdict(&self, status: PeerStatus) -> Verdict {
-        let Says { down, left, .. } = self.says;
+        self.apply(status).next().unwrap_or(Verdict::Up)
+    }
+
+    /// All verdicts that apply, in order.
+    pub(crate) fn conditions(&self, status: PeerStatus) -> Vec<Verdict> {
+        self.apply(status).collect()
+    }
+
+    fn apply(&self, status: PeerStatus) -> impl Iterator<Item = Verdict> {
+        let (misses, left) = (status != PeerStatus::Healthy, self.has_left(status));
+        let applies = move |verdict| match verdict {
+            Verdict::Isolated => self.isolated.is_some() && misses && self.heard_of && !left,
+            Verdict::Left => left,
+            Verdict::Unknown => !self.heard_of,
+            Verdict::Down => status == PeerStatus::Down,
+            _ => false,
+        };
+        apply(applies, self.roster_differs.is_some() || self.config_differs.is_some())
+    }
+
+    /// Whether it left, by those who call it Down.
+    fn has_left(&self, status: PeerStatus) -> bool {
+        let Says { suspected, down, left, .. } = self.says;
         match status {
-            _ if !self.heard_of => Verdict::Unknown,
-            PeerStatus::Down if left * 2 > down => Verdict::Left,
-            PeerStatus::Down => Verdict::Down,
-            _ if !self.same_roster || !self.same_config => Verdict::ConfigMismatch,
-            _ => Verdict::Up,
+            PeerStatus::Healthy => false,
+            // The first to whom it said so are no alarm.
+            PeerStatus::Suspected => left > 0 && left == down && suspected == 0,
+            // An isolated node does not know better than it did.
+            PeerStatus::Down if self.says.votes() == 0 && self.isolated.is_some() => {
+                self.verdict == Verdict::Left
+            }
+            PeerStatus::Down => say_left(self.says),
         }
     }
 
@@ -66,13 +105,15 @@ impl Hearsay {
         let (votes, observers) = (self.says.votes(), self.says.observers());
         match self.verdict(status) {
             Verdict::Unknown => format!("never heard by any of the {observers} that observe it"),
-            Verdict::Left => format!("it said to {} of {observers} that it leaves", self.says.left),
-            Verdict::Down if votes == 0 && reached == 0 => {
-                format!("none of the {observers} that observe it can be heard")
+            Verdict::Isolated => self.isolated.map_or_else(String::new, Isolation::sentence),
+            Verdict::Left if votes == 0 => "it said to its observers that it leaves".to_owned(),
+            Verdict::Left => said_to(self.says),
+            Verdict::Down | Verdict::Up if votes == 0 && reached == 0 => {
+                format!("none of the {observers} that observe it can be reached")
             }
-            Verdict::Down if votes == 0 => {
+            Verdict::Down | Verdict::Up if votes == 0 => {
                 format!(
-                    "none of the {reached} that observe it, and can be heard, has heard it since its start"
+                    "none of the {reached} that observe it, and can be reached, has heard it since its start"
                 )
             }
             Verdict::Down if down == observers => format!("silent to all {observers} that observe it"),
@@ -80,8 +121,8 @@ impl Hearsay {
                 format!("{down} of {observers} say down, {} have no say", self.says.unknown)
             }
             Verdict::ConfigMismatch => {
-                let what = if self.same_roster { "settings differ" } else { "roster differs" };
-                format!("its {what} from this node's; {hear} of {observers} hear it")
+                let what = difference(self.roster_differs, self.config_differs);
+                format!("{what}; {hear} of {observers} hear it")
             }
             _ if suspected + down > 0 => {
                 format!("{} of {observers} miss it, {hear} hear it", suspected + down)
@@ -89,30 +130,43 @@ impl Hearsay {
             _ => format!("{hear} of {observers} hear it"),
         }
     }
-}
 
-/// What the verdict of a peer means that this node does not observe, and the rule by which it holds.
-pub(crate) fn meaning(verdict: Verdict, status: PeerStatus) -> (&'static str, &'static str) {
-    match verdict {
-        Verdict::Left => {
-            ("It told its observers that it leaves.", "left: most of those who call it Down say so")
+    /// What the verdict means, and the rule by which it holds.
+    pub(crate) fn meaning(&self, status: PeerStatus) -> (&'static str, &'static str) {
+        match self.verdict(status) {
+            Verdict::Isolated => (self.isolated.map_or("", Isolation::meaning), ISOLATED),
+            Verdict::Left => {
+                ("It told its observers that it leaves.", "left: most of those who call it Down say so")
+            }
+            Verdict::Unknown => (
+                "Nobody who observes it has heard it: either it was not started yet, or nothing passes.",
+                "unknown: no observer has a vote",
+            ),
+            Verdict::Down if self.says.votes() > 0 => (
+                "Those who observe it hear nothing of it: ask one of them why.",
+                "down: most of its observers that can be reached say so",
+            ),
+            Verdict::Down => (
+                "Nobody is left who could hear it: look at those who observe it first.",
+                "down: none of its observers has had a vote for too long",
+            ),
+            Verdict::ConfigMismatch => (
+                "It lives; its roster or its settings are not this node's: roll one file out to all.",
+                "config_mismatch: its profile tells another hash",
+            ),
+            _ if status == PeerStatus::Suspected && self.says.votes() == 0 => (
+                "Nobody who observes it can tell of it: look at those who observe it first.",
+                "suspected: none of its observers has a vote",
+            ),
+            _ if status == PeerStatus::Suspected => (
+                "Some who observe it miss it: ask one of them why.",
+                "suspected: some of its observers miss it",
+            ),
+            _ if self.says.votes() == 0 => {
+                ("Nobody who observes it can tell of it yet.", "up: what was known holds for a while")
+            }
+            _ => ("Those who observe it hear it.", "up: nothing else applies"),
         }
-        Verdict::Down => (
-            "Those who observe it hear nothing of it: ask one of them why.",
-            "down: most of its observers that can be reached say so, or none can be reached",
-        ),
-        Verdict::Unknown => (
-            "Nobody who observes it has heard it: either it was not started yet, or nothing passes.",
-            "unknown: no observer has a vote",
-        ),
-        Verdict::ConfigMismatch => (
-            "It lives; its roster or its settings are not this node's: roll one file out to all.",
-            "config_mismatch: its profile tells another hash",
-        ),
-        _ if status == PeerStatus::Suspected => {
-            ("Some who observe it miss it: ask one of them why.", "suspected: some of its observers miss it")
-        }
-        _ => ("Those who observe it hear it.", "up: nothing else applies"),
     }
 }
 
@@ -128,9 +182,11 @@ mod tests {
             status: Healthy,
             voteless: 0,
             thresholds: Thresholds::default(),
-            isolated: false,
-            same_roster: true,
-            same_config: true,
+            verdict: Verdict::Up,
+            isolated: None,
+            gives_nobody_up: false,
+            roster_differs: None,
+            config_differs: None,
         }
     }
 
@@ -176,9 +232,31 @@ mod tests {
             (Down, Verdict::Down),
             "five less two intervals later"
         );
-        assert_eq!(lost.sentence(Down), "none of the 16 that observe it can be heard");
-        lost.isolated = true;
+        assert_eq!(lost.sentence(Down), "none of the 16 that observe it can be reached");
+        let none = "none of the 16 that observe it can be reached";
+        assert_eq!((lost.verdict(Suspected), lost.sentence(Suspected).as_str()), (Verdict::Up, none));
+        assert!(lost.meaning(Suspected).0.starts_with("Nobody who observes it can tell"));
+        lost.gives_nobody_up = true;
         assert_eq!(lost.status(), Suspected, "an isolated node calls nobody Down");
+    }
+
+    #[test]
+    fn an_isolated_node_is_at_fault_itself() {
+        let quiet = Some(Isolation::Quiet(std::time::Duration::from_secs(12)));
+        for isolated in [quiet, Some(Isolation::CutOff)] {
+            let lost = Hearsay { isolated, ..hearsay(votes(0, 0, 0, 16)) };
+            assert_eq!(
+                [Healthy, Suspected, Down].map(|s| lost.verdict(s)),
+                [Verdict::Up, Verdict::Isolated, Verdict::Isolated]
+            );
+            assert!(lost.sentence(Suspected).starts_with("not it: me; "));
+            assert!(lost.meaning(Suspected).0.contains("own network first"));
+            let left = Hearsay { verdict: Verdict::Left, ..lost };
+            assert_eq!(left.verdict(Down), Verdict::Left, "it said good-bye");
+            assert_eq!(left.sentence(Down), "it said to its observers that it leaves");
+            let never = Hearsay { heard_of: false, ..lost };
+            assert_eq!(never.verdict(Suspected), Verdict::Unknown, "it never came");
+        }
     }
 
     #[test]
@@ -196,7 +274,7 @@ mod tests {
             );
         }
         let newborn = hearsay(Says { reached: 3, unknown: 16, ..Says::default() });
-        let why = "none of the 3 that observe it, and can be heard, has heard it since its start";
+        let why = "none of the 3 that observe it, and can be reached, has heard it since its start";
         assert_eq!(newborn.sentence(Down), why);
         let unheard = Hearsay { heard_of: false, voteless: 99, ..hearsay(votes(0, 0, 0, 16)) };
         assert_eq!((unheard.status(), unheard.verdict(Healthy)), (Healthy, Verdict::Unknown));
@@ -206,8 +284,42 @@ mod tests {
     fn who_left_has_left_and_who_differs_differs() {
         let left = hearsay(Says { left: 9, ..votes(0, 0, 16, 0) });
         assert_eq!((left.status(), left.verdict(Down)), (Down, Verdict::Left));
-        let other = Hearsay { same_config: false, ..hearsay(votes(16, 0, 0, 0)) };
+        let first = hearsay(Says { left: 1, ..votes(15, 0, 1, 0) });
+        let status = first.status();
+        assert_eq!((status, first.verdict(status)), (Suspected, Verdict::Left));
+        assert_eq!(first.sentence(status), "it said to 1 of 16 that it leaves");
+        for says in [Says { left: 1, ..votes(14, 1, 1, 0) }, Says { left: 1, ..votes(14, 0, 2, 0) }] {
+            assert_eq!(hearsay(says).verdict(Suspected), Verdict::Up, "one of them only misses it");
+        }
+        let differs = Some(([1, 2, 3, 4], [5, 6, 7, 8]));
+        let other = Hearsay { config_differs: differs, ..hearsay(votes(16, 0, 0, 0)) };
         assert_eq!(other.verdict(Healthy), Verdict::ConfigMismatch);
-        assert_eq!(other.sentence(Healthy), "its settings differ from this node's; 16 of 16 hear it");
+        let hashes = "hash to …04030201, this node's to …08070605";
+        assert_eq!(other.sentence(Healthy), format!("its settings {hashes}; 16 of 16 hear it"));
+        let other = Hearsay { roster_differs: differs, config_differs: None, ..other };
+        assert_eq!(other.sentence(Healthy), format!("its roster's names {hashes}; 16 of 16 hear it"));
+    }
+
+    #[test]
+    fn all_that_applies_in_order() {
+        use Verdict::{ConfigMismatch, Isolated, Left, Unknown, Up};
+        let fine = hearsay(votes(16, 0, 0, 0));
+        let other = Hearsay { roster_differs: Some(([1; 4], [2; 4])), ..fine };
+        let isolated = Hearsay { isolated: Some(Isolation::CutOff), ..other };
+        let left = Hearsay { says: Says { left: 16, ..votes(0, 0, 16, 0) }, ..other };
+        let never = Hearsay { heard_of: false, ..fine };
+        for (hearsay, status, expected) in [
+            (fine, Healthy, &[Up][..]),
+            (other, Healthy, &[ConfigMismatch]),
+            (other, Down, &[Verdict::Down, ConfigMismatch]),
+            (isolated, Healthy, &[ConfigMismatch]),
+            (isolated, Suspected, &[Isolated, ConfigMismatch]),
+            (isolated, Down, &[Isolated, Verdict::Down, ConfigMismatch]),
+            (left, Down, &[Left, Verdict::Down, ConfigMismatch]),
+            (never, Healthy, &[Unknown]),
+        ] {
+            assert_eq!(hearsay.conditions(status), expected);
+            assert_eq!(hearsay.verdict(status), expected[0]);
+        }
     }
 }

@@ -44,7 +44,7 @@ impl MassLoss {
         MassLoss { share, peers, window, recent: VecDeque::new(), present: None, told: false }
     }
 
-    /// A peer became Down, and had not said that it leaves.
+    /// A peer became Down that was there since this node's start, and had not said that it leaves.
     pub(crate) fn lost(&mut self, peer: usize, now: Time) {
         self.back(peer);
         while self.recent.front().is_some_and(|(at, _)| now.since(*at) > self.window) {

@@ -7,16 +7,28 @@ use super::peer::PeerStatus;
 use super::stats::SendErrorKind;
 use super::verdict::{Age, Evidence, Isolation, Verdict};
 
+/// The rule of the verdict `isolated`.
+pub(super) const ISOLATED: &str = "isolated: this node is isolated, and misses it";
+
+impl Isolation {
+    /// What it means, and where to look.
+    pub(super) fn meaning(self) -> &'static str {
+        match self {
+            Isolation::Quiet(_) => {
+                "Nothing at all reaches this node, so it can tell nothing of others: look at its own network first."
+            }
+            Isolation::CutOff => {
+                "Who still talks with this node hears whom it misses: look at this node's own network first."
+            }
+        }
+    }
+}
+
 impl Evidence {
     /// What the verdict means, and where to look: one whole sentence.
     pub(crate) fn meaning(&self) -> Cow<'static, str> {
         let text = match self.verdict() {
-            Verdict::Isolated if matches!(self.isolated, Some(Isolation::Quiet(_))) => {
-                "Nothing at all reaches this node, so it can tell nothing of others: look at its own network first."
-            }
-            Verdict::Isolated => {
-                "Who still talks with this node hears whom it misses: look at this node's own network first."
-            }
+            Verdict::Isolated => self.isolated.map_or("", Isolation::meaning),
             Verdict::Left => return self.good_bye(),
             Verdict::Conflict => "Two processes use one id: stop one of them, or give it an id of its own.",
             Verdict::KeyMismatch => "It is there, sealed with another key: compare the key files.",
@@ -47,6 +59,7 @@ impl Evidence {
                     self.down_after
                 ));
             }
+            Verdict::Up if self.heard.is_none() => "Others hear it; this node has just started.",
             Verdict::Up if self.missed > 0 => "One miss may be chance.",
             Verdict::Up if self.says.miss > 0 => {
                 let (miss, observers) = (self.says.miss, self.says.observers());
@@ -63,23 +76,22 @@ impl Evidence {
                 let rest = self.leave_grace.saturating_sub(age);
                 Cow::Owned(format!("It is expected back; in {} its absence becomes an alarm.", Age(rest)))
             }
-            _ => Cow::Borrowed("It is not expected back: take it off the rosters."),
+            Some((LeaveReason::Removal, _)) => {
+                Cow::Borrowed("It is not expected back: take it off the rosters.")
+            }
+            None => Cow::Borrowed("It told its observers that it leaves."),
         }
     }
 
     /// Of a peer that was never heard.
     fn stranger(&self) -> Cow<'static, str> {
-        let text = match self.says.hear {
+        let text = match () {
             _ if self.address.is_none() => {
                 "Nothing was sent to it: look at its name in the roster and in DNS."
             }
             _ if self.isolated.is_some() => "This node hears nobody: look at its own network first.",
-            0 => "Either it was not started yet, or nothing passes between it and this node.",
-            others => {
-                return Cow::Owned(format!(
-                    "{others} others hear it: look at the path between it and this node."
-                ));
-            }
+            _ if self.says.votes() > 0 => "This node has just started, and others miss it.",
+            _ => "Either it was not started yet, or nothing passes between it and this node.",
         };
         Cow::Borrowed(text)
     }
@@ -92,6 +104,9 @@ impl Evidence {
             ))
         };
         match self.error {
+            _ if self.address.is_none() => {
+                "Nothing was sent to it: look at its name in the roster and in DNS.".into()
+            }
             _ if self.foreign_keys > 0 => foreign(self.foreign_keys, "under a key"),
             _ if self.foreign_versions > 0 => foreign(self.foreign_versions, "in a wire version"),
             _ if self.says.hear > 0 => Cow::Owned(format!(
@@ -114,14 +129,14 @@ impl Evidence {
     /// The rule by which the verdict holds, behind its name.
     pub(crate) fn rule(&self) -> &'static str {
         match self.verdict() {
-            Verdict::Isolated => "isolated: this node is isolated, and misses it",
+            Verdict::Isolated => ISOLATED,
             Verdict::Left => "left: it said so, for good, or less than leave_grace ago",
             Verdict::Conflict => "conflict: an earlier run of it spoke within a minute",
             Verdict::KeyMismatch => "key_mismatch: never heard, but another key is used there",
             Verdict::ConfigMismatch if self.differs() => "config_mismatch: its profile tells another hash",
             Verdict::Mtu => "mtu: eight padded pings were lost, whose small retries were echoed",
             Verdict::ConfigMismatch => "config_mismatch: never heard, but another wire version is there",
-            Verdict::Unknown => "unknown: never heard since this node's start",
+            Verdict::Unknown => "unknown: never heard by anybody",
             Verdict::Refused => "refused: not healthy, and its host refused a try lately",
             Verdict::Down if self.says.down >= self.says.observers() - self.says.unknown => {
                 "down: all credible observers miss it"

@@ -158,6 +158,11 @@ pub struct PeerView {
     pub bytes_sent: u64,
     /// What its observers say of it, this node among them.
     pub says: Says,
+    /// The age of the oldest row of these that can be believed; `None`: there is none, or the
+    /// scope is [`Scope::Observed`].
+    pub oldest_row: Option<Duration>,
+    /// Some of them, three at most, if this node is none of them: those first whose rows can be believed.
+    pub observers: Vec<Arc<str>>,
     /// Whether it counts for the quorum: Healthy, with a current echo.
     pub proven: bool,
     /// The path between it and this node.

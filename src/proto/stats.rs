@@ -181,8 +181,10 @@ pub struct Stats {
     pub stalls: u64,
     /// The sum of these delays.
     pub stalled: Duration,
-    /// Outputs that were dropped because the shell did not drain them (both queues are bounded).
+    /// Datagrams that were dropped because the shell did not drain them: their queue is bounded.
     pub outputs_dropped: u64,
+    /// Events about peers that were dropped because too many came at once, or the shell did not drain them.
+    pub events_dropped: u64,
     /// Errors of datagrams sent, by kind (index: `SendErrorKind as usize`).
     pub send_errors: [u64; SendErrorKind::ALL.len()],
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::fusion;
 use super::messages::LeaveReason;
 use super::peer::PeerStatus;
 use super::picture::Says;
@@ -23,7 +24,7 @@ pub enum Verdict {
     KeyMismatch,
     /// It speaks no wire version of this node's, and was never heard otherwise.
     ConfigMismatch,
-    /// Never heard.
+    /// Never heard by anybody.
     Unknown,
     /// Its host answers that the port is closed.
     Refused,
@@ -95,8 +96,34 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// Whether a leave, of this reason and age, is the verdict still: one for good is, one for a restart for so long.
+pub(crate) fn is_excused((why, age): (LeaveReason, Duration), grace: Duration) -> bool {
+    why == LeaveReason::Removal || age < grace
+}
+
 /// Two hashes that differ: the peer's, and this node's.
 pub(crate) type Differing = ([u8; 4], [u8; 4]);
+
+/// Which hashes differ, with both sides named.
+pub(crate) fn difference(roster: Option<Differing>, config: Option<Differing>) -> String {
+    let part = |(what, differs): (&str, Option<Differing>)| {
+        let hex = |bytes: [u8; 4]| bytes.iter().rev().map(|b| format!("{b:02x}")).collect::<String>();
+        let (its, own) = differs?;
+        Some(format!("its {what} hash to …{}, this node's to …{}", hex(its), hex(own)))
+    };
+    let parts = [("roster's names", roster), ("settings", config)];
+    parts.into_iter().filter_map(part).collect::<Vec<_>>().join("; ")
+}
+
+/// All verdicts that apply, in order; `up` only alone. `differs`: the profile tells another roster or other settings, which
+/// weighs least.
+pub(crate) fn apply(applies: impl Fn(Verdict) -> bool, differs: bool) -> impl Iterator<Item = Verdict> {
+    let differs = differs && !applies(Verdict::ConfigMismatch);
+    let graver = Verdict::ALL.into_iter().filter(move |v| *v != Verdict::Up && applies(*v));
+    let mut all = graver.chain(differs.then_some(Verdict::ConfigMismatch)).peekable();
+    let fine = all.peek().is_none().then_some(Verdict::Up);
+    all.chain(fine)
+}
 
 /// Why this node calls itself isolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +134,20 @@ pub(crate) enum Isolation {
     CutOff,
 }
 
+impl Isolation {
+    /// What speaks against this node, and for whom it misses.
+    pub(crate) fn sentence(self) -> String {
+        match self {
+            Isolation::Quiet(quiet) => {
+                format!("not it: me; nothing authentic came to this node from anybody for {}", Age(quiet))
+            }
+            Isolation::CutOff => {
+                "not it: me; this node misses most others, and those that it hears hear them".to_owned()
+            }
+        }
+    }
+}
+
 /// All that is known of a peer at one moment. Ages are times since.
 #[derive(Clone, Debug)]
 pub(crate) struct Evidence {
@@ -114,7 +155,7 @@ pub(crate) struct Evidence {
     /// Whether this node is isolated, and why it thinks so.
     pub(crate) isolated: Option<Isolation>,
     pub(crate) address: Option<SocketAddr>,
-    /// Since the newest proof of life; `None`: never heard.
+    /// Since the newest proof of life; `None`: never heard here.
     pub(crate) heard: Option<Duration>,
     pub(crate) missed: u32,
     pub(crate) down_after: u32,
@@ -163,15 +204,16 @@ impl Evidence {
             // Who said good-bye, or never came, is not missed.
             Verdict::Isolated => {
                 let misses = self.status != PeerStatus::Healthy || !self.link_active;
-                self.isolated.is_some() && misses && self.left.is_none() && self.heard.is_some()
+                let gone = self.left.is_some() || self.is_told_left();
+                self.isolated.is_some() && misses && !gone && !self.is_unknown()
             }
             Verdict::Left => {
-                self.left.is_some_and(|(why, age)| why == LeaveReason::Removal || age < self.leave_grace)
+                self.left.is_some_and(|left| is_excused(left, self.leave_grace)) || self.is_told_left()
             }
             Verdict::Conflict => self.conflict,
             Verdict::KeyMismatch => self.heard.is_none() && self.foreign_keys > 0,
             Verdict::ConfigMismatch => self.heard.is_none() && self.foreign_versions > 0,
-            Verdict::Unknown => self.heard.is_none(),
+            Verdict::Unknown => self.is_unknown(),
             Verdict::Refused => {
                 self.status != PeerStatus::Healthy && self.refused.is_some_and(|age| age < self.refused_for)
             }
@@ -183,6 +225,17 @@ impl Evidence {
             Verdict::Paused => self.paused.is_some_and(|(_, age)| age < self.recent),
             Verdict::Up => true,
         }
+    }
+
+    /// Never heard by anybody. While this node could not have heard it yet, that others miss it says nothing for or against.
+    fn is_unknown(&self) -> bool {
+        let told = if self.status == PeerStatus::Healthy { self.says.hear } else { self.says.votes() };
+        self.heard.is_none() && told == 0
+    }
+
+    /// It left before this node could hear it, and told others so.
+    fn is_told_left(&self) -> bool {
+        self.heard.is_none() && self.left.is_none() && self.says.hear == 0 && fusion::say_left(self.says)
     }
 
     /// It lives, and the link to it is known to be cut.
@@ -201,28 +254,20 @@ impl Evidence {
 
     /// The first verdict that applies.
     pub(crate) fn verdict(&self) -> Verdict {
-        let graver = Verdict::ALL.into_iter().find(|v| *v != Verdict::Up && self.applies(*v));
-        graver.unwrap_or(if self.differs() { Verdict::ConfigMismatch } else { Verdict::Up })
+        apply(|v| self.applies(v), self.differs()).next().unwrap_or(Verdict::Up)
     }
 
-    /// All verdicts that apply, in order; `up` only alone.
+    /// All verdicts that apply, in order.
     pub(crate) fn conditions(&self) -> Vec<Verdict> {
-        let mut all: Vec<Verdict> = Verdict::ALL.into_iter().filter(|v| self.applies(*v)).collect();
-        if self.differs() && !all.contains(&Verdict::ConfigMismatch) {
-            all.insert(all.len() - 1, Verdict::ConfigMismatch);
-        }
-        if all.len() > 1 {
-            all.retain(|v| *v != Verdict::Up);
-        }
-        all
+        apply(|v| self.applies(v), self.differs()).collect()
     }
 
     /// The sentence that explains the verdict.
     pub(crate) fn sentence(&self) -> String {
         match self.verdict() {
-            Verdict::Isolated => self.not_it(),
+            Verdict::Isolated => self.isolated.map_or_else(String::new, Isolation::sentence),
             Verdict::Left => {
-                let (why, age) = self.left.unwrap_or((LeaveReason::Restart, Duration::ZERO));
+                let Some((why, age)) = self.left else { return fusion::said_to(self.says) };
                 let what = if why == LeaveReason::Restart { "for a restart" } else { "for good" };
                 format!("said {} ago that it leaves {what}", Age(age))
             }
@@ -233,7 +278,7 @@ impl Evidence {
                 "never heard under a key of this node's, but {} datagrams came from its address under another key",
                 self.foreign_keys
             ),
-            Verdict::ConfigMismatch if self.differs() => self.difference(),
+            Verdict::ConfigMismatch if self.differs() => difference(self.roster_differs, self.config_differs),
             Verdict::ConfigMismatch => format!(
                 "never heard, but {} datagrams came from its address in another wire version",
                 self.foreign_versions
@@ -283,23 +328,20 @@ impl Evidence {
                 let (length, age) = self.paused.unwrap_or_default();
                 format!("told {} ago that it slept {}", Age(age), Age(length))
             }
-            Verdict::Up if self.missed > 0 => self.silence(),
-            Verdict::Up => match (self.heard, self.rtt) {
-                (Some(_), Some(rtt)) => format!("answers, round trip {:.1} ms", rtt.as_secs_f64() * 1e3),
-                _ => "heard".to_owned(),
-            },
+            Verdict::Up => self.fine(),
         }
     }
 
-    /// Which hashes differ, with both sides named.
-    fn difference(&self) -> String {
-        let part = |(what, differs): (&str, Option<Differing>)| {
-            let hex = |bytes: [u8; 4]| bytes.iter().rev().map(|b| format!("{b:02x}")).collect::<String>();
-            let (its, own) = differs?;
-            Some(format!("its {what} hash to …{}, this node's to …{}", hex(its), hex(own)))
-        };
-        let parts = [("roster's names", self.roster_differs), ("settings", self.config_differs)];
-        parts.into_iter().filter_map(part).collect::<Vec<_>>().join("; ")
+    fn fine(&self) -> String {
+        match (self.heard, self.rtt) {
+            _ if self.missed > 0 => self.silence(),
+            (None, _) => {
+                let (hear, observers) = (self.says.hear, self.says.observers());
+                format!("not heard since this node's start; {hear} of {observers} hear it")
+            }
+            (Some(_), Some(rtt)) => format!("answers, round trip {:.1} ms", rtt.as_secs_f64() * 1e3),
+            _ => "heard".to_owned(),
+        }
     }
 
     fn what_is_too_long(&self) -> String {
@@ -308,16 +350,6 @@ impl Evidence {
         match self.narrow.unwrap_or(0) {
             0 => format!("it says that its {what}"),
             lost => format!("{what}; lost {lost} of the last {lost}"),
-        }
-    }
-
-    /// What speaks against this node, and for the peer.
-    fn not_it(&self) -> String {
-        match self.isolated {
-            Some(Isolation::Quiet(quiet)) => {
-                format!("not it: me; nothing authentic came to this node from anybody for {}", Age(quiet))
-            }
-            _ => "not it: me; this node misses most others, and those that it hears hear them".to_owned(),
         }
     }
 
@@ -344,7 +376,7 @@ impl Evidence {
     fn silence(&self) -> String {
         let heard = match self.heard {
             Some(age) => format!("last proof of life {} ago", Age(age)),
-            None => "never heard".to_owned(),
+            None => "not heard since this node's start".to_owned(),
         };
         format!("{} heartbeats missed in a row (Down at {}), {heard}", self.missed, self.down_after)
     }
@@ -406,11 +438,21 @@ mod tests {
         }
     }
 
+    /// What its observers say of whom nobody has heard.
+    fn nobody() -> Says {
+        Says { reached: 4, unknown: 4, ..Says::default() }
+    }
+
+    /// What they say of one that died before this node's start.
+    fn dead() -> Says {
+        Says { down: 3, miss: 3, reached: 4, unknown: 1, ..Says::default() }
+    }
+
     #[test]
     fn the_first_that_applies() {
         let down = |e: &mut Evidence| (e.status, e.missed) = (PeerStatus::Down, 7);
         type Change = fn(&mut Evidence);
-        let cases: [(Verdict, &str, Change); 16] = [
+        let cases: [(Verdict, &str, Change); 20] = [
             (Verdict::Up, "answers, round trip 0.4 ms", |_| ()),
             (Verdict::Up, "2 heartbeats missed in a row", |e| {
                 (e.status, e.missed) = (PeerStatus::Suspected, 2)
@@ -440,7 +482,15 @@ mod tests {
                 |e| (e.lossy, e.narrow) = (true, Some(8)),
             ),
             (Verdict::Mtu, "it says that its pings of 1200 bytes do not pass", |e| e.narrow = Some(0)),
-            (Verdict::Unknown, "never heard", |e| e.heard = None),
+            (Verdict::Unknown, "never heard", |e| (e.heard, e.says) = (None, nobody())),
+            (Verdict::Unknown, "never heard", |e| (e.heard, e.says) = (None, dead())),
+            (Verdict::Up, "not heard since this node's start; 4 of 4 hear it", |e| e.heard = None),
+            (Verdict::Unknown, "never heard", |e| {
+                (e.status, e.heard, e.says) = (PeerStatus::Down, None, nobody());
+            }),
+            (Verdict::Down, "not heard since this node's start; 3 of 4 say down, 1 have no say", |e| {
+                (e.status, e.heard, e.says) = (PeerStatus::Down, None, dead());
+            }),
             (Verdict::KeyMismatch, "another key", |e| (e.heard, e.foreign_keys) = (None, 3)),
             (Verdict::ConfigMismatch, "another wire version", |e| (e.heard, e.foreign_versions) = (None, 3)),
             (Verdict::Conflict, "another process", |e| e.conflict = true),
@@ -492,7 +542,9 @@ mod tests {
             evidence
         };
         assert_eq!(Evidence { left, ..of(|_| ()) }.verdict(), Verdict::Left, "it said good-bye");
-        assert_eq!(of(|e| e.heard = None).verdict(), Verdict::Unknown, "it never came");
+        let never = of(|e| (e.heard, e.says) = (None, nobody()));
+        assert_eq!(never.verdict(), Verdict::Unknown, "it never came");
+        assert_eq!(of(|e| e.heard = None).verdict(), Verdict::Isolated, "others have heard it");
     }
 
     #[test]
@@ -512,5 +564,17 @@ mod tests {
         );
         evidence.left = Some((LeaveReason::Removal, SECOND * 720));
         assert_eq!(evidence.verdict(), Verdict::Left, "removal has no grace");
+    }
+
+    #[test]
+    fn who_left_before_this_start_has_left() {
+        let mut evidence = Evidence { heard: None, says: Says { left: 3, ..dead() }, ..fine() };
+        for status in PeerStatus::ALL {
+            evidence.status = status;
+            let why = "it said to 3 of 4 that it leaves".to_owned();
+            assert_eq!((evidence.verdict(), evidence.sentence()), (Verdict::Left, why), "{status}");
+        }
+        evidence.says.left = 1;
+        assert_eq!(evidence.verdict(), Verdict::Down, "most say that it died");
     }
 }

@@ -74,7 +74,7 @@ impl Window {
     fn write(&mut self, event: Result<Event, u64>, policy: Transitions) {
         let event = match event {
             Ok(event) => event,
-            Err(lost) => return warn!(lost, "events were lost: the log could not keep up"),
+            Err(lost) => return warn!(lost, "events were lost: too many came at once"),
         };
         let Some(peer) = event.peer.clone() else { return write_own(&event) };
         if policy == Transitions::None {

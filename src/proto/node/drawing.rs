@@ -10,6 +10,7 @@ use crate::proto::picture::{Heard, Picture, Sources};
 use crate::proto::records::{Life, LinkState, NodeName, Seen};
 use crate::proto::snapshot::{Edge, EdgeView, RowView};
 use crate::proto::timer::Time;
+use crate::proto::verdict::is_excused;
 
 /// News of trouble are looked at within this share of an interval.
 pub(super) const NEWS: u32 = 4;
@@ -132,6 +133,11 @@ impl Node {
         order.iter().map(view).collect()
     }
 
+    /// The age of the oldest row, of those that can be believed, of those who observe the node at `place`.
+    pub(super) fn oldest_row_about(&self, picture: &Picture, place: usize) -> Option<Duration> {
+        self.directory.topology().neighbours(place).filter_map(|by| picture.age(by)).max()
+    }
+
     /// The id of the node at `place`, as far as it is known.
     pub(super) fn id_of(&self, place: usize) -> &Arc<str> {
         match self.peer_at(place) {
@@ -195,8 +201,10 @@ impl Node {
     /// What this node says of a peer; `None`: it is plainly fine.
     fn sees(&self, peer: usize) -> Option<Seen> {
         let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
+        let grace = self.config.leave_grace;
+        let has_left = |(why, at)| is_excused((why, self.now.since(at)), grace);
         let life = match info.status {
-            _ if account.left.is_some() => Life::Left,
+            _ if account.left.is_some_and(has_left) => Life::Left,
             _ if info.last_seen.is_none() => Life::Unknown,
             PeerStatus::Healthy => Life::Healthy,
             PeerStatus::Suspected => Life::Suspected,

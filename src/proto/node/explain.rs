@@ -127,6 +127,7 @@ impl Node {
         let History { status_since, before, errors, .. } = &account.history;
         let spacing = connection.spacing;
         Explanation {
+            observed: true,
             meaning: evidence.meaning(),
             rule: evidence.rule(),
             status_since: *status_since,

@@ -48,8 +48,10 @@ use super::snapshot::{Scope, Snapshot};
 use super::stats::{Reject, Stats};
 use super::timer::{Time, TimerQueue};
 
-/// Events kept for a shell that does not drain them; later ones are dropped and counted.
+/// Events about peers kept for a shell that does not drain them, or in one turn; later ones are dropped and counted.
 const EVENTS: usize = 1024;
+/// Places beyond these, for what is told of the cluster and of this node: that is rare, and not lost among the many.
+const OWN_EVENTS: usize = 64;
 /// Round-trip times kept for a shell that does not drain them.
 const ROUND_TRIPS: usize = 128;
 

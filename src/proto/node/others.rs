@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::Node;
 use crate::proto::event::Change;
 use crate::proto::explain::{Explanation, Setup};
-use crate::proto::fusion::{self, Hearsay};
+use crate::proto::fusion::Hearsay;
 use crate::proto::peer::PeerStatus;
+use crate::proto::picture::Picture;
 use crate::proto::records::Profile;
 use crate::proto::registry::ClusterStatus;
-use crate::proto::seal::Instance;
+use crate::proto::seal::{Instance, WIRE};
 use crate::proto::snapshot::{LinkView, PeerView};
 use crate::proto::timer::{Time, micros};
 use crate::proto::verdict::Verdict;
@@ -45,22 +46,24 @@ pub(super) fn others(nodes: usize, me: usize, observed: &[(usize, usize)], now: 
 }
 
 impl Node {
-    fn hearsay(&self, other: &Other) -> Hearsay {
+    pub(super) fn hearsay(&self, other: &Other, now: Time) -> Hearsay {
         let place = other.place as usize;
         let says = self.drawing.picture.says(place);
-        let own = self.records.profile(self.me);
-        let same = |of: fn(&Profile) -> [u8; 4]| {
-            self.records.profile(place).is_none_or(|its| own.is_none_or(|own| of(its) == of(own)))
+        let both = self.records.profile(place).zip(self.records.profile(self.me));
+        let differing = |of: fn(&Profile) -> [u8; 4]| {
+            both.map(|(its, own)| (of(its), of(own))).filter(|(its, own)| its != own)
         };
         Hearsay {
             says,
             heard_of: other.heard_of || says.votes() > 0,
             status: other.status,
+            verdict: other.verdict,
             voteless: other.voteless,
             thresholds: self.config.thresholds(),
-            isolated: self.gives_nobody_up(),
-            same_roster: same(|profile| profile.roster),
-            same_config: same(|profile| profile.config),
+            isolated: self.isolation(now),
+            gives_nobody_up: self.gives_nobody_up(),
+            roster_differs: differing(|profile| profile.roster),
+            config_differs: differing(|profile| profile.config),
         }
     }
 
@@ -73,7 +76,7 @@ impl Node {
             let voteless = &mut self.others[index].voteless;
             *voteless = if voted { 0 } else { voteless.saturating_add(passed) };
             let other = self.others[index];
-            let hearsay = self.hearsay(&other);
+            let hearsay = self.hearsay(&other, self.now);
             let status = hearsay.status();
             let verdict = hearsay.verdict(status);
             counts.total_peers += 1;
@@ -111,15 +114,17 @@ impl Node {
             self.stats.transitions[status as usize] += 1;
             let place = other.place as usize;
             match (before.0, status) {
-                (_, PeerStatus::Down) if verdict != Verdict::Left => self.mass_loss.lost(place, self.now),
+                // Of whom nothing was known until now may have died long ago.
+                (_, PeerStatus::Down) if before.1 != Verdict::Unknown && verdict != Verdict::Left => {
+                    self.mass_loss.lost(place, self.now)
+                }
                 (PeerStatus::Down, _) => self.mass_loss.back(place),
                 _ => {}
             }
             Change::Status { from: before.0, to: status }
         };
         self.news.urgent |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
-        let id = self.directory.id(other.place as usize).clone();
-        self.push_event_of(id, false, verdict, change, why);
+        self.push_event_of_other(index, change, why);
     }
 
     /// The profile of a node was told: its id may be new, or its run, if this node does not observe it.
@@ -134,10 +139,14 @@ impl Node {
         }
         if before.is_some_and(|before| before != instance) {
             self.stats.restarts += 1;
-            let id: Arc<str> = self.directory.id(place).clone();
             let why = format!("a new run of it was told: {instance}");
-            self.push_event_of(id, false, self.others[index].verdict, Change::Restart, why);
+            self.push_event_of_other(index, Change::Restart, why);
         }
+    }
+
+    /// Its id, and the verdict that was told.
+    pub(super) fn called(&self, other: &Other) -> (Arc<str>, Verdict) {
+        (self.directory.id(other.place as usize).clone(), other.verdict)
     }
 
     /// Their statuses and verdicts.
@@ -151,16 +160,16 @@ impl Node {
     }
 
     /// What there is to see of those that this node does not observe.
-    pub(super) fn other_views(&self, now: Time) -> impl Iterator<Item = PeerView> {
+    pub(super) fn other_views(&self, picture: &Picture, now: Time) -> impl Iterator<Item = PeerView> {
         self.others.iter().map(move |other| {
-            let (place, hearsay) = (other.place as usize, self.hearsay(other));
+            let (place, hearsay) = (other.place as usize, self.hearsay(other, now));
             PeerView {
                 server_id: self.directory.id(place).clone(),
                 observed: false,
                 address: self.address_of(place),
                 status: other.status,
-                verdict: other.verdict,
-                conditions: vec![other.verdict],
+                verdict: hearsay.verdict(other.status),
+                conditions: hearsay.conditions(other.status),
                 why: hearsay.sentence(other.status),
                 since: other.since,
                 last_seen: None,
@@ -168,6 +177,8 @@ impl Node {
                 bytes_received: 0,
                 bytes_sent: 0,
                 says: hearsay.says,
+                oldest_row: self.oldest_row_about(picture, place),
+                observers: self.some_observers(picture, place),
                 proven: other.status == PeerStatus::Healthy && hearsay.says.prove > 0,
                 link: LinkView { is_active: true, attempt_count: 0, rtt: None, loss: None },
                 explanation: self.explained_by_others(other, &hearsay, now),
@@ -181,10 +192,18 @@ impl Node {
         })
     }
 
+    /// Some that observe the node at `place`: whom to ask about it.
+    fn some_observers(&self, picture: &Picture, place: usize) -> Vec<Arc<str>> {
+        let all = || self.directory.topology().neighbours(place);
+        let is_reached = |by: &usize| picture.age(*by).is_some();
+        let order = all().filter(is_reached).chain(all().filter(|by| !is_reached(by)));
+        order.take(3).map(|by| self.id_of(by).clone()).collect()
+    }
+
     /// What the verdict about a peer rests on that this node does not observe: their votes, and its profile.
-    fn explained_by_others(&self, other: &Other, hearsay: &Hearsay, now: Time) -> Explanation {
-        let (meaning, rule) = fusion::meaning(other.verdict, other.status);
-        let told = self.records.profile(other.place as usize).is_some();
+    pub(super) fn explained_by_others(&self, other: &Other, hearsay: &Hearsay, now: Time) -> Explanation {
+        let (meaning, rule) = hearsay.meaning(other.status);
+        let told = self.records.profile(other.place as usize);
         Explanation {
             meaning: meaning.into(),
             rule,
@@ -195,8 +214,9 @@ impl Node {
             says: hearsay.says,
             self_health: self.health_at(now),
             setup: Setup {
-                roster: told.then_some(hearsay.same_roster),
-                settings: told.then_some(hearsay.same_config),
+                roster: told.map(|_| hearsay.roster_differs.is_none()),
+                settings: told.map(|_| hearsay.config_differs.is_none()),
+                version: told.map(|profile| profile.wire == WIRE),
                 ..Setup::default()
             },
             ..Explanation::default()

@@ -9,12 +9,13 @@ use super::explain::History;
 use super::relay::Inquiry;
 use super::send::Question;
 use super::views::Paging;
-use super::{EVENTS, Node};
+use super::{EVENTS, Node, OWN_EVENTS};
 use crate::proto::config::PeerConfig;
 use crate::proto::directory::hash48;
 use crate::proto::event::{Change, Event, SelfHealth};
 use crate::proto::messages::LeaveReason;
 use crate::proto::peer::PeerStatus;
+use crate::proto::picture::Picture;
 use crate::proto::records::Release;
 use crate::proto::registry::ClusterStatus;
 use crate::proto::seal::Instance;
@@ -28,6 +29,8 @@ pub(super) struct Account {
     status: PeerStatus,
     verdict: Verdict,
     since: Time,
+    /// It was heard since this node's start, here or by another observer: only then can it be lost.
+    was_there: bool,
     pub(super) left: Option<(LeaveReason, Time)>,
     /// How long it slept, and when it told so.
     pub(super) paused: Option<(Duration, Time)>,
@@ -66,6 +69,7 @@ impl Account {
             status: PeerStatus::Healthy,
             verdict: Verdict::Unknown,
             since: now,
+            was_there: false,
             left: None,
             paused: None,
             refused: None,
@@ -98,12 +102,13 @@ impl Node {
         let (status, verdict) = (evidence.status, evidence.verdict());
         self.note_presence(peer);
         let account = &mut self.accounts[peer];
+        account.was_there |= evidence.heard.is_some() || evidence.says.hear > 0;
         let before = (account.status, account.verdict);
         if before == (status, verdict) {
             return;
         }
         (account.status, account.verdict, account.since) = (status, verdict, self.now);
-        self.registry.at_mut(peer).excused = matches!(verdict, Verdict::Left | Verdict::Unknown);
+        self.registry.at_mut(peer).excused = !verdict.is_alarm(PeerStatus::Down);
         self.review_at = self.now;
         self.news.changed = true;
         self.news.urgent |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
@@ -114,7 +119,7 @@ impl Node {
             account.history.turned(status, self.now);
             self.stats.transitions[status as usize] += 1;
             match (before.0, status) {
-                (_, PeerStatus::Down) if evidence.left.is_none() => {
+                (_, PeerStatus::Down) if account.was_there && verdict != Verdict::Left => {
                     self.mass_loss.lost(self.places[peer], self.now)
                 }
                 (PeerStatus::Down, _) => self.mass_loss.back(self.places[peer]),
@@ -202,6 +207,7 @@ impl Node {
             self.push_event(None, Change::Health { from, to: health }, why.to_owned());
             if [from, health].contains(&SelfHealth::Isolated) {
                 (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
+                self.fuse();
             }
         }
     }
@@ -211,7 +217,7 @@ impl Node {
     }
 
     /// Why this node calls itself isolated, if it does. Whoever slept has not listened: that is settled first.
-    fn isolation(&self, now: Time) -> Option<Isolation> {
+    pub(super) fn isolation(&self, now: Time) -> Option<Isolation> {
         let isolated = self.late_to.is_none() && self.is_isolated();
         let quiet = || Isolation::Quiet(now.since(self.heard));
         isolated.then(|| if self.is_cut_off() { Isolation::CutOff } else { quiet() })
@@ -231,29 +237,41 @@ impl Node {
     }
 
     pub(super) fn push_event(&mut self, peer: Option<usize>, change: Change, why: String) {
-        let about = peer.map(|p| (self.registry.at(p).server_id.clone(), self.accounts[p].verdict));
-        let explain = |p| Arc::new(self.explanation(p, &self.evidence_of(p, self.now), self.now));
-        let evidence = peer.map(explain);
-        let (peer, verdict) = about.unzip();
-        self.keep_event(Event { at: self.now, peer, observed: true, change, verdict, why, evidence });
+        let places = if peer.is_some() { EVENTS } else { EVENTS + OWN_EVENTS };
+        self.keep_event(places, |node| {
+            let about = peer.map(|p| (node.registry.at(p).server_id.clone(), node.accounts[p].verdict));
+            let explain = |p| Arc::new(node.explanation(p, &node.evidence_of(p, node.now), node.now));
+            let evidence = peer.map(explain);
+            let (peer, verdict) = about.unzip();
+            Event { at: node.now, peer, observed: true, change, verdict, why, evidence }
+        });
     }
 
-    pub(super) fn push_event_of(
-        &mut self,
-        peer: Arc<str>,
-        observed: bool,
-        verdict: Verdict,
-        change: Change,
-        why: String,
-    ) {
-        let (peer, verdict) = (Some(peer), Some(verdict));
-        self.keep_event(Event { at: self.now, peer, observed, change, verdict, why, evidence: None });
+    /// An event of one of those that this node does not observe.
+    pub(super) fn push_event_of_other(&mut self, index: usize, change: Change, why: String) {
+        self.keep_event(EVENTS, |node| {
+            let other = &node.others[index];
+            let (id, verdict) = node.called(other);
+            let evidence =
+                Some(Arc::new(node.explained_by_others(other, &node.hearsay(other, node.now), node.now)));
+            Event {
+                at: node.now,
+                peer: Some(id),
+                observed: false,
+                change,
+                verdict: Some(verdict),
+                why,
+                evidence,
+            }
+        });
     }
 
-    fn keep_event(&mut self, event: Event) {
-        if self.events.len() >= EVENTS {
-            self.stats.outputs_dropped += 1;
+    /// What has no place is not made.
+    fn keep_event(&mut self, places: usize, event: impl FnOnce(&Node) -> Event) {
+        if self.events.len() >= places {
+            self.stats.events_dropped += 1;
         } else {
+            let event = event(self);
             self.events.push_back(event);
         }
     }
@@ -330,7 +348,10 @@ impl Node {
     }
 
     pub(super) fn take_snapshot(&self, scope: Scope, now: Time) -> Snapshot {
-        let mut peers: Vec<PeerView> = (0..self.sessions.len()).map(|peer| self.view(peer, now)).collect();
+        let picture = self.draw(now);
+        let rows = (scope >= Scope::Peers).then_some(&picture);
+        let mut peers: Vec<PeerView> =
+            (0..self.sessions.len()).map(|peer| self.view(peer, rows, now)).collect();
         let observed = peers.iter().map(|p| (p.status, p.verdict));
         let mut verdicts = [0; Verdict::ALL.len()];
         let mut degraded_peers = 0;
@@ -341,10 +362,9 @@ impl Node {
         let unresolved = peers.iter().filter(|p| p.address.is_none()).count();
         let unresolved_peers = unresolved + self.unresolved_others();
         if scope >= Scope::Peers {
-            peers.extend(self.other_views(now));
+            peers.extend(self.other_views(&picture, now));
         }
         peers.sort_by(|a, b| a.server_id.cmp(&b.server_id));
-        let picture = self.draw(now);
         Snapshot {
             at: now,
             started: self.started,
@@ -375,7 +395,7 @@ impl Node {
         self.records.profile(place).map(|profile| (profile.release, profile.wire))
     }
 
-    fn view(&self, peer: usize, now: Time) -> PeerView {
+    fn view(&self, peer: usize, rows: Option<&Picture>, now: Time) -> PeerView {
         let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
         let confirmed = self.sessions[peer].confirmed.as_ref();
         let evidence = self.evidence_of(peer, now);
@@ -393,6 +413,8 @@ impl Node {
             bytes_received: info.bytes_received,
             bytes_sent: info.bytes_sent,
             says: evidence.says,
+            oldest_row: rows.and_then(|picture| self.oldest_row_about(picture, self.places[peer])),
+            observers: Vec::new(),
             proven: info.is_proven(now, self.config.proof_horizon()),
             link: LinkView {
                 is_active: connection.is_active,

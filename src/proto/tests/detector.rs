@@ -300,6 +300,27 @@ fn early_quorum() {
 }
 
 #[test]
+fn who_restarts_is_told_of_the_dead() {
+    let mut cluster = whole(4, 20);
+    cluster.crash(3);
+    cluster.run(20 * SECOND);
+    cluster.crash(0);
+    cluster.start(0);
+    let mut verdicts = Vec::new();
+    for _ in 0..100 {
+        cluster.run(100 * MS);
+        verdicts.push(cluster.view(3, 0).verdict);
+        let snapshot = cluster.node(0).snapshot(cluster.now);
+        assert_eq!(snapshot.status.is_degraded, snapshot.degraded_peers > 0);
+    }
+    verdicts.dedup();
+    let peer = cluster.view(3, 0);
+    assert_eq!(verdicts, [Verdict::Unknown, Verdict::Up, Verdict::Down], "unknown, suspected, down");
+    assert!(peer.why.ends_with("2 of 3 say down, 1 have no say"), "{}", peer.why);
+    assert!(cluster.node(0).snapshot(cluster.now).status.is_degraded, "the others have heard it");
+}
+
+#[test]
 fn a_partition_leaves_one_quorum_at_most() {
     let mut cluster = whole(5, 21);
     cluster.rule = cut(PATH, |from, to| (from < 2) != (to < 2));

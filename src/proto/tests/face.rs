@@ -59,6 +59,34 @@ fn outputs_are_bounded_when_nobody_drains_them() {
 }
 
 #[test]
+fn events_of_this_node_are_not_lost_among_the_many() {
+    let address = |n: u16| SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 7946));
+    let entry = |n: u16| StaticPeer {
+        server_id: Some(format!("n{n}").into()),
+        name: format!("n{n}").into(),
+        address: Some(address(n)),
+    };
+    let config = PeerConfig {
+        observers: Observers::All,
+        ..PeerConfig::new("n0", "test", address(0), (1..=1100).map(entry).collect())
+    };
+    let keys = Keyring::new("test", &[], true).unwrap();
+    let mut node = Node::new(config, keys, Instance(1), 1, Time::ZERO).unwrap();
+    let mut buffer = Vec::new();
+    // All become Suspected, and nobody drains that; then the loop stalls.
+    while let Some(at) = node.poll_timeout().filter(|at| *at < Time::ZERO + 6 * SECOND) {
+        node.handle_timeout(at);
+        while node.poll_transmit(&mut buffer).is_some() {}
+    }
+    node.handle_timeout(Time::ZERO + 12 * SECOND);
+    let told: Vec<Event> = std::iter::from_fn(|| node.poll_event()).collect();
+    let own: Vec<&str> = told.iter().filter(|e| e.peer.is_none()).map(|e| e.change.kind()).collect();
+    assert!(own.len() >= 2 && matches!(told.last().unwrap().change, Change::Stall(_)), "{own:?}");
+    assert!((1024..1024 + 64).contains(&told.len()), "{}", told.len());
+    assert!(node.stats().events_dropped > 0 && node.stats().outputs_dropped == 0, "{:?}", node.stats());
+}
+
+#[test]
 fn extreme_times_and_garbage_do_not_panic() {
     let mut cluster = Cluster::new(2, 3);
     cluster.run(3 * SECOND);

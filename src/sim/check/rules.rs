@@ -114,7 +114,7 @@ impl Checker {
                 return self.fail(world, what);
             }
             let Some(core) = world.node(node) else { continue };
-            let dropped = core.stats().outputs_dropped;
+            let dropped = core.stats().outputs_dropped + core.stats().events_dropped;
             if dropped > 0 {
                 return self.fail(world, format!("n{node} dropped {dropped} outputs"));
             }

@@ -1,7 +1,7 @@
 //! Many peers lost at once are told as one thing.
 
 use super::*;
-use crate::proto::LeaveReason;
+use crate::proto::{LeaveReason, Observers, Verdict};
 
 /// What nodes told of mass losses since the last look: (observer, whether it begins).
 fn mass_losses(world: &mut World) -> Vec<(u32, bool)> {
@@ -41,6 +41,35 @@ fn a_rack_is_a_mass_loss() {
     world.start(13);
     world.run_for(10 * SECOND);
     assert_eq!((mass_losses(&mut world), says(&world, 0)), (all(false), false));
+}
+
+#[test]
+fn who_was_never_there_is_not_lost() {
+    for observers in [Observers::All, Observers::Number(4)] {
+        // Five of sixteen never speak, while the others start; then a node of these starts anew.
+        let mut setup = Setup::new(16);
+        setup.config.observers = observers;
+        let mut world = World::new(setup, 3);
+        world.run_for(MS / 10);
+        (11..16).for_each(|n| world.crash(n, false));
+        world.run_for(30 * SECOND);
+        let verdict = |world: &World, at: u32| {
+            let peers = world.node(at).unwrap().snapshot(world.now()).peers;
+            peers.into_iter().find(|p| *p.server_id == *"n15").unwrap().verdict
+        };
+        assert_eq!((mass_losses(&mut world), verdict(&world, 0)), (vec![], Verdict::Unknown), "{observers}");
+        (11..16).for_each(|n| world.start(n));
+        world.run_for(20 * SECOND);
+        (11..16).for_each(|n| world.crash(n, false));
+        world.run_for(400 * SECOND);
+        world.take_records();
+        for at in 0..11 {
+            world.crash(at, false);
+            world.start(at);
+            world.run_for(20 * SECOND);
+        }
+        assert_eq!(mass_losses(&mut world), [], "{observers}");
+    }
 }
 
 #[test]

@@ -2,16 +2,25 @@
 
 use super::failures::both;
 use super::*;
+use crate::proto::LeaveReason;
 use crate::proto::PeerStatus::{Down, Healthy};
-use crate::proto::Verdict;
+use crate::proto::{Observers, PeerConfig, PeerView, SelfHealth, Verdict};
 
 /// So many nodes with 16 observers each at most, in their steady state.
 fn rings(nodes: usize, seed: u64) -> World {
-    settled(Setup { cheap_seal: true, start_within: SECOND, ..Setup::new(nodes) }, seed)
+    settled(Setup::new(nodes), seed)
+}
+
+/// Twenty nodes with four observers each at most, in their steady state.
+fn few(seed: u64, change: fn(&mut PeerConfig)) -> World {
+    let mut setup = Setup::new(20);
+    setup.config.observers = Observers::Number(4);
+    change(&mut setup.config);
+    settled(setup, seed)
 }
 
 fn settled(setup: Setup, seed: u64) -> World {
-    let mut world = World::new(setup, seed);
+    let mut world = World::new(Setup { cheap_seal: true, start_within: SECOND, ..setup }, seed);
     let settles = (0..60).any(|_| {
         world.run_for(SECOND);
         world.is_settled() && world.is_whole()
@@ -24,6 +33,105 @@ fn settled(setup: Setup, seed: u64) -> World {
 
 fn calls(world: &World, subject: u32, status: PeerStatus) -> usize {
     (0..world.len() as u32).filter(|n| *n != subject && world.status(*n, subject) == Some(status)).count()
+}
+
+/// What a node says of another one.
+fn view(world: &World, at: u32, of: u32) -> PeerView {
+    let peers = world.node(at).expect("it runs").snapshot(world.now()).peers;
+    peers.into_iter().find(|p| world::index(&p.server_id) == Some(of)).expect("it is in the roster")
+}
+
+/// Who does not observe `subject`.
+fn strangers(world: &World, subject: u32) -> Vec<u32> {
+    (0..world.len() as u32).filter(|n| *n != subject && !world.roster(subject).contains(n)).collect()
+}
+
+#[test]
+fn who_left_is_down_once_the_grace_is_over() {
+    let mut world = few(11, |config| config.leave_grace = 60 * SECOND);
+    world.leave(3, LeaveReason::Restart);
+    let says = |world: &World, verdicts: &[Verdict]| {
+        (0..20).filter(|n| *n != 3).all(|n| verdicts.contains(&view(world, n, 3).verdict))
+    };
+    let is_alarmed = |world: &World, n: u32| world.node(n).unwrap().snapshot(world.now()).status.is_degraded;
+    world.run_for(3 * SECOND);
+    for _ in 0..46 {
+        world.run_for(SECOND);
+        assert!(says(&world, &[Verdict::Left]) && (0..20).all(|n| n == 3 || !is_alarmed(&world, n)));
+    }
+    let told = world.take_records();
+    let leaves = |r: &&world::Record| matches!(r.event.change, Change::Leave(_));
+    let of_it = told.iter().filter(|r| r.event.peer.as_deref() == Some("n3") && !leaves(r));
+    let wrong: Vec<_> = of_it.filter(|r| r.event.verdict != Some(Verdict::Left)).collect();
+    assert!(wrong.is_empty(), "a leave is no alarm, not for a moment: {wrong:#?}");
+    // A new run of an observer was not told, and asks the others.
+    let observer = world.roster(3)[0];
+    world.crash(observer, true);
+    world.start(observer);
+    world.run_for(7 * SECOND);
+    assert!(says(&world, &[Verdict::Left]), "{}", view(&world, observer, 3).why);
+    world.run_for(30 * SECOND);
+    // Its host refuses those who still try.
+    assert!(
+        says(&world, &[Verdict::Down, Verdict::Refused]) && (0..20).all(|n| n == 3 || is_alarmed(&world, n))
+    );
+    let lost = |r: &world::Record| matches!(r.event.change, Change::MassLoss { .. });
+    assert!(!world.take_records().iter().any(lost));
+}
+
+#[test]
+fn an_isolated_node_blames_nobody() {
+    let mut world = few(12, |_| ());
+    let others = strangers(&world, 0);
+    let dead = others[0];
+    world.crash(dead, false);
+    world.run_for(10 * SECOND);
+    world.take_records();
+    world.deafen(0, true);
+    for seconds in [20, 60] {
+        world.run_for(seconds * SECOND);
+        for of in &others {
+            let peer = view(&world, 0, *of);
+            assert_eq!(peer.verdict, Verdict::Isolated, "n{of} after {seconds} s: {}", peer.why);
+            assert!(peer.why.starts_with("not it: me; nothing authentic came"), "{}", peer.why);
+            assert!(peer.explanation.rule.starts_with("isolated: "), "{}", peer.explanation.rule);
+        }
+    }
+    let told = world.take_records();
+    let at = |change| told.iter().find(|r| r.node == 0 && r.event.change == change).map(|r| r.at);
+    let isolated = at(Change::Health { from: SelfHealth::Ok, to: SelfHealth::Isolated });
+    let verdict = at(Change::Verdict { from: Verdict::Down, to: Verdict::Isolated });
+    assert!(isolated.is_some() && verdict == isolated, "{verdict:?}, {isolated:?}");
+    world.deafen(0, false);
+    world.start(dead);
+    world.run_for(20 * SECOND);
+    assert!(world.is_settled() && others.iter().all(|of| view(&world, 0, *of).verdict == Verdict::Up));
+}
+
+#[test]
+fn events_of_all_carry_evidence() {
+    let mut world = few(13, |_| ());
+    world.crash(3, false);
+    world.run_for(10 * SECOND);
+    world.start(3);
+    world.run_for(10 * SECOND);
+    let told = world.take_records();
+    let of_others = told.iter().filter(|r| r.event.peer.is_some() && !r.event.observed);
+    let mut kinds: Vec<&str> = of_others
+        .map(|r| {
+            let evidence = r.event.evidence.as_ref().expect("what it rests on");
+            assert!(evidence.says.observers() >= 3 && evidence.down_after == 5, "{:?}", evidence.says);
+            let is_down = r.event.change == Change::Status { from: PeerStatus::Suspected, to: Down };
+            assert!(
+                !is_down || (evidence.says.down >= 2 && evidence.rule.starts_with("down: ")),
+                "{evidence:?}"
+            );
+            r.event.change.kind()
+        })
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds, ["restart", "status", "verdict"]);
 }
 
 #[test]
@@ -206,6 +314,7 @@ fn half_way(world: &mut World, newcomer: u32, quiet: &mut f64) {
         };
         for peer in snapshot.peers.iter().filter(other_side) {
             assert_eq!(peer.verdict, Verdict::ConfigMismatch, "n{at} of {}: {}", peer.server_id, peer.why);
+            assert!(peer.why.contains("hash to …") && peer.why.contains("this node's to …"), "{}", peer.why);
         }
         assert!(snapshot.status.is_quorum_available(), "n{at}: {:?}", snapshot.status);
     }

@@ -248,6 +248,8 @@ mod tests {
             bytes_received: 0,
             bytes_sent: 0,
             says: lastseen::proto::Says::default(),
+            oldest_row: None,
+            observers: Vec::new(),
             proven: false,
             link: LinkView { is_active: true, attempt_count: 0, rtt: None, loss: None },
             instance: None,

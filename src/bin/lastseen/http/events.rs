@@ -56,8 +56,7 @@ impl Recorder {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.push(&event),
-                // Their numbers stay free, so every reader sees the gap.
-                Err(lost) => self.ring().newest += lost,
+                Err(lost) => self.miss(lost),
             }
         }
     }
@@ -77,6 +76,13 @@ impl Recorder {
         ring.push(self.shape(event, number).to_string());
         drop(ring);
         self.newest.send_replace(number);
+    }
+
+    /// So many events were lost. Their numbers stay free, so every reader sees the gap.
+    fn miss(&self, lost: u64) {
+        let mut ring = self.ring();
+        ring.newest += lost;
+        self.newest.send_replace(ring.newest);
     }
 
     fn shape(&self, event: &Event, number: u64) -> Value {
@@ -256,6 +262,17 @@ mod tests {
         assert_eq!(recorder.lost(), 0, "who comes back late was not slow");
         recorder.after(Position::Seen(20), true);
         assert_eq!(recorder.lost(), 30);
+    }
+
+    #[test]
+    fn a_waiting_reader_is_told_what_was_lost() {
+        let recorder = recorder(2);
+        let mut newest = recorder.newest.subscribe();
+        newest.borrow_and_update();
+        recorder.miss(3);
+        assert!(newest.has_changed().unwrap(), "it need not wait for the next event");
+        let (text, at) = recorder.after(Position::Seen(2), true);
+        assert_eq!((text.as_str(), at), ("event: reset\ndata: {\"lost\":3}\n\n", Position::Seen(5)));
     }
 
     #[test]

@@ -10,7 +10,10 @@ use super::json::rfc3339;
 /// What `lastseen explain` shows of `peer`.
 pub(super) fn explain(peer: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
     let mut explain = evidence(&peer.explanation, s.at, clock);
-    explain["observers"]["oldest_row_seconds"] = json!(s.oldest_row.map(|age| age.as_secs_f64()));
+    explain["observers"]["oldest_row_seconds"] = json!(peer.oldest_row.map(|age| age.as_secs_f64()));
+    // Whom to ask, where this node is none of them.
+    let ids: Vec<&str> = peer.observers.iter().map(|id| &**id).collect();
+    explain["observers"]["whom"] = json!((!peer.observed).then_some(ids));
     let fine = s.peers.iter().filter(|p| p.observed && p.link.is_active).count();
     explain["myself"] = json!({
         "self_health": peer.explanation.self_health.as_str(),
@@ -23,9 +26,11 @@ pub(super) fn explain(peer: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
     explain
 }
 
-/// What a verdict rested on at `at`.
+/// What a verdict rested on at `at`. What only heartbeats tell is null for a peer that this node does not observe.
 pub(super) fn evidence(e: &Explanation, at: Time, clock: &Clock) -> Value {
+    let measured = |count: u64| e.observed.then_some(count);
     json!({
+        "observed": e.observed,
         "rule": e.rule,
         "status_since": rfc3339(clock, e.status_since),
         "status_for_seconds": at.since(e.status_since).as_secs_f64(),
@@ -34,25 +39,25 @@ pub(super) fn evidence(e: &Explanation, at: Time, clock: &Clock) -> Value {
         }),
         "last_proof": last_proof(e),
         "heartbeats": {
-            "strip": e.heartbeats.to_string(),
+            "strip": e.observed.then(|| e.heartbeats.to_string()),
             "backing_off_seconds": e.backing_off.map(|spacing| spacing.as_secs_f64()),
         },
         "missed": {
-            "count": e.missed,
+            "count": measured(e.missed.into()),
             "suspect_after": e.suspect_after,
             "down_after": e.down_after,
-            "without_echo": e.unechoed,
+            "without_echo": measured(e.unechoed.into()),
         },
         "loss": { "rx": e.loss.map(|loss| loss.0), "tx": e.loss.map(|loss| loss.1) },
         "relays": {
-            "asked": e.relays.asked,
-            "answered": e.relays.answered,
+            "asked": measured(e.relays.asked.into()),
+            "answered": measured(e.relays.answered.into()),
             "last_asked_seconds": e.relays.last.map(|age| age.as_secs_f64()),
-            "whom": e.relays.whom.iter().map(|id| &**id).collect::<Vec<_>>(),
+            "whom": e.observed.then(|| e.relays.whom.iter().map(|id| &**id).collect::<Vec<_>>()),
         },
         "socket": {
             "host": e.address.map(|address| address.ip().to_canonical().to_string()),
-            "errors": e.errors,
+            "errors": measured(e.errors.into()),
             "within_seconds": Explanation::ERRORS_WITHIN.as_secs_f64(),
             "last_error": e.last_error.map(|(kind, _)| kind.as_str()),
             "last_error_seconds": e.last_error.map(|(_, age)| age.as_secs_f64()),
@@ -67,14 +72,14 @@ pub(super) fn evidence(e: &Explanation, at: Time, clock: &Clock) -> Value {
             "miss": e.says.miss,
         },
         "myself": { "self_health": e.self_health.as_str() },
-        "said": said(e),
+        "said": e.observed.then(|| said(e)),
         "setup": {
             "roster_equal": e.setup.roster,
             "settings_equal": e.setup.settings,
             "key_equal": e.setup.key,
             "version_equal": e.setup.version,
-            "foreign_key_datagrams": e.setup.foreign_keys,
-            "foreign_version_datagrams": e.setup.foreign_versions,
+            "foreign_key_datagrams": measured(e.setup.foreign_keys),
+            "foreign_version_datagrams": measured(e.setup.foreign_versions),
         },
     })
 }

@@ -42,16 +42,23 @@ pub(super) fn explain_text(peer: &Value, colours: bool) -> String {
             name = "";
         }
     };
+    let elsewhere = peer["observed"] == false;
     fact("status", &status(peer));
-    fact("last proof", &last_proof(&why["last_proof"]));
-    fact("heartbeats", &heartbeats(&why["heartbeats"]));
-    fact("missed", &missed(&why["missed"]));
-    fact("relays", &relays(peer));
-    fact("socket", &socket(&why["socket"]));
+    if elsewhere {
+        fact("measured", &measured(&why["observers"]));
+    } else {
+        fact("last proof", &last_proof(&why["last_proof"]));
+        fact("heartbeats", &heartbeats(&why["heartbeats"]));
+        fact("missed", &missed(&why["missed"]));
+        fact("relays", &relays(peer));
+        fact("socket", &socket(&why["socket"]));
+    }
     fact("observers", &observers(&why["observers"]));
     fact("myself", &myself(&why["myself"]));
-    fact("it said", &said(&why["said"]));
-    fact("setup", &setup(&why["setup"]));
+    if !elsewhere {
+        fact("it said", &said(&why["said"]));
+    }
+    fact("setup", &setup(&why["setup"], elsewhere));
     fact("rule", &plain(&why["rule"]));
     text
 }
@@ -98,6 +105,14 @@ fn status(peer: &Value) -> String {
         return now;
     }
     format!("{now}; {} for {} before", plain(&before["status"]), roughly(&before["for_seconds"]))
+}
+
+/// Who measures what this node does not.
+fn measured(of: &Value) -> String {
+    let whom: Vec<String> = of["whom"].as_array().into_iter().flatten().map(plain).collect();
+    let more = count(&of["total"]).saturating_sub(whom.len() as u64);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("not here: it is observed by {}{rest}", whom.join(", "))
 }
 
 fn last_proof(proof: &Value) -> String {
@@ -220,10 +235,16 @@ fn said(said: &Value) -> String {
     if words.is_empty() { "nothing: no leave, no drain, no pause".to_owned() } else { words.join("; ") }
 }
 
-fn setup(setup: &Value) -> String {
-    let names = ["roster", "settings", "key", "version"];
+/// `elsewhere`: it is known by its profile alone.
+fn setup(setup: &Value, elsewhere: bool) -> String {
+    let names: &[&str] = if elsewhere {
+        &["roster", "settings", "version"]
+    } else {
+        &["roster", "settings", "key", "version"]
+    };
+    let known = if elsewhere { "by its profile" } else { "when last heard" };
     let of = |told: Option<bool>| -> Vec<&str> {
-        names.into_iter().filter(|name| setup[format!("{name}_equal")].as_bool() == told).collect()
+        names.iter().copied().filter(|name| setup[format!("{name}_equal")].as_bool() == told).collect()
     };
     let list = |names: &[&str]| match names {
         [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
@@ -235,7 +256,7 @@ fn setup(setup: &Value) -> String {
         parts.push(format!("{} DIFFERENT", list(&other)));
     }
     if !equal.is_empty() {
-        parts.push(format!("{} equal when last heard", list(&equal)));
+        parts.push(format!("{} equal {known}", list(&equal)));
     }
     if !untold.is_empty() {
         parts.push(format!("{} not told", list(&untold)));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lastseen::net::Clock;
-use lastseen::proto::LeaveReason;
+use lastseen::proto::{LeaveReason, Observers};
 use lastseen::sim::{Rule, Scope, Setup, World};
 use serde_json::json;
 
@@ -266,6 +266,57 @@ fn every_trouble_is_explained() {
 }
 
 #[test]
+fn of_whom_others_observe_nothing_false_is_said() {
+    let mut setup = Setup::new(20);
+    setup.config.observers = Observers::Number(4);
+    let mut world = World::new(setup, 3);
+    world.run_for(30 * SECOND);
+    let node = world.node(0).expect("it runs");
+    let snapshot = node.snapshot(world.now());
+    let all = snapshot.peers.iter().filter(|p| !p.observed);
+    let number = |p: &lastseen::proto::PeerView| p.server_id[1..].parse::<usize>().unwrap();
+    let other = all.map(number).next().expect("most are not observed");
+    world.crash(other as u32, false);
+    world.run_for(20 * SECOND);
+    let peer = said_of(&world, other);
+    let why = &peer["explain"];
+    for (part, names) in [
+        ("heartbeats", &["strip", "backing_off_seconds"][..]),
+        ("missed", &["count", "without_echo"]),
+        ("loss", &["rx", "tx"]),
+        ("relays", &["asked", "answered", "last_asked_seconds", "whom"]),
+        ("socket", &["errors", "last_error", "last_error_seconds"]),
+        ("setup", &["key_equal", "foreign_key_datagrams", "foreign_version_datagrams"]),
+    ] {
+        for name in names {
+            assert!(why[part].get(name).is_some_and(Value::is_null), "{part} {name}: {}", why[part]);
+        }
+    }
+    assert!(why["last_proof"].is_null() && why["said"].is_null() && why["observed"] == false, "{why}");
+    assert_eq!(why["setup"]["version_equal"], true, "{why}");
+    let text = explain_text(&peer, false);
+    let facts: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("  ")?.split("  ").next()).collect();
+    assert_eq!(facts, ["status", "measured", "observers", "myself", "setup", "rule"], "{text}");
+    for part in
+        [" not here: it is observed by n", " more\n", ": 4 say down, ", "version equal by its profile\n"]
+    {
+        assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+    }
+    // The oldest row of all is the dead one's; its observers' are fresh.
+    let age = |value: &Value| value.as_f64().expect("it is known");
+    let whole = world.node(0).unwrap().snapshot(world.now());
+    let rows = whole.rows.iter().filter(|row| {
+        row.watches
+            .as_ref()
+            .unwrap()
+            .iter()
+            .any(|at| *whole.rows[*at as usize].server_id == *format!("n{other}"))
+    });
+    let oldest = rows.filter_map(|row| row.age).max().unwrap().as_secs_f64();
+    assert!((age(&why["observers"]["oldest_row_seconds"]) - oldest).abs() < 1e-6, "{why}");
+}
+
+#[test]
 fn the_example_of_the_contract() {
     let peer = json!({
         "server_id": "web-7", "status": "down", "verdict": "down", "since_seconds": 42.0,
@@ -330,7 +381,7 @@ fn facts_of_other_peers() {
              lacks",
         ),
     ] {
-        assert_eq!(setup(&setup_is), text);
+        assert_eq!(setup(&setup_is, false), text);
     }
     assert_eq!(socket(&json!({"host": null})), "nothing was sent: its name does not resolve");
     assert_eq!(heartbeats(&json!({"strip": ""})), "none was judged yet");
