@@ -1,6 +1,6 @@
 //! The experiments of `benches/RESULTS.md`, in the simulator: `cargo run --release --example experiments -- NAME`.
 //!
-//! `crash`, `stalls frozen|blocked [C]` (all C, or one), `bursts`, `start`, `churn`, `heal`, `splits NODES`, `rings NODES`, and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
+//! `crash`, `stalls frozen|blocked [C]` (all C, or one), `bursts`, `start`, `churn`, `heal`, `splits NODES`, `rings NODES [acquainted]` (the nodes know each other already), and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,7 +35,7 @@ fn main() {
             _ => usage(),
         },
         Some("rings") => match number(1) {
-            Some(nodes) => rings(nodes as usize),
+            Some(nodes) => rings(nodes as usize, words.get(2).is_some_and(|word| word == "acquainted")),
             _ => usage(),
         },
         Some("days") => match (number(1), number(2), number(3)) {
@@ -48,7 +48,7 @@ fn main() {
 
 fn usage() {
     eprintln!(
-        "usage: experiments crash | stalls frozen|blocked [C] | bursts | start | churn | heal | splits NODES | rings NODES | days LOSS DAYS SEED"
+        "usage: experiments crash | stalls frozen|blocked [C] | bursts | start | churn | heal | splits NODES | rings NODES [acquainted] | days LOSS DAYS SEED"
     );
     std::process::exit(64);
 }
@@ -356,7 +356,7 @@ fn days(loss: f64, days: f64, seed: u64) {
 }
 
 /// Large clusters, each node with 16 observers at most, under 1 % loss: start, steady cost, a crash, a restart.
-fn rings(nodes: usize) {
+fn rings(nodes: usize, acquainted: bool) {
     let loss = Rule::Loss(0.01);
     let mut setup = Setup { cheap_seal: true, start_within: SECOND, ..Setup::new(nodes) };
     setup.links.push(loss);
@@ -373,7 +373,11 @@ fn rings(nodes: usize) {
             of(bytes)
         )
     };
-    world.run_for(SECOND);
+    if acquainted {
+        acquaint(&mut world)
+    } else {
+        world.run_for(SECOND)
+    }
     let started = until(&mut world, 120, World::is_whole);
     println!("{nodes} nodes, 1 % loss. All count all as heard {started} after the last one started");
     let (datagrams, bytes) = sent(&world);
@@ -421,6 +425,14 @@ fn rings(nodes: usize) {
         wrong += u32::from(to == PeerStatus::Down && (0..5).all(|t| subject != (nodes / 7 * t) as u32));
     }
     println!("Downs about nodes that ran: {wrong}");
+}
+
+/// What comes after the start is the same, and can be measured within an hour where there are 10,000.
+fn acquaint(world: &mut World) {
+    world.exchange_records(false);
+    world.run_for(5 * SECOND);
+    world.acquaint();
+    world.exchange_records(true);
 }
 
 /// Runs until something holds, looked at a hundred times a second; how long that took.

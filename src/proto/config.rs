@@ -126,6 +126,8 @@ pub(crate) struct Mechanisms {
     pub(crate) retries: bool,
     /// Others are asked about a silent peer.
     pub(crate) relays: bool,
+    /// What nodes say of themselves is told on.
+    pub(crate) records: bool,
 }
 
 impl PeerConfig {
@@ -151,7 +153,7 @@ impl PeerConfig {
             max_datagram: 1200,
             leave_grace: Duration::from_secs(600),
             mass_loss: 0.2,
-            mechanisms: Mechanisms { retries: true, relays: true },
+            mechanisms: Mechanisms { retries: true, relays: true, records: true },
         }
     }
 

@@ -23,6 +23,27 @@ impl Node {
         self.records.is_quiet().then(|| self.records.fingerprint())
     }
 
+    /// Tells and takes records, or does not.
+    pub(crate) fn exchange_records(&mut self, exchange: bool) {
+        self.config.mechanisms.records = exchange;
+    }
+
+    /// Takes over what all others say of themselves.
+    pub(crate) fn absorb(&mut self, all: &Records) {
+        self.records.absorb(all, 0..self.directory.len());
+        self.redraw_within(1);
+    }
+
+    /// Adds what this node says of itself to a table.
+    pub(crate) fn add_to(&self, all: &mut Records) {
+        all.absorb(&self.records, self.me..self.me + 1);
+    }
+
+    /// The table.
+    pub(crate) fn records(&self) -> &Records {
+        &self.records
+    }
+
     /// All that is known of the heartbeats with the peer at this place, and of the questions about it.
     pub(crate) fn describe(&self, place: usize) -> String {
         let account = &self.accounts[place];
@@ -106,7 +127,7 @@ impl crate::proto::PeerConfig {
     /// Switches mechanisms off, to show what they are worth.
     #[cfg(test)]
     pub(crate) fn with_mechanisms(mut self, retries: bool, relays: bool) -> Self {
-        self.mechanisms = crate::proto::config::Mechanisms { retries, relays };
+        self.mechanisms = crate::proto::config::Mechanisms { retries, relays, records: true };
         self
     }
 }

@@ -231,6 +231,23 @@ impl Records {
     }
 
     fn put(&mut self, slot: usize, version: u64, body: Body, from: Option<usize>) {
+        let hash = self.store(slot, version, body);
+        let scatter = (u64::from(hash) + self.me as u64).wrapping_mul(SCATTER);
+        self.owed.news(slot, slot / 2 == self.me, from, scatter);
+    }
+
+    /// Takes over what another table has and this one has not. Nobody is owed it.
+    #[cfg(feature = "sim")]
+    pub(crate) fn absorb(&mut self, other: &Records, places: std::ops::Range<usize>) {
+        for slot in places.start * 2..places.end * 2 {
+            if let Some(record) = other.record(slot).filter(|record| record.version > self.version(slot)) {
+                self.store(slot, record.version, record.body);
+            }
+        }
+    }
+
+    /// Puts a record into its slot; the first bytes of its hash.
+    fn store(&mut self, slot: usize, version: u64, body: Body) -> u32 {
         let place = slot / 2;
         let record = Record { owner: self.names[place], version, body };
         let hash = record.hash();
@@ -247,8 +264,7 @@ impl Records {
             }
             Body::Profile(profile) => self.profiles[place] = ProfileSlot { version, profile },
         }
-        let scatter = (u64::from(hash) + self.me as u64).wrapping_mul(SCATTER);
-        self.owed.news(slot, place == self.me, from, scatter);
+        hash
     }
 
     fn bucket_of(&self, place: usize) -> usize {

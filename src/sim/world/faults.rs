@@ -53,6 +53,23 @@ impl World {
         self.hosts[node as usize].deaf = deaf;
     }
 
+    /// Whether all nodes tell each other what they say of themselves.
+    pub fn exchange_records(&mut self, exchange: bool) {
+        self.hosts
+            .iter_mut()
+            .filter_map(|host| host.node.as_mut())
+            .for_each(|n| n.exchange_records(exchange));
+    }
+
+    /// All nodes know at once what all say of themselves, as after a long time: for worlds so large that telling it takes
+    /// hours.
+    pub fn acquaint(&mut self) {
+        let nodes = || self.hosts.iter().filter_map(|host| host.node.as_ref());
+        let Some(mut all) = nodes().next().map(|node| node.records().clone()) else { return };
+        nodes().for_each(|node| node.add_to(&mut all));
+        self.hosts.iter_mut().filter_map(|host| host.node.as_mut()).for_each(|node| node.absorb(&all));
+    }
+
     /// What the node sends is lost, or no longer.
     pub fn mute(&mut self, node: u32, mute: bool) {
         self.hosts[node as usize].mute = mute;
