@@ -1,6 +1,6 @@
 //! The experiments of `benches/RESULTS.md`, in the simulator: `cargo run --release --example experiments -- NAME`.
 //!
-//! `crash`, `stalls frozen|blocked [C]` (all C, or one), `bursts`, `start`, `churn`, `heal`, `splits NODES`, `rings NODES [acquainted]` (the nodes know each other already), and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
+//! `crash`, `stalls frozen|blocked [C [D]]` (the whole grid, or one C, or one C and D), `bursts`, `start`, `churn`, `heal`, `splits NODES`, `rings NODES [acquainted]` (the nodes know each other already), and `days LOSS DAYS SEED` (for instance `days 0.3 10 1`).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,8 +22,8 @@ fn main() {
     match words.first().map(String::as_str) {
         Some("crash") => crash(),
         Some("stalls") => match words.get(1).map(String::as_str) {
-            Some("frozen") => stalls(false, number(2)),
-            Some("blocked") => stalls(true, number(2)),
+            Some("frozen") => stalls(false, number(2), number(3)),
+            Some("blocked") => stalls(true, number(2), number(3)),
             _ => usage(),
         },
         Some("bursts") => bursts(),
@@ -48,7 +48,7 @@ fn main() {
 
 fn usage() {
     eprintln!(
-        "usage: experiments crash | stalls frozen|blocked [C] | bursts | start | churn | heal | splits NODES | rings NODES [acquainted] | days LOSS DAYS SEED"
+        "usage: experiments crash | stalls frozen|blocked [C [D]] | bursts | start | churn | heal | splits NODES | rings NODES [acquainted] | days LOSS DAYS SEED"
     );
     std::process::exit(64);
 }
@@ -133,7 +133,7 @@ struct Stalled {
 }
 
 /// S3: Lifeguard's grid: C of 128 nodes are stalled for D, run for I, and so on for two minutes.
-fn stalls(blocked: bool, only: Option<f64>) {
+fn stalls(blocked: bool, only: Option<f64>, only_for: Option<f64>) {
     println!(
         "S3: 128 nodes, C of them stalled for D, awake for I, over and over for 120 s; false Downs about"
     );
@@ -144,6 +144,7 @@ fn stalls(blocked: bool, only: Option<f64>) {
     for count in counts.into_iter().filter(|c| only.is_none_or(|only| f64::from(*c) == only)) {
         let grid: Vec<(u64, u64)> = [128u64, 512, 2048, 8192, 32_768]
             .into_iter()
+            .filter(|d| only_for.is_none_or(|only| *d as f64 == only))
             .flat_map(|d| [1u64, 4, 16, 64, 256, 1024, 4096, 16_384].map(|i| (d, i)))
             .collect();
         for run in side_by_side(&grid, |(d, i)| stalls_once(blocked, count, d, i)) {

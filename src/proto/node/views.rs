@@ -9,7 +9,7 @@ use super::report::config_hash;
 use crate::proto::messages::{Message, More};
 use crate::proto::mtu::SMALL;
 use crate::proto::peer::PeerStatus;
-use crate::proto::records::{Body, EVERY, Life, Met, NodeName, Profile, Record, Release};
+use crate::proto::records::{Body, ENTRY, EVERY, Life, Met, NodeName, Profile, Record, Release};
 use crate::proto::seal::WIRE;
 use crate::proto::session::What;
 use crate::proto::timer::Time;
@@ -17,8 +17,6 @@ use crate::proto::verdict::Differing;
 
 /// What a datagram may need beside its records: header, echo, hold, digest, seal, and what else there is to tell.
 const OVERHEAD: usize = 100;
-/// Bytes of one entry of a row.
-const ENTRY: usize = 7;
 
 /// A page of the table of a peer with another roster is asked this often at least.
 const PAGING: Duration = Duration::from_secs(60);

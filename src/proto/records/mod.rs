@@ -22,6 +22,10 @@ use super::server_id::ServerId;
 
 /// No record is shorter.
 const LEAST: usize = 8;
+/// Bytes of a name.
+const NAME: usize = 5;
+/// Bytes of one entry of a row.
+pub(crate) const ENTRY: usize = NAME + 2;
 
 /// A node in a record: the first 40 bits of BLAKE3 of its id, or of its `HOST:PORT` where the roster has no id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -17,6 +17,14 @@ const CHOSEN_IN_MESH: usize = 3;
 /// After so many records that do not fit nothing more is looked for.
 const MISFITS: usize = 8;
 
+/// Where what is owed is read.
+pub(super) trait Slots {
+    /// Bytes of the encoding of what is in a slot; `None`: nothing.
+    fn len(&self, slot: usize) -> Option<usize>;
+    /// What is in a slot.
+    fn record(&self, slot: usize) -> Option<Record>;
+}
+
 /// What is owed to a neighbour, and what is on its way.
 #[derive(Clone, Debug)]
 struct Line {
@@ -161,13 +169,13 @@ impl Owed {
     }
 
     /// What `neighbour` is owed, up to `room` bytes, to travel in its datagram `sequence`: the newest first, then the rest in
-    /// turn. `record` reads a slot.
+    /// turn. `table` reads a slot.
     pub(super) fn pick(
         &mut self,
         neighbour: usize,
         room: usize,
         sequence: u64,
-        record: impl Fn(usize) -> Option<Record>,
+        table: impl Slots,
     ) -> Vec<Record> {
         let line = &mut self.lines[neighbour];
         line.more = false;
@@ -176,20 +184,20 @@ impl Owed {
         }
         let mut load = Load { room, misfits: 0, picked: Vec::new(), carried: Vec::new() };
         for slot in self.fresh.iter().map(|slot| *slot as usize).filter(|slot| line.owes(*slot)) {
-            load.take(slot, &record);
+            load.take(slot, &table);
         }
         // Long ones among the new keep nothing else back.
         let mut misfits = std::mem::take(&mut load.misfits);
         for range in [line.turn..self.slots, 0..line.turn] {
             let (mut at, end) = (range.start, range.end);
             while let Some(slot) = line.next(at..end).filter(|_| !load.is_full()) {
-                load.take(slot, &record);
+                load.take(slot, &table);
                 at = slot + 1;
                 line.turn = at;
             }
         }
         misfits += load.misfits;
-        line.more = !load.carried.is_empty() && (load.room <= LEAST || misfits > 0);
+        line.more = !load.carried.is_empty() && (load.room < LEAST || misfits > 0);
         if !load.carried.is_empty() {
             if line.flights.len() == FLIGHTS {
                 line.flights.pop_front();
@@ -243,19 +251,19 @@ struct Load {
 
 impl Load {
     fn is_full(&self) -> bool {
-        self.room <= LEAST || self.misfits >= MISFITS
+        self.room < LEAST || self.misfits >= MISFITS
     }
 
-    fn take(&mut self, slot: usize, record: impl Fn(usize) -> Option<Record>) {
+    fn take(&mut self, slot: usize, table: &impl Slots) {
         if self.is_full() || self.carried.iter().any(|(carried, _)| *carried as usize == slot) {
             return;
         }
-        let Some(record) = record(slot) else { return };
-        let len = record.encoded_len();
+        let Some(len) = table.len(slot) else { return };
         if len > self.room {
             self.misfits += 1;
             return;
         }
+        let Some(record) = table.record(slot) else { return };
         self.room -= len;
         self.carried.push((slot as u32, record.version as u32));
         self.picked.push(record);

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::owed::Owed;
-use super::{Body, Digest, Kind, NodeName, Profile, Record, Release, Seen};
+use super::owed::{Owed, Slots};
+use super::{Body, Digest, ENTRY, Kind, NAME, NodeName, Profile, Record, Release, Seen};
 use crate::proto::seal::Instance;
 use crate::proto::timer::Time;
 
@@ -96,21 +96,36 @@ fn version(rows: &[RowSlot], profiles: &[ProfileSlot], slot: usize) -> u64 {
     if is_row(slot) { rows[slot / 2].version } else { profiles[slot / 2].version }
 }
 
-fn record(
-    names: &[NodeName],
-    (rows, cut, profiles): (&[RowSlot], &BTreeSet<usize>, &[ProfileSlot]),
-    slot: usize,
-) -> Option<Record> {
-    let version = version(rows, profiles, slot);
-    let body = || {
-        let row = &rows[slot / 2];
-        match is_row(slot) {
-            true if cut.contains(&(slot / 2)) => Body::CutRow(row.seen.to_vec()),
-            true => Body::Row(row.seen.to_vec()),
-            false => Body::Profile(profiles[slot / 2].profile.clone()),
+/// What is in the slots.
+#[derive(Clone, Copy, Debug)]
+struct Reader<'a> {
+    names: &'a [NodeName],
+    rows: &'a [RowSlot],
+    cut: &'a BTreeSet<usize>,
+    profiles: &'a [ProfileSlot],
+}
+
+impl Slots for Reader<'_> {
+    fn len(&self, slot: usize) -> Option<usize> {
+        let row = &self.rows[slot / 2];
+        if !is_row(slot) {
+            return self.record(slot).map(|record| record.encoded_len());
         }
-    };
-    (version > 0).then(|| Record { owner: names[slot / 2], version, body: body() })
+        let number = |n: u64| n.max(1).ilog2() as usize / 7 + 1;
+        let (version, count) = (number(row.version), row.seen.len());
+        (row.version > 0).then(|| NAME + version + 1 + number(count as u64) + count * ENTRY)
+    }
+
+    fn record(&self, slot: usize) -> Option<Record> {
+        let version = version(self.rows, self.profiles, slot);
+        let row = &self.rows[slot / 2];
+        let body = || match is_row(slot) {
+            true if self.cut.contains(&(slot / 2)) => Body::CutRow(row.seen.to_vec()),
+            true => Body::Row(row.seen.to_vec()),
+            false => Body::Profile(self.profiles[slot / 2].profile.clone()),
+        };
+        (version > 0).then(|| Record { owner: self.names[slot / 2], version, body: body() })
+    }
 }
 
 impl Records {
@@ -180,9 +195,14 @@ impl Records {
         }
     }
 
+    fn reader(&self) -> Reader<'_> {
+        let Records { names, rows, cut, profiles, .. } = self;
+        Reader { names, rows, cut, profiles }
+    }
+
     /// What is in a slot, as it travels; `None`: it is not known.
     pub(super) fn record(&self, slot: usize) -> Option<Record> {
-        record(&self.names, (&self.rows, &self.cut, &self.profiles), slot)
+        self.reader().record(slot)
     }
 
     /// This node says something of itself. False: it is what it said last.
@@ -338,7 +358,7 @@ impl Records {
     /// What is owed to `neighbour`, up to `room` bytes, to travel in its datagram `sequence`.
     pub(crate) fn pick(&mut self, neighbour: usize, room: usize, sequence: u64) -> Vec<Record> {
         let Records { owed, rows, cut, profiles, names, .. } = self;
-        owed.pick(neighbour, room, sequence, |slot| record(names, (rows, cut, profiles), slot))
+        owed.pick(neighbour, room, sequence, Reader { names, rows, cut, profiles })
     }
 
     /// Whether more is owed to `neighbour` than its newest datagram had room for.

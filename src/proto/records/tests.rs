@@ -264,3 +264,21 @@ fn what_always_changes_is_synced_too_and_holds_nothing_else_up() {
     }
     assert!((2..=5).contains(&synced[0]) && synced[1] == 1, "{synced:?}");
 }
+
+#[test]
+fn rows_are_measured_without_being_written() {
+    for (version, entries) in [(1, 0), (127, 1), (128, 4), (1 << 20, 127), (u64::MAX, 128), (1 << 63, 150)] {
+        let mut table = table(200, 0, 1);
+        let seen =
+            (1..=entries).map(|n| Seen { peer: NodeName([n; 5]), life: Life::Down, link: LinkState::Down });
+        let record = said_by(7, version, seen.collect());
+        table.merge(&record, Some(0));
+        assert!(table.merge(&record, None) == Met::Nothing && table.is_quiet());
+        table.part(0);
+        table.greet(0);
+        table.lacks(0, 0, None, &[], true);
+        let len = record.encoded_len();
+        assert!(table.pick(0, len - 1, 1).is_empty(), "{version} {entries}");
+        assert_eq!(table.pick(0, len, 2), [record]);
+    }
+}

@@ -53,8 +53,9 @@ impl World {
         self.hosts[node as usize].deaf = deaf;
     }
 
-    /// Whether all nodes tell each other what they say of themselves.
+    /// Whether all nodes, those too that start later, tell each other what they say of themselves.
     pub fn exchange_records(&mut self, exchange: bool) {
+        self.setup.config.mechanisms.records = exchange;
         self.hosts
             .iter_mut()
             .filter_map(|host| host.node.as_mut())
