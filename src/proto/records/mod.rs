@@ -4,8 +4,8 @@
 //! version wins, whatever the run; an owner that meets a version of its own that it did not publish goes above it. So
 //! the table that every node holds converges, in any order of arrival, and twice is once.
 //!
-//! A record is owed to each neighbour until a datagram that carried it is echoed, or its digest is equal. A quiet cluster owes
-//! nothing.
+//! A record is owed to its owner's neighbours, and by those to theirs, until a datagram that carried it is echoed, or its digest
+//! is equal. A quiet cluster owes nothing.
 
 mod owed;
 mod table;
