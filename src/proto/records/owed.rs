@@ -106,16 +106,16 @@ impl Owed {
         }
     }
 
-    /// What is in `slot` is new: it goes out first. What this node says of itself (`own`) is owed to all, else to those who
+    /// What is in `slot` is new: it goes out first, to `all`, or to those who
     /// are owed little, and to a few others that `scatter` (all 64 bits) chooses; not to who brought it.
-    pub(super) fn news(&mut self, slot: usize, own: bool, from: Option<usize>, scatter: u64) {
+    pub(super) fn news(&mut self, slot: usize, all: bool, from: Option<usize>, scatter: u64) {
         let count = self.lines.len();
         let begin = ((u128::from(scatter) * count as u128) >> 64) as usize;
         for (neighbour, line) in self.lines.iter_mut().enumerate() {
             let is_chosen = || (neighbour + count - begin) % count < self.chosen;
             if from == Some(neighbour) {
                 line.set(slot, false);
-            } else if line.present && (own || line.owed < FEW || is_chosen()) {
+            } else if line.present && (all || line.owed < FEW || is_chosen()) {
                 line.set(slot, true);
             }
         }
