@@ -106,8 +106,8 @@ impl Owed {
         }
     }
 
-    /// What is in `slot` is new: it goes out first, to `all`, or to those who
-    /// are owed little, and to a few others that `scatter` (all 64 bits) chooses; not to who brought it.
+    /// What is in `slot` is new: it goes out first, to `all`, or to those who are owed little and to a few others that
+    /// `scatter` (all 64 bits) chooses; not to who brought it.
     pub(super) fn news(&mut self, slot: usize, all: bool, from: Option<usize>, scatter: u64) {
         let count = self.lines.len();
         let begin = ((u128::from(scatter) * count as u128) >> 64) as usize;
