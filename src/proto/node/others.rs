@@ -49,10 +49,6 @@ impl Node {
     pub(super) fn hearsay(&self, other: &Other, now: Time) -> Hearsay {
         let place = other.place as usize;
         let says = self.drawing.picture.says(place);
-        let both = self.records.profile(place).zip(self.records.profile(self.me));
-        let differing = |of: fn(&Profile) -> [u8; 4]| {
-            both.map(|(its, own)| (of(its), of(own))).filter(|(its, own)| its != own)
-        };
         Hearsay {
             says,
             heard_of: other.heard_of || says.votes() > 0,
@@ -62,8 +58,8 @@ impl Node {
             thresholds: self.config.thresholds(),
             isolated: self.isolation(now),
             gives_nobody_up: self.gives_nobody_up(),
-            roster_differs: differing(|profile| profile.roster),
-            config_differs: differing(|profile| profile.config),
+            roster_differs: self.differing(place, |profile| profile.roster),
+            config_differs: self.differing(place, |profile| profile.config),
         }
     }
 

@@ -207,7 +207,6 @@ impl Node {
             self.push_event(None, Change::Health { from, to: health }, why.to_owned());
             if [from, health].contains(&SelfHealth::Isolated) {
                 (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
-                self.fuse();
             }
         }
     }
@@ -342,8 +341,8 @@ impl Node {
             foreign_keys: account.foreign_keys,
             foreign_versions: account.foreign_versions,
             paused: account.paused.map(|(length, at)| (length, now.since(at))),
-            roster_differs: self.differing(peer, |profile| profile.roster),
-            config_differs: self.differing(peer, |profile| profile.config),
+            roster_differs: self.differing(self.places[peer], |profile| profile.roster),
+            config_differs: self.differing(self.places[peer], |profile| profile.config),
         }
     }
 

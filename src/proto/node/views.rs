@@ -153,7 +153,7 @@ impl Node {
         if self.records.profile(self.places[peer]).is_none() {
             return;
         }
-        if self.differing(peer, |profile| profile.roster).is_some() {
+        if self.differing(self.places[peer], |profile| profile.roster).is_some() {
             return self.page_through(peer);
         }
         if let Some(bucket) = self.records.compare(peer, digest, self.now, self.config.heartbeat_interval)
@@ -191,9 +191,9 @@ impl Node {
             && session.replaced_at(told).is_none()
     }
 
-    /// What the peer's profile tells and this node's, if that is not the same.
-    pub(super) fn differing(&self, peer: usize, of: fn(&Profile) -> [u8; 4]) -> Option<Differing> {
-        let (its, own) = (self.records.profile(self.places[peer])?, self.records.profile(self.me)?);
+    /// What the profile of the node at `place` tells and this node's, if that is not the same.
+    pub(super) fn differing(&self, place: usize, of: fn(&Profile) -> [u8; 4]) -> Option<Differing> {
+        let (its, own) = (self.records.profile(place)?, self.records.profile(self.me)?);
         Some((of(its), of(own))).filter(|(its, own)| its != own)
     }
 
