@@ -22,8 +22,8 @@ fn main() {
     match words.first().map(String::as_str) {
         Some("crash") => crash(),
         Some("stalls") => match words.get(1).map(String::as_str) {
-            Some("frozen") => stalls(false, number(2), number(3)),
-            Some("blocked") => stalls(true, number(2), number(3)),
+            Some("frozen") => stalls(false, [number(2), number(3), number(4)]),
+            Some("blocked") => stalls(true, [number(2), number(3), number(4)]),
             _ => usage(),
         },
         Some("bursts") => bursts(),
@@ -48,7 +48,7 @@ fn main() {
 
 fn usage() {
     eprintln!(
-        "usage: experiments crash | stalls frozen|blocked [C [D]] | bursts | start | churn | heal | splits NODES | rings NODES [acquainted] | days LOSS DAYS SEED"
+        "usage: experiments crash | stalls frozen|blocked [C [D [I]]] | bursts | start | churn | heal | splits NODES | rings NODES [acquainted] | days LOSS DAYS SEED"
     );
     std::process::exit(64);
 }
@@ -133,7 +133,8 @@ struct Stalled {
 }
 
 /// S3: Lifeguard's grid: C of 128 nodes are stalled for D, run for I, and so on for two minutes.
-fn stalls(blocked: bool, only: Option<f64>, only_for: Option<f64>) {
+fn stalls(blocked: bool, [count, stalled, awake]: [Option<f64>; 3]) {
+    let is_in = |only: Option<f64>, n: f64| only.is_none_or(|only| n == only);
     println!(
         "S3: 128 nodes, C of them stalled for D, awake for I, over and over for 120 s; false Downs about"
     );
@@ -141,11 +142,11 @@ fn stalls(blocked: bool, only: Option<f64>, only_for: Option<f64>) {
     let kind = if blocked { "blocked I/O" } else { "frozen" };
     let (mut all, mut runs) = (Stalled::default(), 0);
     let counts = [1u32, 4, 8, 12, 16, 20, 24, 28, 32];
-    for count in counts.into_iter().filter(|c| only.is_none_or(|only| f64::from(*c) == only)) {
+    for count in counts.into_iter().filter(|c| is_in(count, f64::from(*c))) {
         let grid: Vec<(u64, u64)> = [128u64, 512, 2048, 8192, 32_768]
             .into_iter()
-            .filter(|d| only_for.is_none_or(|only| *d as f64 == only))
             .flat_map(|d| [1u64, 4, 16, 64, 256, 1024, 4096, 16_384].map(|i| (d, i)))
+            .filter(|(d, i)| is_in(stalled, *d as f64) && is_in(awake, *i as f64))
             .collect();
         for run in side_by_side(&grid, |(d, i)| stalls_once(blocked, count, d, i)) {
             runs += 1;

@@ -302,7 +302,8 @@ mod tests {
         let mut names = IDS.map(NodeName::of);
         names.sort();
         let me = names.binary_search(&NodeName::of("a")).unwrap();
-        let mut records = Records::new(names.into(), me, 4);
+        let others: Vec<usize> = (0..5).filter(|place| *place != me).collect();
+        let mut records = Records::new(names.into(), me, &others);
         let row = |owner: usize| {
             let of = rows.iter().filter(|r| r.0 == owner);
             let mut seen: Vec<Seen> =

@@ -183,7 +183,7 @@ impl Node {
         let by_place = sorted(places.iter().copied().zip(0..).collect());
         let observed = || entries.iter().map(|entry| &config.static_peers[*entry]);
         let mut node = Node {
-            records: Records::new(directory.names().clone(), me, peers),
+            records: Records::new(directory.names().clone(), me, &places),
             places,
             others: others::others(directory.len(), me, &by_place, now),
             guests: Vec::new(),

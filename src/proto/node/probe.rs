@@ -126,8 +126,8 @@ impl Node {
 impl crate::proto::PeerConfig {
     /// Switches mechanisms off, to show what they are worth.
     #[cfg(test)]
-    pub(crate) fn with_mechanisms(mut self, retries: bool, relays: bool) -> Self {
-        self.mechanisms = crate::proto::config::Mechanisms { retries, relays, records: true };
+    pub(crate) fn with_mechanisms(mut self, mechanisms: crate::proto::config::Mechanisms) -> Self {
+        self.mechanisms = mechanisms;
         self
     }
 }

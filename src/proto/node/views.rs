@@ -156,9 +156,7 @@ impl Node {
         if self.differing(self.places[peer], |profile| profile.roster).is_some() {
             return self.page_through(peer);
         }
-        if let Some(bucket) = self.records.compare(peer, digest, self.now, self.config.heartbeat_interval)
-            && self.asks(peer)
-        {
+        if let Some(bucket) = self.records.compare(peer, digest, self.now, self.config.heartbeat_interval) {
             self.ask_for_page(peer, bucket, None);
         }
     }
@@ -220,11 +218,6 @@ impl Node {
         }
     }
 
-    /// Of two the one with the smaller name asks.
-    fn asks(&self, peer: usize) -> bool {
-        self.records.me() < self.places[peer]
-    }
-
     fn ask_for_page(&mut self, peer: usize, bucket: u8, after: Option<NodeName>) {
         let request = |echo, hold| Message::SyncRequest { echo, hold, bucket, after };
         self.send_to_party(Party::Peer(peer), request);
@@ -274,7 +267,7 @@ impl Node {
             return self.paged(peer, after, end, last);
         }
         // Pages go forward, or the asking would never end.
-        if !last && end > after && self.asks(peer) && self.late_to.is_none() {
+        if !last && end > after && self.records.asks(peer) && self.late_to.is_none() {
             self.ask_for_page(peer, bucket, end);
         }
     }

@@ -84,6 +84,18 @@ pub enum LinkState {
     Down,
 }
 
+impl LinkState {
+    /// Whether what the owner sends comes to the peer.
+    fn is_told(self) -> bool {
+        matches!(self, LinkState::Up | LinkState::Lossy)
+    }
+
+    /// Whether what the peer sends comes to the owner.
+    fn is_heard(self) -> bool {
+        !matches!(self, LinkState::Silent | LinkState::Down)
+    }
+}
+
 /// What a node sees of a peer that is not plainly fine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {

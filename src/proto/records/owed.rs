@@ -6,14 +6,16 @@ use super::{LEAST, Record};
 
 /// Datagrams with records that wait for their echo, for each neighbour.
 const FLIGHTS: usize = 8;
+/// After so many of them without any echo it is told only what this node says of itself.
+const UNANSWERED: usize = 3;
 /// So many of the newest slots go out before the others.
 const FRESH: usize = 64;
 /// Who is owed so much is owed what came from others only if it is among the chosen.
 const FEW: usize = 16;
 /// So many are chosen for each record; who is reached by none of them finds it by the digest.
 const CHOSEN: usize = 8;
-/// In a full mesh: whoever said it tells everybody itself, and these are for those whom it does not reach.
-const CHOSEN_IN_MESH: usize = 3;
+/// So many where the owner tells everybody itself.
+const CHOSEN_FEW: usize = 3;
 /// After so many records that do not fit nothing more is looked for.
 const MISFITS: usize = 8;
 
@@ -23,6 +25,18 @@ pub(super) trait Slots {
     fn len(&self, slot: usize) -> Option<usize>;
     /// What is in a slot.
     fn record(&self, slot: usize) -> Option<Record>;
+}
+
+/// Who is told of what is new.
+pub(super) enum Audience {
+    /// Everybody.
+    All,
+    /// Who is owed little, and [`CHOSEN`] others.
+    Some,
+    /// [`CHOSEN_FEW`], whatever they are owed.
+    Few,
+    /// These neighbours.
+    These(Vec<bool>),
 }
 
 /// What is owed to a neighbour, and what is on its way.
@@ -37,6 +51,8 @@ struct Line {
     owed: usize,
     /// From which slot the next datagram goes on.
     turn: usize,
+    /// Datagrams with records since it echoed one.
+    unanswered: usize,
     /// The sequence of a datagram, and the slots that it carried, with the last 32 bits of their versions.
     flights: VecDeque<(u64, Vec<(u32, u32)>)>,
 }
@@ -57,6 +73,7 @@ impl Line {
         self.bits.fill(0);
         self.owed = 0;
         self.more = false;
+        self.unanswered = 0;
         self.flights.clear();
     }
 
@@ -80,13 +97,14 @@ pub(super) struct Owed {
     lines: Vec<Line>,
     /// Of the table.
     slots: usize,
-    chosen: usize,
+    /// Of this node itself.
+    own: std::ops::Range<usize>,
     /// Slots that were new last, the newest first, each once.
     fresh: VecDeque<u32>,
 }
 
 impl Owed {
-    pub(super) fn new(slots: usize, neighbours: usize) -> Owed {
+    pub(super) fn new(slots: usize, neighbours: usize, me: usize) -> Owed {
         // Not all neighbours are told the same first.
         let line = |neighbour| Line {
             present: false,
@@ -94,29 +112,41 @@ impl Owed {
             bits: vec![0; slots.div_ceil(64)].into(),
             owed: 0,
             turn: neighbour * slots / neighbours,
+            unanswered: 0,
             flights: VecDeque::new(),
         };
-        // Two slots a node.
-        let mesh = slots == 2 * (neighbours + 1);
         Owed {
             lines: (0..neighbours).map(line).collect(),
             slots,
-            chosen: if mesh { CHOSEN_IN_MESH } else { CHOSEN },
+            own: me * 2..me * 2 + 2,
             fresh: VecDeque::with_capacity(FRESH),
         }
     }
 
-    /// What is in `slot` is new: it goes out first, to `all`, or to those who are owed little and to a few others that
-    /// `scatter` (all 64 bits) chooses; not to who brought it.
-    pub(super) fn news(&mut self, slot: usize, all: bool, from: Option<usize>, scatter: u64) {
+    /// What is in `slot` is new: it goes out first, to its audience (`scatter`, all 64 bits of it, chooses), but not to who
+    /// brought it.
+    pub(super) fn news(&mut self, slot: usize, audience: &Audience, from: Option<usize>, scatter: u64) {
         let count = self.lines.len();
         let begin = ((u128::from(scatter) * count as u128) >> 64) as usize;
-        for (neighbour, line) in self.lines.iter_mut().enumerate() {
-            let is_chosen = || (neighbour + count - begin) % count < self.chosen;
-            if from == Some(neighbour) {
-                line.set(slot, false);
-            } else if line.present && (all || line.owed < FEW || is_chosen()) {
+        let mut choices = match audience {
+            Audience::Some => CHOSEN,
+            Audience::Few => CHOSEN_FEW,
+            Audience::All | Audience::These(_) => 0,
+        };
+        if let Some(from) = from {
+            self.lines[from].set(slot, false);
+        }
+        for neighbour in (begin..count).chain(0..begin).filter(|neighbour| from != Some(*neighbour)) {
+            let line = &mut self.lines[neighbour];
+            let is_told = match audience {
+                Audience::All => true,
+                Audience::Some => line.owed < FEW,
+                Audience::Few => false,
+                Audience::These(which) => which[neighbour],
+            };
+            if line.present && (is_told || choices > 0) {
                 line.set(slot, true);
+                choices = choices.saturating_sub(1);
             }
         }
         self.fresh.retain(|other| *other as usize != slot);
@@ -183,6 +213,12 @@ impl Owed {
             return Vec::new();
         }
         let mut load = Load { room, misfits: 0, picked: Vec::new(), carried: Vec::new() };
+        if line.unanswered >= UNANSWERED {
+            for slot in self.own.clone().filter(|slot| line.owes(*slot)) {
+                load.take(slot, &table);
+            }
+            return load.picked;
+        }
         for slot in self.fresh.iter().map(|slot| *slot as usize).filter(|slot| line.owes(*slot)) {
             load.take(slot, &table);
         }
@@ -203,6 +239,7 @@ impl Owed {
                 line.flights.pop_front();
             }
             line.flights.push_back((sequence, load.carried));
+            line.unanswered += 1;
         }
         load.picked
     }
@@ -216,6 +253,7 @@ impl Owed {
         version: impl Fn(usize) -> u32,
     ) -> usize {
         let line = &mut self.lines[neighbour];
+        line.unanswered = 0;
         let Some(at) = line.flights.iter().position(|(number, _)| *number == sequence) else { return 0 };
         let (_, carried) = line.flights.remove(at).expect("it was found");
         for (slot, carried) in &carried {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::owed::{Owed, Slots};
-use super::{Body, Digest, ENTRY, Kind, NAME, NodeName, Profile, Record, Release, Seen};
+use super::owed::{Audience, Owed, Slots};
+use super::{Body, Digest, ENTRY, Kind, LinkState, NAME, NodeName, Profile, Record, Release, Seen};
 use crate::proto::seal::Instance;
 use crate::proto::timer::Time;
 
@@ -15,6 +15,8 @@ const BUCKET: usize = 64;
 const BUCKETS: usize = 64;
 /// A bucket that stays unequal for so many intervals is synced although it changes, or left for another one.
 const PATIENCE: u32 = 8;
+/// So many tell a neighbour what the owner cannot tell it.
+const TELLERS: usize = 4;
 /// An odd number with bits of no pattern (2^64 over the golden ratio).
 const SCATTER: u64 = 0x9E37_79B9_7F4A_7C15;
 /// All buckets at once, where rosters differ and so do buckets.
@@ -72,6 +74,8 @@ pub(crate) struct Records {
     /// All nodes, by name; this one too.
     names: Arc<[NodeName]>,
     me: usize,
+    /// The places of those who are told, and who tell.
+    neighbours: Box<[u32]>,
     rows: Vec<RowSlot>,
     profiles: Vec<ProfileSlot>,
     /// Whose rows were cut: few, if any.
@@ -84,6 +88,8 @@ pub(crate) struct Records {
     buckets: Vec<u32>,
     /// Which bucket is told next.
     turn: usize,
+    /// When each bucket was last asked of a neighbour.
+    asked: Box<[Option<Time>]>,
     /// When a bucket was last synced that changes all the time.
     restless: Option<Time>,
 }
@@ -129,8 +135,9 @@ impl Slots for Reader<'_> {
 }
 
 impl Records {
-    /// An empty table of the nodes with these names, in order; this one is at `me`.
-    pub(crate) fn new(names: Arc<[NodeName]>, me: usize, neighbours: usize) -> Records {
+    /// An empty table of the nodes with these names, in order; this one is at `me`, its neighbours at `neighbours`.
+    pub(crate) fn new(names: Arc<[NodeName]>, me: usize, neighbours: &[usize]) -> Records {
+        let buckets = names.len().div_ceil(BUCKET).clamp(1, BUCKETS);
         let (roster, config) = ([0; 4], [0; 4]);
         let unknown =
             Profile { instance: Instance(0), roster, config, release: Release([0; 3]), wire: 0, id: None };
@@ -140,9 +147,11 @@ impl Records {
             profiles: vec![ProfileSlot { version: 0, profile: unknown }; names.len()],
             cut: BTreeSet::new(),
             hashes: vec![0; names.len() * 2],
-            owed: Owed::new(names.len() * 2, neighbours),
-            differences: vec![Difference::default(); neighbours],
-            buckets: vec![0; names.len().div_ceil(BUCKET).clamp(1, BUCKETS)],
+            owed: Owed::new(names.len() * 2, neighbours.len(), me),
+            differences: vec![Difference::default(); neighbours.len()],
+            neighbours: neighbours.iter().map(|place| *place as u32).collect(),
+            buckets: vec![0; buckets],
+            asked: vec![None; buckets].into(),
             turn: 0,
             restless: None,
             names,
@@ -251,11 +260,60 @@ impl Records {
     }
 
     fn put(&mut self, slot: usize, version: u64, body: Body, from: Option<usize>) {
-        // Trouble is for all: after many deaths there are few ways to whoever has few neighbours left.
-        let all = slot / 2 == self.me || !body.seen().is_empty();
+        let (owner, trouble) = (slot / 2, !body.seen().is_empty());
         let hash = self.store(slot, version, body);
         let scatter = (u64::from(hash) + self.me as u64).wrapping_mul(SCATTER);
-        self.owed.news(slot, all, from, scatter);
+        let audience = match () {
+            // Trouble is for all: after many deaths there are few ways to whoever has few neighbours left.
+            () if owner == self.me || trouble && !self.is_mesh() => Audience::All,
+            () if !self.is_mesh() => Audience::Some,
+            // There the owner tells everybody itself, but for those whom it does not reach.
+            () if self.reaches(owner, self.me) => Audience::These(self.to_tell(owner, hash)),
+            () => Audience::Few,
+        };
+        self.owed.news(slot, &audience, from, scatter);
+    }
+
+    /// Whether everybody watches everybody.
+    fn is_mesh(&self) -> bool {
+        self.neighbours.len() + 1 == self.names.len()
+    }
+
+    /// Whether the node at place `owner` reaches the one at `whom`, as far as both of them say.
+    fn reaches(&self, owner: usize, whom: usize) -> bool {
+        let link = |of: usize, to: usize| {
+            let seen = &self.rows[of].seen;
+            let found = seen.binary_search_by_key(&self.names[to], |seen| seen.peer);
+            found.map_or(LinkState::Up, |at| seen[at].link)
+        };
+        link(owner, whom).is_told() && link(whom, owner).is_heard()
+    }
+
+    /// For each neighbour whether this node tells it a record of the node at place `owner`, with this hash. That one does
+    /// not reach it, but reaches nodes that do; of these some [`TELLERS`] tell it, evenly spread.
+    fn to_tell(&self, owner: usize, hash: u32) -> Vec<bool> {
+        let told = |neighbour: &u32| {
+            let whom = *neighbour as usize;
+            if self.reaches(owner, whom) || !self.reaches(self.me, whom) {
+                return false;
+            }
+            let step = (self.between(owner, whom) / TELLERS).max(1);
+            (hash as usize + whom + self.me).is_multiple_of(step)
+        };
+        self.neighbours.iter().map(told).collect()
+    }
+
+    /// How many nodes the one at place `owner` reaches that reach the one at `whom`, as far as these two say.
+    fn between(&self, owner: usize, whom: usize) -> usize {
+        let bad = |place: usize, good: fn(LinkState) -> bool| {
+            self.rows[place].seen.iter().filter(move |seen| !good(seen.link)).map(|seen| seen.peer)
+        };
+        let (one, other) = (bad(owner, LinkState::is_told), bad(whom, LinkState::is_heard));
+        let both = bad(owner, LinkState::is_told).filter(|name| {
+            let seen = &self.rows[whom].seen;
+            seen.binary_search_by_key(name, |seen| seen.peer).is_ok_and(|at| !seen[at].link.is_heard())
+        });
+        self.names.len() + both.count() - one.count() - other.count()
     }
 
     /// Takes over what another table has and this one has not. Nobody is owed it.
@@ -391,8 +449,14 @@ impl Records {
         self.digest_of(self.turn)
     }
 
-    /// Compares what `neighbour` tells. The bucket to be synced, once in `pause`: if it was unequal before too and nothing
-    /// has changed in it on either side; and at times one that is unequal for long and changes all the while.
+    /// Of two the one with the smaller name asks.
+    pub(crate) fn asks(&self, neighbour: usize) -> bool {
+        self.me < self.neighbours[neighbour] as usize
+    }
+
+    /// Compares what `neighbour` tells. The bucket to be asked of it, of each neighbour and each bucket once in `pause`: if it
+    /// was unequal before too and nothing has changed in it on either side; and at times one that is unequal for long and
+    /// changes all the while.
     pub(crate) fn compare(
         &mut self,
         neighbour: usize,
@@ -418,6 +482,7 @@ impl Records {
             }
             return None;
         }
+        let asks = self.asks(neighbour);
         let Difference { unequal, synced, .. } = &mut self.differences[neighbour];
         let bucket = theirs.bucket;
         let found = Unequal { bucket, mine, theirs: theirs.hash, since: now };
@@ -439,9 +504,13 @@ impl Records {
                 && self.restless.is_none_or(|at| now.since(at) >= pause)
                 && !self.owed.has_more(neighbour)
         };
-        if synced.is_some_and(|at| now.since(at) < pause) || !(stays || restless()) {
+        // Many neighbours may lack the same, or have it: each bucket is asked of one at a time.
+        let asked = &mut self.asked[usize::from(bucket)];
+        let is_just_now = |at: Option<Time>| at.is_some_and(|at| now.since(at) < pause);
+        if !asks || is_just_now(*synced) || is_just_now(*asked) || !(stays || restless()) {
             return None;
         }
+        *asked = Some(now);
         if !stays {
             self.restless = Some(now);
         }

@@ -230,6 +230,22 @@ fn blocked_over_and_over() {
     }
 }
 
+#[test]
+fn who_stalls_over_and_over_is_no_storm() {
+    // Every row changes twice in two seconds and names a quarter of all, a deaf node's names everybody.
+    let mut world = whole(Setup { cheap_seal: true, ..Setup::mesh(64) }, 1);
+    let before = (0..64).map(|n| world.host(n).sent().1).sum::<u64>();
+    for _ in 0..5 {
+        (0..16).for_each(|n| world.block(n, true));
+        world.run_for(MS * 2048);
+        (0..16).for_each(|n| world.block(n, false));
+        world.run_for(MS * 64);
+    }
+    let sent = (0..64).map(|n| world.host(n).sent().1).sum::<u64>() - before;
+    let each = sent as f64 / 64.0 / 10.56;
+    assert!(each < 75e3, "{each:.0} B a node and second");
+}
+
 /// How many ordered pairs are `lossy`, and the mean shares that they say are lost of what comes and of what goes.
 fn losses(world: &World) -> (usize, f64, f64) {
     let of = |node| world.node(node).unwrap().snapshot(world.host(node).clock().show(world.now())).peers;
