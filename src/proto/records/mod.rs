@@ -7,6 +7,7 @@
 //! A record is owed to its owner's neighbours, and by those to theirs, until a datagram that carried it is echoed, or its digest
 //! is equal. A quiet cluster owes nothing.
 
+mod digest;
 mod owed;
 mod table;
 #[cfg(test)]
@@ -16,7 +17,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::table::{EVERY, Met, Records};
+pub(crate) use self::digest::EVERY;
+pub(crate) use self::table::{Met, Records};
 use super::seal::Instance;
 use super::server_id::ServerId;
 

@@ -1,27 +1,19 @@
-//! The table of all records, as far as one node knows them: merged, digested, compared and read by pages.
+//! The table of all records, as far as one node knows them: merged, told on, and read by pages.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::digest::{Buckets, Compared};
 use super::owed::{Audience, Owed, Slots};
 use super::{Body, Digest, ENTRY, Kind, LinkState, NAME, NodeName, Profile, Record, Release, Seen};
 use crate::proto::seal::Instance;
 use crate::proto::timer::Time;
 
-/// Nodes in one bucket of the digest, while there are fewer than [`BUCKETS`] buckets.
-const BUCKET: usize = 64;
-/// The most buckets.
-const BUCKETS: usize = 64;
-/// A bucket that stays unequal for so many intervals is synced although it changes, or left for another one.
-const PATIENCE: u32 = 8;
 /// So many tell a neighbour what the owner cannot tell it.
 const TELLERS: usize = 4;
 /// An odd number with bits of no pattern (2^64 over the golden ratio).
 const SCATTER: u64 = 0x9E37_79B9_7F4A_7C15;
-/// All buckets at once, where rosters differ and so do buckets.
-pub(crate) const EVERY: u8 = u8::MAX;
-
 /// What came of a record that was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Met {
@@ -47,26 +39,6 @@ struct ProfileSlot {
     profile: Profile,
 }
 
-/// What was compared with a neighbour and was not equal.
-#[derive(Clone, Copy, Debug)]
-struct Unequal {
-    bucket: u8,
-    mine: [u8; 3],
-    theirs: [u8; 3],
-    /// Since when.
-    since: Time,
-}
-
-/// What differs from a neighbour's table.
-#[derive(Clone, Debug, Default)]
-struct Difference {
-    unequal: Option<Unequal>,
-    /// When a bucket was last synced.
-    synced: Option<Time>,
-    /// How often a digest was told.
-    told: u8,
-}
-
 /// The records of all nodes, as far as this one knows them. Slot 2p is the row of the node at place p, slot 2p + 1 its
 /// profile.
 #[derive(Clone, Debug)]
@@ -83,15 +55,7 @@ pub(crate) struct Records {
     /// The first four bytes of the hash of what is in each slot.
     hashes: Vec<u32>,
     owed: Owed,
-    differences: Vec<Difference>,
-    /// For each bucket, over the hashes of its records.
-    buckets: Vec<u32>,
-    /// Which bucket is told next.
-    turn: usize,
-    /// When each bucket was last asked of a neighbour.
-    asked: Box<[Option<Time>]>,
-    /// When a bucket was last synced that changes all the time.
-    restless: Option<Time>,
+    buckets: Buckets,
 }
 
 fn is_row(slot: usize) -> bool {
@@ -137,7 +101,6 @@ impl Slots for Reader<'_> {
 impl Records {
     /// An empty table of the nodes with these names, in order; this one is at `me`, its neighbours at `neighbours`.
     pub(crate) fn new(names: Arc<[NodeName]>, me: usize, neighbours: &[usize]) -> Records {
-        let buckets = names.len().div_ceil(BUCKET).clamp(1, BUCKETS);
         let (roster, config) = ([0; 4], [0; 4]);
         let unknown =
             Profile { instance: Instance(0), roster, config, release: Release([0; 3]), wire: 0, id: None };
@@ -148,12 +111,8 @@ impl Records {
             cut: BTreeSet::new(),
             hashes: vec![0; names.len() * 2],
             owed: Owed::new(names.len() * 2, neighbours.len(), me),
-            differences: vec![Difference::default(); neighbours.len()],
             neighbours: neighbours.iter().map(|place| *place as u32).collect(),
-            buckets: vec![0; buckets],
-            asked: vec![None; buckets].into(),
-            turn: 0,
-            restless: None,
+            buckets: Buckets::new(names.len(), neighbours.len()),
             names,
         }
     }
@@ -331,8 +290,7 @@ impl Records {
         let place = slot / 2;
         let record = Record { owner: self.names[place], version, body };
         let hash = record.hash();
-        let bucket = self.bucket_of(place);
-        self.buckets[bucket] ^= std::mem::replace(&mut self.hashes[slot], hash) ^ hash;
+        self.buckets.replace(place, std::mem::replace(&mut self.hashes[slot], hash), hash);
         match record.body {
             Body::Row(seen) => {
                 self.cut.remove(&place);
@@ -347,25 +305,11 @@ impl Records {
         hash
     }
 
-    fn bucket_of(&self, place: usize) -> usize {
-        place * self.buckets.len() / self.names.len()
-    }
-
-    /// The places in a bucket.
-    fn places_of(&self, bucket: u8) -> std::ops::Range<usize> {
-        if bucket == EVERY {
-            return 0..self.names.len();
-        }
-        let begin = |bucket: usize| (bucket * self.names.len()).div_ceil(self.buckets.len());
-        let bucket = usize::from(bucket).min(self.buckets.len());
-        begin(bucket)..begin(bucket + 1).min(self.names.len())
-    }
-
     /// The link to a neighbour begins to work, perhaps to a new run: it is owed what this node says of itself; of the
     /// rest the digest tells.
     pub(crate) fn greet(&mut self, neighbour: usize) {
         self.owed.greet(neighbour);
-        self.differences[neighbour] = Difference::default();
+        self.buckets.forget(neighbour);
         for slot in [self.me * 2, self.me * 2 + 1] {
             if self.version(slot) > 0 {
                 self.owed.owe(slot, neighbour);
@@ -381,7 +325,7 @@ impl Records {
     /// The link to a neighbour no longer works: nothing is owed to it until it is greeted again.
     pub(crate) fn part(&mut self, neighbour: usize) {
         self.owed.part(neighbour);
-        self.differences[neighbour] = Difference::default();
+        self.buckets.forget(neighbour);
     }
 
     /// Whether nobody is owed anything.
@@ -393,13 +337,13 @@ impl Records {
     /// Whether a bucket was unequal to that of `neighbour` when it was last compared.
     #[cfg(test)]
     pub(super) fn differs(&self, neighbour: usize) -> bool {
-        self.differences[neighbour].unequal.is_some()
+        self.buckets.differs(neighbour)
     }
 
     /// Equal for equal tables.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn fingerprint(&self) -> &[u32] {
-        &self.buckets
+        self.buckets.hashes()
     }
 
     /// Bytes on the heap for what comes and goes.
@@ -432,21 +376,9 @@ impl Records {
         owed.echoed(neighbour, sequence, |slot| version(rows, profiles, slot) as u32)
     }
 
-    /// The digest of one bucket.
-    fn digest_of(&self, bucket: usize) -> Digest {
-        let [a, b, c, d] = self.buckets[bucket].to_le_bytes();
-        Digest { bucket: bucket as u8, hash: [a ^ d, b, c] }
-    }
-
-    /// What to tell `neighbour`: three times of four the bucket that last differed from its, else the next one in turn.
+    /// What to tell `neighbour`.
     pub(crate) fn digest(&mut self, neighbour: usize) -> Digest {
-        let Difference { unequal, told, .. } = &mut self.differences[neighbour];
-        *told = told.wrapping_add(1);
-        if let Some(unequal) = unequal.filter(|_| *told % 4 != 0) {
-            return self.digest_of(usize::from(unequal.bucket));
-        }
-        self.turn = (self.turn + 1) % self.buckets.len();
-        self.digest_of(self.turn)
+        self.buckets.digest(neighbour)
     }
 
     /// Of two the one with the smaller name asks.
@@ -454,9 +386,7 @@ impl Records {
         self.me < self.neighbours[neighbour] as usize
     }
 
-    /// Compares what `neighbour` tells. The bucket to be asked of it, of each neighbour and each bucket once in `pause`: if it
-    /// was unequal before too and nothing has changed in it on either side; and at times one that is unequal for long and
-    /// changes all the while.
+    /// Compares what `neighbour` tells. The bucket to be asked of it, at most one in `pause`.
     pub(crate) fn compare(
         &mut self,
         neighbour: usize,
@@ -464,65 +394,31 @@ impl Records {
         now: Time,
         pause: Duration,
     ) -> Option<u8> {
-        if usize::from(theirs.bucket) >= self.buckets.len() {
-            return None;
-        }
-        let mine = self.digest_of(usize::from(theirs.bucket)).hash;
-        if mine == theirs.hash {
-            let known = &mut self.differences[neighbour].unequal;
-            if known.is_some_and(|u| u.bucket == theirs.bucket) {
-                *known = None;
+        match self.buckets.compare(neighbour, theirs, now, pause) {
+            Compared::Equal => {
+                // It has all of it.
+                if self.owed.is_owed(neighbour) {
+                    for place in self.buckets.places(theirs.bucket) {
+                        self.owed.settle(place * 2, neighbour);
+                        self.owed.settle(place * 2 + 1, neighbour);
+                    }
+                }
+                None
             }
-            // It has all of it.
-            if !self.owed.is_owed(neighbour) {
-                return None;
+            Compared::Unequal { stays }
+                if self.asks(neighbour) && (stays || !self.owed.has_more(neighbour)) =>
+            {
+                self.buckets.ask(neighbour, theirs.bucket, stays, now, pause).then_some(theirs.bucket)
             }
-            for slot in self.places_of(theirs.bucket).flat_map(|place| [place * 2, place * 2 + 1]) {
-                self.owed.settle(slot, neighbour);
-            }
-            return None;
+            Compared::Unequal { .. } | Compared::Other => None,
         }
-        let asks = self.asks(neighbour);
-        let Difference { unequal, synced, .. } = &mut self.differences[neighbour];
-        let bucket = theirs.bucket;
-        let found = Unequal { bucket, mine, theirs: theirs.hash, since: now };
-        let known = match unequal {
-            Some(known) if known.bucket == bucket => known,
-            // One after the other, unless nothing comes of it.
-            Some(known) if now.since(known.since) < pause * PATIENCE => return None,
-            _ => {
-                *unequal = Some(found);
-                return None;
-            }
-        };
-        let stays = (known.mine, known.theirs) == (mine, theirs.hash);
-        (known.mine, known.theirs) = (mine, theirs.hash);
-        let is_long_ago = |at: Time| now.since(at) >= pause * PATIENCE;
-        let restless = || {
-            is_long_ago(known.since)
-                && synced.is_none_or(is_long_ago)
-                && self.restless.is_none_or(|at| now.since(at) >= pause)
-                && !self.owed.has_more(neighbour)
-        };
-        // Many neighbours may lack the same, or have it: each bucket is asked of one at a time.
-        let asked = &mut self.asked[usize::from(bucket)];
-        let is_just_now = |at: Option<Time>| at.is_some_and(|at| now.since(at) < pause);
-        if !asks || is_just_now(*synced) || is_just_now(*asked) || !(stays || restless()) {
-            return None;
-        }
-        *asked = Some(now);
-        if !stays {
-            self.restless = Some(now);
-        }
-        *synced = Some(now);
-        Some(bucket)
     }
 
     /// A page of a bucket: what is known of it after `after`, in order, up to `room` bytes; and whether that is the
     /// last.
     pub(crate) fn page(&self, bucket: u8, after: Option<NodeName>, mut room: usize) -> (Vec<Record>, bool) {
         let mut page = Vec::new();
-        for place in self.places_of(bucket) {
+        for place in self.buckets.places(bucket) {
             if after.is_some_and(|after| self.names[place] <= after) {
                 continue;
             }
@@ -550,7 +446,7 @@ impl Records {
         last: bool,
     ) {
         let end = page.last().map(|record| record.owner);
-        for place in self.places_of(bucket) {
+        for place in self.buckets.places(bucket) {
             let name = self.names[place];
             let inside =
                 after.is_none_or(|after| name > after) && (last || end.is_some_and(|end| name <= end));

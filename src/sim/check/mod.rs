@@ -41,8 +41,8 @@ pub struct Checker {
     runs: Vec<Option<Instance>>,
     recent: VecDeque<String>,
     watched: Time,
-    /// What each node had sent and received when that was looked at last.
-    moved: Vec<(u64, u64)>,
+    /// What each node had sent, in datagrams and bytes, and received when that was looked at last.
+    moved: Vec<[u64; 3]>,
     /// All Downs so far, by whether they were right.
     pub downs: Downs,
 }
@@ -72,7 +72,7 @@ impl Checker {
             runs: vec![None; nodes],
             recent: VecDeque::with_capacity(KEPT),
             watched: world.now(),
-            moved: vec![(0, 0); nodes],
+            moved: vec![[0; 3]; nodes],
             downs: Downs::default(),
         }
     }

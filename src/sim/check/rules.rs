@@ -99,19 +99,21 @@ impl Checker {
 
     /// Invariant 5: what a node sends in an interval stays under the stated bound: one datagram for each that it
     /// received, three tries a peer, twice (a window may see two heartbeats), 64 questions, twice, and a push to all for
-    /// each peer that is refused.
+    /// each peer that is refused; none of them longer than the limit of a datagram.
     pub(super) fn bounded(&mut self, world: &World) -> Result<(), Box<Broken>> {
         for node in 0..world.len() as u32 {
             let peers = world.roster(node).len() as u64;
-            let (sent, received) = (world.host(node).sent().0, world.host(node).received());
-            let (was_sent, was_received) =
-                std::mem::replace(&mut self.moved[node as usize], (sent, received));
-            let (burst, came) = (sent - was_sent, received - was_received);
+            let ((sent, bytes), received) = (world.host(node).sent(), world.host(node).received());
+            let was = std::mem::replace(&mut self.moved[node as usize], [sent, bytes, received]);
+            let (burst, bytes, came) = (sent - was[0], bytes - was[1], received - was[2]);
             let limit = came + 6 * peers + 128 + peers * peers.min(64);
             if burst > limit {
                 let what =
                     format!("n{node} sent {burst} datagrams in an interval, more than {limit}: {came} came");
                 return self.fail(world, what);
+            }
+            if bytes > burst * world.setup().config.max_datagram as u64 {
+                return self.fail(world, format!("n{node} sent {bytes} bytes in {burst} datagrams"));
             }
             let Some(core) = world.node(node) else { continue };
             let dropped = core.stats().outputs_dropped + core.stats().events_dropped;
