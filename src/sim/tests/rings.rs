@@ -295,6 +295,34 @@ fn roster_rollout() {
     }
 }
 
+#[test]
+fn a_newcomer_that_half_of_the_rosters_lack_learns_of_a_cut() {
+    // n0 to n5 do not have n11 in their rosters, so none of them tells it anything by itself; n0 and n1 lose each other.
+    for seed in 0..5 {
+        let mut world = World::new(Setup { cheap_seal: true, ..Setup::new(12) }, seed);
+        (0..12).for_each(|n| world.crash(n, false));
+        (0..6).for_each(|n| world.leave_out(n, &[11]));
+        (0..12).for_each(|n| world.start(n));
+        world.run_for(300 * SECOND);
+        for scope in super::failures::both(0, 1) {
+            world.add_rule(scope, Rule::Cut);
+        }
+        let known = |world: &World| {
+            let rows = world.node(11).unwrap().snapshot(world.now()).rows;
+            let says = |at: u32, of: u32| {
+                let row = rows.iter().find(|row| world::index(&row.server_id) == Some(at)).unwrap();
+                row.sees.iter().any(|edge| world::index(&edge.peer) == Some(of))
+            };
+            says(0, 1) && says(1, 0)
+        };
+        let took = (1..300u32).map(|n| n * SECOND / 10).find(|_| {
+            world.run_for(SECOND / 10);
+            known(&world)
+        });
+        assert!(took.is_some_and(|took| took < 8 * SECOND), "seed {seed}: {took:?}");
+    }
+}
+
 /// UDP payload that a node sends a second.
 fn bytes_of(world: &mut World, seconds: u32) -> f64 {
     let sent = |world: &World| (0..world.len() as u32).map(|n| world.host(n).sent().1).sum::<u64>();
