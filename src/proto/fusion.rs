@@ -22,6 +22,8 @@ pub(crate) struct Hearsay {
     /// Whether this node is isolated, and why it thinks so; and whether that is so new that nobody may be called Down.
     pub(crate) isolated: Option<Isolation>,
     pub(crate) gives_nobody_up: bool,
+    /// Whether this node has listened for long enough to have heard those whom it hears.
+    pub(crate) listens: bool,
     /// What its profile tells and differs from this node's, as in [`Evidence`](super::verdict::Evidence).
     pub(crate) roster_differs: Option<Differing>,
     pub(crate) config_differs: Option<Differing>,
@@ -40,7 +42,8 @@ pub(crate) fn said_to(says: Says) -> String {
 impl Hearsay {
     /// Down when most of its reached observers say so; Suspected when some do. Without a vote it becomes Suspected, and
     /// Down as much later as misses would make it: at once if no observer can be reached; if they have just started, once
-    /// they could have heard it; not while one of them has another roster, whose silence may be assent.
+    /// they could have heard it; not while one of them has another roster, whose silence may be assent, nor while this node has
+    /// not listened.
     pub(crate) fn status(&self) -> PeerStatus {
         let Says { suspected, down, reached, strange, .. } = self.says;
         let votes = self.says.votes();
@@ -48,7 +51,7 @@ impl Hearsay {
         let newborn = if reached > 0 { down_after } else { 0 };
         let since = |intervals: u32| u32::from(self.voteless) >= (2 * intervals).min(u8::MAX.into());
         let said = match () {
-            () if votes == 0 && (!self.heard_of || strange > 0) => self.status,
+            () if votes == 0 && (!self.heard_of || strange > 0 || !self.listens) => self.status,
             () if votes == 0 && since(newborn + down_after - suspect_after) => PeerStatus::Down,
             () if votes == 0 && since(newborn) => self.status.max(PeerStatus::Suspected),
             () if votes == 0 => self.status,
@@ -185,6 +188,7 @@ mod tests {
             verdict: Verdict::Up,
             isolated: None,
             gives_nobody_up: false,
+            listens: true,
             roster_differs: None,
             config_differs: None,
         }
@@ -238,6 +242,10 @@ mod tests {
         assert!(lost.meaning(Suspected).0.starts_with("Nobody who observes it can tell"));
         lost.gives_nobody_up = true;
         assert_eq!(lost.status(), Suspected, "an isolated node calls nobody Down");
+        let woken = Hearsay { listens: false, ..hearsay(votes(0, 0, 0, 16)) };
+        assert_eq!(woken.status(), Healthy, "whoever has just woken has heard nobody yet");
+        let told = Hearsay { listens: false, ..hearsay(votes(0, 0, 16, 0)) };
+        assert_eq!(told.status(), Down, "but what it is told, it knows");
     }
 
     #[test]

@@ -206,6 +206,7 @@ impl Node {
         let life = match info.status {
             _ if account.left.is_some_and(has_left) => Life::Left,
             _ if info.last_seen.is_none() => Life::Unknown,
+            status if self.has_no_vote(status) => Life::Unknown,
             PeerStatus::Healthy => Life::Healthy,
             PeerStatus::Suspected => Life::Suspected,
             PeerStatus::Down => Life::Down,
@@ -222,6 +223,19 @@ impl Node {
         };
         let peer = self.records.names()[self.places[peer]];
         ((life, link) != (Life::Healthy, LinkState::Up)).then_some(Seen { peer, life, link })
+    }
+
+    /// Whether what this node misses may be its own fault: it is isolated, or may soon be, since nothing came from anybody for
+    /// longer than any peer keeps silent; or it has not listened.
+    pub(super) fn has_no_vote(&self, status: PeerStatus) -> bool {
+        let silence = self.config.heartbeat_interval + self.config.heartbeat_timeout;
+        let hears_nobody = || self.now.since(self.heard) > silence;
+        match status {
+            PeerStatus::Healthy => false,
+            _ if self.isolated.is_some() => true,
+            PeerStatus::Suspected => !self.listens(self.now) || hears_nobody(),
+            PeerStatus::Down => false,
+        }
     }
 
     /// Whether the last heartbeats with it had no echo.

@@ -58,6 +58,7 @@ impl Node {
             thresholds: self.config.thresholds(),
             isolated: self.isolation(now),
             gives_nobody_up: self.gives_nobody_up(),
+            listens: self.listens(now),
             roster_differs: self.differing(place, |profile| profile.roster),
             config_differs: self.differing(place, |profile| profile.config),
         }
@@ -91,13 +92,19 @@ impl Node {
         self.registry.count_others(counts);
     }
 
-    /// Halves of an interval that passed since the last call: none while this node hears nobody, and few across a stall,
-    /// since it learned nothing of anybody meanwhile.
+    /// Whether this node has neither stalled, nor lost what its socket held, nor been isolated for so long that whom it hears
+    /// it has heard since.
+    pub(super) fn listens(&self, now: Time) -> bool {
+        let last = self.stall.map(|(end, _)| end).max(self.drops).max(self.was_isolated);
+        last.is_none_or(|last| now.since(last) > self.config.proof_horizon())
+    }
+
+    /// Halves of an interval that passed since the last call: none while this node hears nobody, or has not listened.
     fn halves_since_fused(&mut self) -> u8 {
         let half = micros(self.config.heartbeat_interval / 2).max(1);
         let before = std::mem::replace(&mut self.drawing.fused, self.now);
         let passed = self.now.as_micros() / half - before.as_micros() / half;
-        if self.gives_nobody_up() { 0 } else { passed.min(4) as u8 }
+        if self.gives_nobody_up() || !self.listens(self.now) { 0 } else { passed.min(4) as u8 }
     }
 
     fn tell_other(&mut self, index: usize, status: PeerStatus, verdict: Verdict, why: String) {

@@ -80,7 +80,9 @@ impl Node {
         if !self.news.changed || self.has_just_begun() || self.now < soon {
             return;
         }
-        self.news.changed = false;
+        // What it has no vote on now it may have one on soon.
+        self.news.changed =
+            (0..self.sessions.len()).any(|peer| self.has_no_vote(self.registry.at(peer).status));
         self.news.published = self.now;
         let mut seen = self.seen();
         // What does not fit into a datagram: the gravest first.

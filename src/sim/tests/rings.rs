@@ -296,6 +296,41 @@ fn roster_rollout() {
 }
 
 #[test]
+fn who_stalls_over_and_over_calls_nobody_down() {
+    // Whoever wakes hears nobody yet, so nobody's word reaches it: that says nothing of whom it does not observe.
+    for (blocked, stalled, awake) in
+        [(false, 8192, 64), (false, 32_768, 1024), (false, 2048, 1), (true, 8192, 64), (true, 2048, 1024)]
+    {
+        let mut world = rings(100, 9);
+        for _ in 0..(60_000 / (stalled + awake)).max(3) {
+            for (begins, time) in [(true, stalled), (false, awake)] {
+                (0..8).for_each(|n| if blocked { world.block(n, begins) } else { world.freeze(n, begins) });
+                world.run_for(MS * time);
+            }
+        }
+        world.run_for(10 * SECOND);
+        // With timers that run a node that hears nobody suspects, until it knows that it is isolated.
+        let wrong =
+            |(_, of, to): &(u32, u32, PeerStatus)| *of >= 8 && (*to == Down || *to > Healthy && !blocked);
+        let wrong: Vec<_> = changes(&mut world).into_iter().filter(wrong).collect();
+        assert_eq!(wrong, [], "{stalled} ms stalled, {awake} ms awake, blocked: {blocked}");
+    }
+}
+
+#[test]
+fn a_deaf_node_has_no_vote() {
+    for seed in 0..5 {
+        let mut world = rings(100, seed);
+        world.deafen(3, true);
+        world.run_for(100 * SECOND);
+        let all: Vec<_> = changes(&mut world).into_iter().filter(|c| c.0 != 3).collect();
+        assert_eq!(all, [], "seed {seed}");
+        let deaf = world.node(3).unwrap().snapshot(world.now());
+        assert!(deaf.status.is_isolated, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_newcomer_that_half_of_the_rosters_lack_learns_of_a_cut() {
     // n0 to n5 do not have n11 in their rosters, so none of them tells it anything by itself; n0 and n1 lose each other.
     for seed in 0..5 {
