@@ -31,7 +31,9 @@ pub struct Extra {
     pub log_lines_suppressed: u64,
     /// Events that slow readers lost, beside those that the core dropped.
     pub events_dropped: u64,
-    /// When the configuration was read, in seconds since 1970.
+    /// Whether the newest try to read the configuration anew failed.
+    pub reload_failed: bool,
+    /// When the configuration was last read, in seconds since 1970.
     pub config_loaded: f64,
     /// Whether the families of each peer are written; else the summary alone.
     pub peers: bool,

@@ -50,15 +50,16 @@ impl Text {
         self.value("unresolved_peers", s.unresolved_peers as f64);
         self.value("roster_hash", s.roster_hash as f64);
         self.value("config_hash", s.config_hash as f64);
-        self.value("config_last_reload_successful", 1.0);
+        self.value("config_last_reload_successful", flag(!extra.reload_failed));
         self.value("config_last_reload_success_timestamp_seconds", extra.config_loaded);
         // The facade counts in whole numbers, so this one counter is written here.
         self.value("stall_seconds_total", s.stats.stalled.as_secs_f64());
     }
 
-    /// The key that this node sends with is there even if no peer uses it yet.
+    /// The keys that this node has are there even if no peer uses them.
     fn keys(&mut self, s: &Snapshot) {
-        let mut keys: Vec<u8> = s.peers.iter().filter_map(|p| p.key_id).chain([s.key_id]).collect();
+        let mut keys: Vec<u8> =
+            s.peers.iter().filter_map(|p| p.key_id).chain(s.key_ids.iter().copied()).collect();
         keys.sort_unstable();
         keys.dedup();
         let mut family = self.family("key_peers");

@@ -284,6 +284,9 @@ impl Driver {
                     }
                     self.leaving.push(done);
                 }
+                Command::Keys(keys, reply) => {
+                    let _ = reply.send(self.node.set_keys(keys, self.now));
+                }
                 Command::Addresses => {}
             }
         }

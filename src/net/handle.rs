@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::proto::{Event, LeaveReason, Scope, Snapshot};
+use crate::proto::{ConfigError, Event, Keyring, LeaveReason, Scope, Snapshot};
 
 /// Events kept for a reader that falls behind.
 const EVENTS: usize = 256;
@@ -21,6 +21,8 @@ pub(super) enum Command {
     Snapshot(Scope, oneshot::Sender<Snapshot>),
     /// Leave, and tell when it is done.
     Leave(LeaveReason, oneshot::Sender<()>),
+    /// Take other keys, and tell what came of it.
+    Keys(Keyring, oneshot::Sender<Result<(), ConfigError>>),
     /// Look at [`Shared::take_addresses`].
     Addresses,
 }
@@ -123,6 +125,17 @@ impl Handle {
             // An error says that the loop has ended without an answer (its task was aborted): it has left, too.
             let _ = ended.await;
         }
+    }
+
+    /// From now on these keys count: the first seals, all open; see [`Node::set_keys`](crate::proto::Node::set_keys). `None` when
+    /// the loop has ended.
+    ///
+    /// # Errors
+    /// Two nodes of the roster that cannot be told apart under a new key; the old keys stay in force.
+    pub async fn set_keys(&self, keys: Keyring) -> Option<Result<(), ConfigError>> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Keys(keys, reply)).await.ok()?;
+        answer.await.ok()
     }
 
     /// A roster entry (by its index in `static_peers`) was resolved, at first or again. Of several addresses told

@@ -1,6 +1,6 @@
 //! The directory: who is in the roster, this node included, and how to find them.
 //!
-//! It is the same for all nodes of one roster under one keyring, and never changes in a run: a node's place in it is its
+//! It is the same for all nodes of one roster under one keyring, and changes in a run with the keys alone: a node's place in it is its
 //! index in every table of the whole cluster.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::seal::{Keyring, Tag};
 use super::topology::Topology;
 
 /// All nodes of a roster, by name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Directory {
     names: Arc<[NodeName]>,
     /// How the roster names each.
@@ -45,10 +45,27 @@ impl Directory {
         if let Some(twice) = all.windows(2).find(|w| w[0].0 == w[1].0) {
             return Err(one_for_two("name in records", &twice[0].1, &twice[1].1));
         }
+        let names: Arc<[NodeName]> = all.iter().map(|node| node.0).collect();
+        let directory = Directory {
+            topology: Topology::new(config.observers, &names),
+            hash: hash(all.iter().map(|node| &node.1)),
+            ids: all.iter().map(|node| node.1.clone()).collect(),
+            entries: all.iter().map(|node| node.2).collect(),
+            names,
+            tags: Vec::new(),
+        };
+        directory.under(config, keys)
+    }
+
+    /// The same directory under other keys.
+    ///
+    /// # Errors
+    /// Two nodes have one tag under a key; both are named.
+    pub(crate) fn under(&self, config: &PeerConfig, keys: &Keyring) -> Result<Directory, ConfigError> {
         let mut tags = Vec::with_capacity(keys.len());
         for key in 0..keys.len() {
-            let mut of: Vec<(Tag, u32)> = Vec::with_capacity(all.len());
-            for (place, (_, _, entry)) in all.iter().enumerate() {
+            let mut of: Vec<(Tag, u32)> = Vec::with_capacity(self.len());
+            for (place, entry) in self.entries.iter().enumerate() {
                 let known = match entry {
                     Some(entry) => config.static_peers[*entry as usize].server_id.as_ref(),
                     None => Some(&config.server_id),
@@ -57,20 +74,12 @@ impl Directory {
             }
             of.sort_unstable();
             if let Some(twice) = of.windows(2).find(|w| w[0].0 == w[1].0) {
-                let id = |at: usize| &all[twice[at].1 as usize].1;
+                let id = |at: usize| &self.ids[twice[at].1 as usize];
                 return Err(one_for_two("tag under this key", id(0), id(1)));
             }
             tags.push(of);
         }
-        let names: Arc<[NodeName]> = all.iter().map(|node| node.0).collect();
-        Ok(Directory {
-            topology: Topology::new(config.observers, &names),
-            hash: hash(all.iter().map(|node| &node.1)),
-            ids: all.iter().map(|node| node.1.clone()).collect(),
-            entries: all.iter().map(|node| node.2).collect(),
-            names,
-            tags,
-        })
+        Ok(Directory { tags, ..self.clone() })
     }
 
     /// How many nodes there are, this one included.

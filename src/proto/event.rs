@@ -84,11 +84,13 @@ pub enum Change {
     /// A peer echoed a sequence that this instance never sent: this process is a clone or was rolled back. The
     /// shell must call [`Node::renew`](super::Node::renew) with a fresh instance from the operating system.
     Rollback,
+    /// Other keys are in force.
+    Keys,
 }
 
 impl Change {
-    /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `quorum`, `mass_loss` or `self`, and for
-    /// an address `migrate`.
+    /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `quorum`, `mass_loss`, `self` or `key`, and
+    /// for an address `migrate`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Change::Status { .. } => "status",
@@ -99,6 +101,7 @@ impl Change {
             Change::MassLoss { .. } => "mass_loss",
             Change::Health { .. } | Change::Stall(_) | Change::Rollback | Change::Conflict { .. } => "self",
             Change::Address { .. } => "migrate",
+            Change::Keys => "key",
         }
     }
 }

@@ -301,6 +301,17 @@ impl Session {
         }
     }
 
+    /// Other keys: the peer's tags under them, and for each of them where the old keyring had it.
+    pub(crate) fn rekey(&mut self, tags: Vec<Tag>, before: &[Option<usize>]) {
+        self.tags = tags;
+        if let Some(confirmed) = &mut self.confirmed {
+            let mut old = std::mem::take(&mut confirmed.keys);
+            confirmed.keys = before.iter().map(|k| old[(*k)?].take()).collect();
+            // Where the peer's key is gone the first one is sent with, and its next datagram tells.
+            confirmed.key = before.iter().position(|k| *k == Some(confirmed.key)).unwrap_or(0);
+        }
+    }
+
     /// Whether a Welcome may answer hello number `number` of `instance` now; counts it if so.
     pub(crate) fn may_welcome(&mut self, instance: Instance, number: u64, now: Time) -> bool {
         if self.replaced_at(instance).is_some() {

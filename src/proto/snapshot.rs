@@ -42,8 +42,8 @@ pub struct Snapshot {
     pub instance: Instance,
     /// Whether a cluster key is configured.
     pub secure: bool,
-    /// The first key's id: frames are sent with it.
-    pub key_id: u8,
+    /// The ids of its keys: frames are sent with the first, all are accepted.
+    pub key_ids: Vec<u8>,
     /// How many nodes exchange heartbeats with one node, as it was set.
     pub observers: Observers,
     /// Counts of nodes, and the quorum.

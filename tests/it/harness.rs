@@ -1,6 +1,7 @@
 //! Real nodes on loopback, each a process. Waiting is a poll with a deadline; ports are the system's choice.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -62,7 +63,7 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     log_level: &'static str,
     agent: ureq::Agent,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Cluster {
@@ -97,13 +98,40 @@ impl Cluster {
     pub(crate) fn with_one_file(count: usize) -> Cluster {
         let mut cluster = Cluster::reserve(count, Cluster::own_address());
         let roster: Vec<String> = cluster.nodes.iter().map(|n| format!("{}@{}", n.id, n.udp)).collect();
-        let path = cluster._dir.path().join("lastseen.toml");
+        let path = cluster.dir.path().join("lastseen.toml");
         std::fs::write(&path, format!("static_peers = {roster:?}\n")).unwrap();
         for node in &mut cluster.nodes {
             node.args = args(&["--config", path.to_str().unwrap()]).collect();
         }
         cluster.launch_all();
         cluster
+    }
+
+    /// `count` nodes, each with a file of its own: the roster, and what `rest` makes of the directory for them.
+    pub(crate) fn with_files(count: usize, rest: impl Fn(&Path) -> String) -> Cluster {
+        let mut cluster = Cluster::reserve(count, Cluster::own_address());
+        let rest = rest(cluster.dir());
+        for n in 0..count {
+            cluster.write_settings(n, &rest);
+            cluster.nodes[n].args = args(&["--config", cluster.settings(n).to_str().unwrap()]).collect();
+        }
+        cluster.launch_all();
+        cluster
+    }
+
+    /// Where the files of all nodes are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn settings(&self, n: usize) -> PathBuf {
+        self.dir().join(format!("{}.toml", self.nodes[n].id))
+    }
+
+    /// Writes a node's file: the roster, and the rest.
+    pub(crate) fn write_settings(&self, n: usize, rest: &str) {
+        let roster: Vec<String> = self.nodes.iter().map(|n| format!("{}@{}", n.id, n.udp)).collect();
+        std::fs::write(self.settings(n), format!("static_peers = {roster:?}\n{rest}")).unwrap();
     }
 
     /// A loopback address for all nodes of a cluster, and no other one: what else is going on on this machine does not
@@ -134,7 +162,7 @@ impl Cluster {
             .proxy(None)
             .build();
         let nodes = held.iter().enumerate().map(node).collect();
-        Cluster { nodes, log_level: "info", agent: agent.into(), _dir: tempfile::tempdir().unwrap() }
+        Cluster { nodes, log_level: "info", agent: agent.into(), dir: tempfile::tempdir().unwrap() }
     }
 
     fn launch_all(&mut self) {

@@ -10,6 +10,7 @@ mod demo;
 mod explain;
 mod harness;
 mod innocent;
+mod keys;
 mod links;
 mod matrix;
 mod offline;

@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Show the newest events
     Events(Events),
+    /// Show which key each peer sends with, and which keys may go
+    Keys(Keys),
     /// Answer as a monitoring plugin: one line and an exit code
     Check(Check),
     /// What a cluster of some size will do and cost, and the cheapest settings for a wish
@@ -212,6 +214,17 @@ pub(crate) struct Peers {
 /// `matrix`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Matrix {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// Repeat until interrupted
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// `keys`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Keys {
     /// The daemon to ask.
     #[command(flatten)]
     pub(crate) client: Client,

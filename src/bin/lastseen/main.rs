@@ -8,6 +8,7 @@ mod exit;
 mod http;
 mod log;
 mod plan;
+mod reload;
 mod resolve;
 mod run;
 mod settings;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Status(a) => views::run_status(&a),
         Command::Peers(a) => views::run_peers(&a),
         Command::Matrix(a) => views::run_matrix(&a),
+        Command::Keys(a) => views::run_keys(&a),
         Command::Explain(a) => views::run_explain(&a),
         Command::Events(a) => views::run_events(&a),
         Command::Check(a) => check::run(&a),

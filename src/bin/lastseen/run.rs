@@ -3,17 +3,18 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use lastseen::metrics::Exporter;
 use lastseen::net::{self, Clock, Handle, NetError, Options};
-use lastseen::proto::{Keyring, LeaveReason, PeerConfig, Scope};
+use lastseen::proto::{LeaveReason, Scope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::http::events::Recorder;
+use crate::reload::{Reloader, Reloads};
 use crate::settings::{Entry, LogFormat, Settings};
 use crate::{args, exit, http, log, resolve, settings};
 
@@ -37,7 +38,7 @@ pub(crate) fn run(args: &args::Run) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return exit::fail(&format!("cannot start: {e}")),
     };
-    let outcome = runtime.block_on(serve(&mut settings, args.until_stdin_closes));
+    let outcome = runtime.block_on(serve(&mut settings, args));
     // A look-up may hang in the system's resolver: nobody waits for it.
     runtime.shutdown_background();
     match outcome {
@@ -51,8 +52,9 @@ pub(crate) fn run(args: &args::Run) -> ExitCode {
 }
 
 /// Starts everything, waits for the end, and leaves.
-async fn serve(settings: &mut Settings, until_stdin_closes: bool) -> Result<(), String> {
-    let mut signals = Signals::new(until_stdin_closes)?;
+async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> {
+    let mut signals = Signals::new(args.until_stdin_closes)?;
+    let hang_up = take(SignalKind::hangup())?;
     let listen = settings.values.listen_address;
     let addresses = tokio::select! {
         addresses = resolve::at_start(&settings.values.static_peers, listen) => addresses,
@@ -68,7 +70,7 @@ async fn serve(settings: &mut Settings, until_stdin_closes: bool) -> Result<(), 
     }
     drop(addresses);
     settings.forget_roster();
-    let keys = keyring(settings, &config)?;
+    let keys = settings.keyring()?;
     let known: Vec<Option<SocketAddr>> = config.static_peers.iter().map(|p| p.address).collect();
     let (server_id, cluster) = (config.server_id.clone(), config.cluster.clone());
     let exporter = Exporter::new();
@@ -79,26 +81,17 @@ async fn serve(settings: &mut Settings, until_stdin_closes: bool) -> Result<(), 
     tokio::spawn(log::write_events(handle.subscribe(), settings.values.log_transitions));
     keep_resolving(&handle, &peers, known, listen);
     drop(peers);
-    let server = http_server(settings, &handle, exporter).await?;
+    let reloads = Arc::new(Reloads::started());
+    let server = http_server(settings, &handle, exporter, Arc::clone(&reloads)).await?;
     let serving = async {
         match server {
             Some(server) => server.serve().await,
             None => std::future::pending().await,
         }
     };
+    let in_force = std::mem::take(&mut settings.sources);
+    tokio::spawn(Reloader { args: args.clone(), in_force, handle: handle.clone(), reloads }.run(hang_up));
     until_end(&handle, detector, serving, &mut signals).await
-}
-
-/// The keys of the wire. Without any, and with `insecure`, the key that the cluster's name gives is used.
-fn keyring(settings: &Settings, config: &PeerConfig) -> Result<Keyring, String> {
-    let keys =
-        Keyring::new(&config.cluster, &settings.keys, settings.values.insecure).map_err(|e| e.to_string())?;
-    if settings.values.insecure {
-        warn!(
-            "insecure = true: datagrams without a cluster key are accepted, anybody who reaches the port can forge them"
-        );
-    }
-    Ok(keys)
 }
 
 /// One task for each entry that is a name. Entries are numbered as in the core's configuration.
@@ -115,6 +108,7 @@ async fn http_server(
     settings: &Settings,
     handle: &Handle,
     exporter: Exporter,
+    reloads: Arc<Reloads>,
 ) -> Result<Option<http::HttpServer>, String> {
     let http = settings.http();
     if http.listen.is_empty() && http.metrics_listen.is_empty() {
@@ -124,13 +118,12 @@ async fn http_server(
     let recorder = Recorder::new(first.instance.to_string(), first.server_id.to_string(), Clock);
     let events = Arc::new(recorder);
     tokio::spawn(Arc::clone(&events).record(handle.subscribe()));
-    let loaded = Clock.wall_now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     let state = http::Shared {
         handle: handle.clone(),
         clock: Clock,
         exporter,
         events,
-        loaded,
+        reloads,
         detail: http.detail,
         // Half of the places: the others are for those who come and go.
         streams: Arc::new(Semaphore::new((http.max_connections / 2).max(1))),
@@ -189,9 +182,12 @@ struct Signals {
     stdin: Option<oneshot::Receiver<()>>,
 }
 
+fn take(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|e| format!("cannot handle signals: {e}"))
+}
+
 impl Signals {
     fn new(until_stdin_closes: bool) -> Result<Signals, String> {
-        let take = |kind| signal(kind).map_err(|e| format!("cannot handle signals: {e}"));
         let stdin = until_stdin_closes.then(|| {
             let (closed, receiver) = oneshot::channel();
             std::thread::spawn(move || {

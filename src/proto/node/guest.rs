@@ -6,14 +6,14 @@
 //! and is forgotten when others need its place.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use super::Node;
 use super::relay::Budget;
 use super::send::{Asked, Question};
-use super::{Node, Tag};
 use crate::proto::messages::Message;
 use crate::proto::records::Met;
 use crate::proto::seal::{FrameKind, Instance};
-use crate::proto::server_id::ServerId;
 use crate::proto::session::{Echo, Session};
 use crate::proto::stats::Reject;
 use crate::proto::timer::Time;
@@ -93,10 +93,7 @@ impl Node {
             self.guests[guest].used = self.now;
             return Some(guest);
         }
-        let told = self.records.profile(place).and_then(|profile| profile.id.as_ref());
-        let roster = self.config.static_peers[self.directory.entry(place)?].server_id.as_deref();
-        let id = roster.or(told.map(ServerId::as_str))?;
-        let tags: Vec<Tag> = (0..self.ring.len()).map(|k| self.ring.tag(k, id)).collect();
+        let tags = self.tags_of(&self.id_at(place)?);
         if self.guests.len() == GUESTS {
             let oldest = (0..GUESTS).min_by_key(|guest| self.guests[*guest].used)?;
             // No number is used twice for one run: those who come later begin above all that have gone.
@@ -106,6 +103,13 @@ impl Node {
         let session = Session::beginning_at(tags, self.guest_numbers);
         self.guests.push(Guest { place, session, address: None, served: Budget::default(), used: self.now });
         Some(self.guests.len() - 1)
+    }
+
+    /// The id of the node at `place`, by the roster or by its own word.
+    pub(super) fn id_at(&self, place: usize) -> Option<Arc<str>> {
+        let roster = self.config.static_peers[self.directory.entry(place)?].server_id.clone();
+        let told = || self.records.profile(place).and_then(|profile| profile.id.as_ref());
+        roster.or_else(|| told().map(|id| id.as_str().into()))
     }
 
     /// A frame of a node that this one does not observe.

@@ -11,6 +11,7 @@ mod others;
 #[cfg(feature = "sim")]
 mod probe;
 mod receive;
+mod rekey;
 mod relay;
 mod report;
 mod send;
@@ -490,7 +491,7 @@ impl Node {
     /// # Errors
     /// Another node has the same tag; nothing has changed.
     fn learn_tags(&mut self, place: usize, id: &str) -> Result<Vec<Tag>, Reject> {
-        let tags: Vec<Tag> = (0..self.ring.len()).map(|k| self.ring.tag(k, id)).collect();
+        let tags = self.tags_of(id);
         for (k, tag) in tags.iter().enumerate() {
             let known = self.place_of_tag(k, *tag).is_some_and(|other| other != place);
             if known || *tag == self.own_tags[k] {

@@ -165,6 +165,12 @@ impl Keyring {
         self.roots.iter().position(|root| root.id == id)
     }
 
+    /// Where another keyring has key `k`.
+    pub(crate) fn place_in(&self, k: usize, other: &Keyring) -> Option<usize> {
+        let same = |root: &Root| root.id == self.roots[k].id && root.frame_key == self.roots[k].frame_key;
+        other.roots.iter().position(same)
+    }
+
     /// The tag of `server_id` under key `k`.
     pub fn tag(&self, k: usize, server_id: &str) -> Tag {
         let hash = blake3::keyed_hash(&self.roots[k].tag_key, server_id.as_bytes());

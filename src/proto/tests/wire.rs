@@ -450,3 +450,71 @@ fn rotate_any_order() {
     }
     assert!(bad.is_empty(), "{bad:#?}");
 }
+
+/// The keys of these bytes; none: the one that the cluster's name gives.
+fn ring(keys: &[u8]) -> Keyring {
+    let keys: Vec<_> = keys.iter().map(|k| SecretKey::new([*k; 32])).collect();
+    Keyring::new("test", &keys, keys.is_empty()).unwrap()
+}
+
+#[test]
+fn keys_turn_without_a_gap() {
+    // A new key everywhere, then the first one everywhere, then the old one gone: at every node at another time.
+    for (loss, seed) in [(0, 1), (0, 2), (30, 3), (30, 4)] {
+        let mut cluster = whole(4, seed);
+        let mut state = 88172645463325252u64 + seed;
+        cluster.rule = Box::new(move |_, _| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            if state % 100 < loss { Fate::Lost } else { Fate::After(PATH) }
+        });
+        for keys in [&[7, 9][..], &[9, 7], &[9]] {
+            for node in 0..4 {
+                let now = cluster.now;
+                cluster.nodes[node].as_mut().unwrap().set_keys(ring(keys), now).unwrap();
+                cluster.run(7 * SECOND / 3);
+            }
+            cluster.run(10 * SECOND);
+            let id = ring(keys).id(0);
+            if loss == 0 {
+                assert!((0..4).all(|at| cluster.view(at, (at + 1) % 4).key_id == Some(id)), "{keys:?}");
+            }
+        }
+        let told = cluster.events.iter().filter(|(_, e)| e.change == Change::Keys);
+        assert_eq!(told.map(|(n, _)| *n).collect::<Vec<_>>(), [0, 1, 2, 3].repeat(3));
+        let downs = cluster.take_changes().iter().filter(|c| c.2 == Down).count();
+        assert_eq!(downs, 0, "loss {loss}, seed {seed}");
+        if loss == 0 {
+            let key_id = |node: usize| cluster.node(node).stats().rejected[Reject::KeyId as usize];
+            assert!((0..4).all(|node| key_id(node) <= 12), "first tries under a key that is not there yet");
+            assert!((0..4).all(|n| cluster.view(n, (n + 2) % 4).restarts == 0), "nobody began anew");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_gone_opens_nothing() {
+    let mut cluster = whole(2, 1);
+    let now = cluster.now;
+    cluster.nodes[1].as_mut().unwrap().set_keys(ring(&[9]), now).unwrap();
+    cluster.run(10 * SECOND);
+    assert_eq!(cluster.view(0, 1).status, Down);
+    assert!(cluster.node(1).stats().rejected[Reject::KeyId as usize] > 5);
+    // The same key again: it goes on.
+    let now = cluster.now;
+    cluster.nodes[1].as_mut().unwrap().set_keys(ring(&[7]), now).unwrap();
+    cluster.run(15 * SECOND);
+    assert!(cluster.is_whole());
+}
+
+#[test]
+fn the_same_keys_again_change_nothing() {
+    let mut cluster = whole(3, 1);
+    let now = cluster.now;
+    cluster.nodes[0].as_mut().unwrap().set_keys(ring(&[7]), now).unwrap();
+    cluster.run(SECOND);
+    assert!(!cluster.events.iter().any(|(_, e)| e.change == Change::Keys), "the same keys are no news");
+    cluster.run(5 * SECOND);
+    assert!(cluster.is_whole());
+}

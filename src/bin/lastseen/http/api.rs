@@ -77,10 +77,12 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Par
         let Some(whole) = shared.snapshot(Scope::Whole).await else { return stuck() };
         snapshot = whole;
     }
+    let (reloaded, at) = shared.reloads.newest();
     let extra = Extra {
         log_lines_suppressed: log::lines_suppressed(),
         events_dropped: shared.handle.events_dropped() + shared.events.lost(),
-        config_loaded: shared.loaded,
+        reload_failed: !reloaded,
+        config_loaded: at,
         peers: detail != Detail::Summary,
         matrix: detail == Detail::Matrix,
     };

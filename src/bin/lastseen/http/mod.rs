@@ -27,6 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
+use crate::reload::Reloads;
 use crate::settings;
 #[cfg(test)]
 pub(crate) use api::one_peer;
@@ -41,8 +42,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) exporter: Exporter,
     pub(crate) events: Arc<events::Recorder>,
-    /// When the configuration was read, in seconds since 1970.
-    pub(crate) loaded: f64,
+    pub(crate) reloads: Arc<Reloads>,
     pub(crate) detail: settings::Detail,
     /// Places for readers of events.
     pub(crate) streams: Arc<Semaphore>,

@@ -34,7 +34,7 @@ fn serve(handle: &Handle, connections: usize, timeout: Duration) -> (SocketAddr,
         clock: Clock,
         exporter: Exporter::new(),
         events,
-        loaded: 1.0,
+        reloads: Arc::new(Reloads::started()),
         detail: settings::Detail::Peers,
         streams: Arc::new(Semaphore::new(1)),
     };

@@ -15,7 +15,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use lastseen::proto::{PeerConfig, SecretKey, StaticPeer};
+use lastseen::proto::{Keyring, PeerConfig, SecretKey, StaticPeer};
+use tracing::warn;
 
 use crate::args::Run;
 
@@ -184,6 +185,21 @@ impl Settings {
     pub(crate) fn forget_roster(&mut self) {
         self.values.static_peers = Vec::new();
         self.sources.remove("static_peers");
+    }
+
+    /// The keys of the wire. Without any, and with `insecure`, the key that the cluster's name gives is used. They are wiped
+    /// from these settings.
+    ///
+    /// # Errors
+    /// Two files with one key, or with keys of one key id.
+    pub(crate) fn keyring(&mut self) -> Result<Keyring, String> {
+        let keys = std::mem::take(&mut self.keys);
+        if self.values.insecure {
+            warn!(
+                "insecure = true: datagrams without a cluster key are accepted, anybody who reaches the port can forge them"
+            );
+        }
+        Keyring::new(&self.values.cluster, &keys, self.values.insecure).map_err(|e| e.to_string())
     }
 
     /// The core's configuration, given what the names of `static_peers` resolved to; and the entries that are

@@ -2,6 +2,7 @@
 
 mod events;
 mod explain;
+mod keys;
 mod matrix;
 mod peers;
 mod status;
@@ -18,6 +19,7 @@ use crate::exit;
 
 pub(crate) use events::run_events;
 pub(crate) use explain::run_explain;
+pub(crate) use keys::run_keys;
 pub(crate) use matrix::run_matrix;
 pub(crate) use peers::run_peers;
 pub(crate) use status::run_status;

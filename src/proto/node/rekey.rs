@@ -1,0 +1,68 @@
+//! Other keys while the node runs.
+
+use std::sync::Arc;
+
+use super::Node;
+use crate::proto::config::ConfigError;
+use crate::proto::event::Change;
+use crate::proto::seal::{Keyring, Tag};
+use crate::proto::timer::Time;
+
+impl Node {
+    /// From now on these keys count: the first seals first tries, all open. What is known of the peers stays; a key that is in
+    /// both keyrings goes on where it was, under the same numbers. The old keys are wiped from memory.
+    ///
+    /// # Errors
+    /// Two nodes have one tag under a new key, both are named; the old keys stay in force.
+    pub fn set_keys(&mut self, keys: Keyring, now: Time) -> Result<(), ConfigError> {
+        let directory = Arc::new(self.directory.under(&self.config, &keys)?);
+        self.advance(now);
+        // For each new key where the old keyring had it.
+        let before: Vec<Option<usize>> = (0..keys.len()).map(|k| keys.place_in(k, &self.ring)).collect();
+        let after = |old: usize| before.iter().position(|k| *k == Some(old));
+        for account in &mut self.accounts {
+            // What was asked under a key that is gone is not answered: whoever means it asks again.
+            account.answer = account.answer.take().and_then(|mut question| {
+                question.key = after(question.key)?;
+                Some(question)
+            });
+        }
+        let is_other =
+            before.len() != self.ring.len() || before.iter().enumerate().any(|(k, b)| *b != Some(k));
+        (self.ring, self.directory) = (keys, directory);
+        self.learned.clear();
+        self.own_tags = self.tags_of(&self.config.server_id);
+        self.make_hello_keys();
+        for peer in 0..self.sessions.len() {
+            if !self.sessions[peer].tags.is_empty() {
+                let id = Arc::clone(&self.registry.at(peer).server_id);
+                let tags = self.tags_at(self.places[peer], &id);
+                self.sessions[peer].rekey(tags, &before);
+            }
+        }
+        for guest in 0..self.guests.len() {
+            let place = self.guests[guest].place;
+            if let Some(id) = self.id_at(place) {
+                let tags = self.tags_at(place, &id);
+                self.guests[guest].session.rekey(tags, &before);
+            }
+        }
+        if is_other {
+            let ids: Vec<String> = (0..self.ring.len()).map(|k| format!("{:02x}", self.ring.id(k))).collect();
+            let why = format!("the keys are now {}; the first one is sent with", ids.join(", "));
+            self.push_event(None, Change::Keys, why);
+        }
+        Ok(())
+    }
+
+    /// The tags of a node with this id, one for each key.
+    pub(super) fn tags_of(&self, id: &str) -> Vec<Tag> {
+        (0..self.ring.len()).map(|k| self.ring.tag(k, id)).collect()
+    }
+
+    /// The same, of the node at `place`; entered into the tables if the roster does not know its id.
+    fn tags_at(&mut self, place: usize, id: &str) -> Vec<Tag> {
+        let learned = self.names_no_id(place).then(|| self.learn_tags(place, id).ok()).flatten();
+        learned.unwrap_or_else(|| self.tags_of(id))
+    }
+}
