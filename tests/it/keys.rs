@@ -57,7 +57,7 @@ fn lastseen_keys(cluster: &Cluster, n: usize, more: &[&str]) -> String {
 #[test]
 fn keys_turn_by_reload_and_nobody_is_accused() {
     let cluster = Cluster::with_files(NODES, |dir| {
-        ["old", "new"].map(|key| make_key(&dir.join(key)));
+        ["old", "new"].into_iter().for_each(|key| make_key(&dir.join(key)));
         section(dir, &["old"])
     });
     let before = cluster.transitions();
