@@ -427,6 +427,28 @@ fn rings(nodes: usize, acquainted: bool) {
         wrong += u32::from(to == PeerStatus::Down && (0..5).all(|t| subject != (nodes / 7 * t) as u32));
     }
     println!("Downs about nodes that ran: {wrong}");
+    rolling(&mut world, nodes as u32);
+}
+
+/// S7 in rings: one restart without a word a second for half a minute.
+fn rolling(world: &mut World, nodes: u32) {
+    let begin = world.elapsed();
+    for n in 0..30 {
+        let who = (n * 331 + 17) % nodes;
+        world.crash(who, false);
+        world.run_for(300 * MS);
+        world.start(who);
+        world.run_for(700 * MS);
+    }
+    let settled = until(world, 120, World::is_settled);
+    let all = changes(world);
+    let count = |status| all.iter().filter(|(.., to)| *to == status).count();
+    println!(
+        "one restart a second for {:.0} s: {} Downs, {} suspicions; settled {settled} after the last",
+        (world.elapsed() - begin).as_secs_f64().min(30.0),
+        count(PeerStatus::Down),
+        count(PeerStatus::Suspected),
+    );
 }
 
 /// What comes after the start is the same, and can be measured within an hour where there are 10,000.
