@@ -1,7 +1,7 @@
 //! The directory: who is in the roster, this node included, and how to find them.
 //!
-//! It is the same for all nodes of one roster under one keyring, and changes in a run with the keys alone: a node's place in it is its
-//! index in every table of the whole cluster.
+//! It is the same for all nodes of one roster under one keyring, and changes in a run with the keys alone: a node's place
+//! in it is its index in every table of the whole cluster.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Directory {
             return Err(one_for_two("name in records", &twice[0].1, &twice[1].1));
         }
         let names: Arc<[NodeName]> = all.iter().map(|node| node.0).collect();
-        let directory = Directory {
+        let mut directory = Directory {
             topology: Topology::new(config.observers, &names),
             hash: hash(all.iter().map(|node| &node.1)),
             ids: all.iter().map(|node| node.1.clone()).collect(),
@@ -54,7 +54,8 @@ impl Directory {
             names,
             tags: Vec::new(),
         };
-        directory.under(config, keys)
+        directory.tags = directory.tags_under(config, keys)?;
+        Ok(directory)
     }
 
     /// The same directory under other keys.
@@ -62,6 +63,10 @@ impl Directory {
     /// # Errors
     /// Two nodes have one tag under a key; both are named.
     pub(crate) fn under(&self, config: &PeerConfig, keys: &Keyring) -> Result<Directory, ConfigError> {
+        Ok(Directory { tags: self.tags_under(config, keys)?, ..self.clone() })
+    }
+
+    fn tags_under(&self, config: &PeerConfig, keys: &Keyring) -> Result<Vec<Vec<(Tag, u32)>>, ConfigError> {
         let mut tags = Vec::with_capacity(keys.len());
         for key in 0..keys.len() {
             let mut of: Vec<(Tag, u32)> = Vec::with_capacity(self.len());
@@ -79,7 +84,7 @@ impl Directory {
             }
             tags.push(of);
         }
-        Ok(Directory { tags, ..self.clone() })
+        Ok(tags)
     }
 
     /// How many nodes there are, this one included.

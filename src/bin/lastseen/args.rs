@@ -25,17 +25,17 @@ pub(crate) enum Command {
     /// Start a few nodes on loopback and watch them
     Demo(Demo),
     /// Show how this node sees the cluster
-    Status(Status),
+    Status(View),
     /// List the peers that are not up
     Peers(Peers),
     /// Show who hears whom, as far as this node can know
-    Matrix(Matrix),
+    Matrix(View),
     /// Say what is the matter with a peer, and what that rests on
     Explain(Explain),
     /// Show the newest events
     Events(Events),
     /// Show which key each peer sends with, and which keys may go
-    Keys(Keys),
+    Keys(View),
     /// Answer as a monitoring plugin: one line and an exit code
     Check(Check),
     /// What a cluster of some size will do and cost, and the cheapest settings for a wish
@@ -177,9 +177,9 @@ pub(crate) struct Client {
     pub(crate) json: bool,
 }
 
-/// `status`.
+/// `status`, `matrix`, `keys`.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Status {
+pub(crate) struct View {
     /// The daemon to ask.
     #[command(flatten)]
     pub(crate) client: Client,
@@ -209,28 +209,6 @@ pub(crate) struct Peers {
     /// Only peers that this node observes itself
     #[arg(long)]
     pub(crate) observed: bool,
-}
-
-/// `matrix`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Matrix {
-    /// The daemon to ask.
-    #[command(flatten)]
-    pub(crate) client: Client,
-    /// Repeat until interrupted
-    #[arg(long)]
-    pub(crate) watch: bool,
-}
-
-/// `keys`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Keys {
-    /// The daemon to ask.
-    #[command(flatten)]
-    pub(crate) client: Client,
-    /// Repeat until interrupted
-    #[arg(long)]
-    pub(crate) watch: bool,
 }
 
 /// `explain`.

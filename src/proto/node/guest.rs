@@ -93,7 +93,7 @@ impl Node {
             self.guests[guest].used = self.now;
             return Some(guest);
         }
-        let tags = self.tags_of(&self.id_at(place)?);
+        let tags = self.ring.tags(&self.id_at(place)?);
         if self.guests.len() == GUESTS {
             let oldest = (0..GUESTS).min_by_key(|guest| self.guests[*guest].used)?;
             // No number is used twice for one run: those who come later begin above all that have gone.

@@ -180,7 +180,7 @@ impl Node {
         let (entries, places) = directory.observed_by(me);
         let peers = entries.len();
         let rhythm = Rhythm::of(&config);
-        let own_tags: Vec<Tag> = (0..keys.len()).map(|k| keys.tag(k, &config.server_id)).collect();
+        let own_tags = keys.tags(&config.server_id);
         let by_place = sorted(places.iter().copied().zip(0..).collect());
         let observed = || entries.iter().map(|entry| &config.static_peers[*entry]);
         let mut node = Node {
@@ -249,7 +249,7 @@ impl Node {
     fn add_peer(&mut self, entry: usize, rhythm: Rhythm) {
         let (peer, StaticPeer { server_id, address, .. }) =
             (self.sessions.len(), &self.config.static_peers[entry]);
-        let tags = server_id.as_ref().map(|id| (0..self.ring.len()).map(|k| self.ring.tag(k, id)).collect());
+        let tags = server_id.as_ref().map(|id| self.ring.tags(id));
         self.sessions.push(Session::new(tags.unwrap_or_default()));
         if let Some(address) = address {
             self.by_address.insert(*address, peer);
@@ -491,7 +491,7 @@ impl Node {
     /// # Errors
     /// Another node has the same tag; nothing has changed.
     fn learn_tags(&mut self, place: usize, id: &str) -> Result<Vec<Tag>, Reject> {
-        let tags = self.tags_of(id);
+        let tags = self.ring.tags(id);
         for (k, tag) in tags.iter().enumerate() {
             let known = self.place_of_tag(k, *tag).is_some_and(|other| other != place);
             if known || *tag == self.own_tags[k] {

@@ -15,7 +15,7 @@ impl Node {
     /// # Errors
     /// Two nodes have one tag under a new key, both are named; the old keys stay in force.
     pub fn set_keys(&mut self, keys: Keyring, now: Time) -> Result<(), ConfigError> {
-        let directory = Arc::new(self.directory.under(&self.config, &keys)?);
+        let directory = self.directory.under(&self.config, &keys)?;
         self.advance(now);
         // For each new key where the old keyring had it.
         let before: Vec<Option<usize>> = (0..keys.len()).map(|k| keys.place_in(k, &self.ring)).collect();
@@ -27,11 +27,10 @@ impl Node {
                 Some(question)
             });
         }
-        let is_other =
-            before.len() != self.ring.len() || before.iter().enumerate().any(|(k, b)| *b != Some(k));
-        (self.ring, self.directory) = (keys, directory);
+        let is_other = !before.iter().copied().eq((0..self.ring.len()).map(Some));
+        (self.ring, self.directory) = (keys, Arc::new(directory));
         self.learned.clear();
-        self.own_tags = self.tags_of(&self.config.server_id);
+        self.own_tags = self.ring.tags(&self.config.server_id);
         self.make_hello_keys();
         for peer in 0..self.sessions.len() {
             if !self.sessions[peer].tags.is_empty() {
@@ -48,21 +47,16 @@ impl Node {
             }
         }
         if is_other {
-            let ids: Vec<String> = (0..self.ring.len()).map(|k| format!("{:02x}", self.ring.id(k))).collect();
+            let ids: Vec<String> = self.ring.ids().map(|id| format!("{id:02x}")).collect();
             let why = format!("the keys are now {}; the first one is sent with", ids.join(", "));
             self.push_event(None, Change::Keys, why);
         }
         Ok(())
     }
 
-    /// The tags of a node with this id, one for each key.
-    pub(super) fn tags_of(&self, id: &str) -> Vec<Tag> {
-        (0..self.ring.len()).map(|k| self.ring.tag(k, id)).collect()
-    }
-
-    /// The same, of the node at `place`; entered into the tables if the roster does not know its id.
+    /// The tags of the node at `place`, one for each key; entered into the tables if the roster does not know its id.
     fn tags_at(&mut self, place: usize, id: &str) -> Vec<Tag> {
         let learned = self.names_no_id(place).then(|| self.learn_tags(place, id).ok()).flatten();
-        learned.unwrap_or_else(|| self.tags_of(id))
+        learned.unwrap_or_else(|| self.ring.tags(id))
     }
 }

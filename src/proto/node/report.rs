@@ -371,7 +371,7 @@ impl Node {
             cluster: self.config.cluster.clone(),
             instance: self.instance,
             secure: self.ring.is_secure(),
-            key_ids: (0..self.ring.len()).map(|k| self.ring.id(k)).collect(),
+            key_ids: self.ring.ids().collect(),
             observers: self.config.observers,
             status: self.cluster_status(now),
             self_health: self.health_at(now),

@@ -240,12 +240,13 @@ impl Records {
 
     /// Whether the node at place `owner` reaches the one at `whom`, as far as both of them say.
     fn reaches(&self, owner: usize, whom: usize) -> bool {
-        let link = |of: usize, to: usize| {
-            let seen = &self.rows[of].seen;
-            let found = seen.binary_search_by_key(&self.names[to], |seen| seen.peer);
-            found.map_or(LinkState::Up, |at| seen[at].link)
-        };
-        link(owner, whom).is_told() && link(whom, owner).is_heard()
+        self.link(owner, self.names[whom]).is_told() && self.link(whom, self.names[owner]).is_heard()
+    }
+
+    /// What the node at place `of` says of its link to another one.
+    fn link(&self, of: usize, to: NodeName) -> LinkState {
+        let seen = &self.rows[of].seen;
+        seen.binary_search_by_key(&to, |seen| seen.peer).map_or(LinkState::Up, |at| seen[at].link)
     }
 
     /// For each neighbour whether this node tells it a record of the node at place `owner`, with this hash. That one does
@@ -268,10 +269,7 @@ impl Records {
             self.rows[place].seen.iter().filter(move |seen| !good(seen.link)).map(|seen| seen.peer)
         };
         let (one, other) = (bad(owner, LinkState::is_told), bad(whom, LinkState::is_heard));
-        let both = bad(owner, LinkState::is_told).filter(|name| {
-            let seen = &self.rows[whom].seen;
-            seen.binary_search_by_key(name, |seen| seen.peer).is_ok_and(|at| !seen[at].link.is_heard())
-        });
+        let both = bad(owner, LinkState::is_told).filter(|name| !self.link(whom, *name).is_heard());
         self.names.len() + both.count() - one.count() - other.count()
     }
 

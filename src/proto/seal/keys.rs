@@ -160,6 +160,11 @@ impl Keyring {
         self.roots[k].id
     }
 
+    /// The ids of all keys, in their order.
+    pub fn ids(&self) -> impl Iterator<Item = u8> {
+        self.roots.iter().map(|root| root.id)
+    }
+
     /// The key with this id.
     pub fn index_of_id(&self, id: u8) -> Option<usize> {
         self.roots.iter().position(|root| root.id == id)
@@ -177,6 +182,11 @@ impl Keyring {
         let mut tag = [0; 8];
         tag.copy_from_slice(&hash.as_bytes()[..8]);
         Tag(tag)
+    }
+
+    /// The tags of `server_id`, one for each key.
+    pub(crate) fn tags(&self, server_id: &str) -> Vec<Tag> {
+        (0..self.len()).map(|k| self.tag(k, server_id)).collect()
     }
 
     /// What seals the frames from `sender` to `addressee` under key `k`. The addressee of a hello is tag 0,

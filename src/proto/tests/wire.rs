@@ -391,6 +391,23 @@ fn conflict_of_two_runs() {
     assert_eq!(cluster.view(1, 0).verdict, Verdict::Conflict, "{:?}", cluster.view(1, 0));
 }
 
+/// The keys of these bytes.
+fn ring(keys: &[u8]) -> Keyring {
+    let keys: Vec<_> = keys.iter().map(|k| SecretKey::new([*k; 32])).collect();
+    Keyring::new("test", &keys, false).unwrap()
+}
+
+/// Loses so many datagrams of a hundred, and lets the others pass.
+fn losing(loss: u64, one_way: Duration, seed: u64) -> impl FnMut(&Packet, Time) -> Fate {
+    let mut state = 88172645463325252u64 + seed;
+    move |_, _| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        if state % 100 < loss { Fate::Lost } else { Fate::After(one_way) }
+    }
+}
+
 fn rotate(
     first: &'static [u8],
     second: &'static [u8],
@@ -401,18 +418,11 @@ fn rotate(
     let mut cluster = Cluster::new(2, seed);
     for (node, keys) in [(0, first), (1, second)] {
         let config = cluster.node(node).config().clone();
-        let keys: Vec<_> = keys.iter().map(|k| SecretKey::new([*k; 32])).collect();
-        let keys = Keyring::new("test", &keys, false).unwrap();
         let seed = seed * 2 + node as u64;
-        cluster.nodes[node] = Some(Node::new(config, keys, Instance(77 + seed), seed, cluster.now).unwrap());
+        cluster.nodes[node] =
+            Some(Node::new(config, ring(keys), Instance(77 + seed), seed, cluster.now).unwrap());
     }
-    let mut state = 88172645463325252u64 + seed;
-    cluster.rule = Box::new(move |_, _| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        if state % 100 < loss { Fate::Lost } else { Fate::After(one_way) }
-    });
+    cluster.rule = Box::new(losing(loss, one_way, seed));
     cluster.run(120 * SECOND);
     // On a path too slow for retries every second heartbeat alone gets through.
     let end = cluster.now + 2 * SECOND;
@@ -451,24 +461,12 @@ fn rotate_any_order() {
     assert!(bad.is_empty(), "{bad:#?}");
 }
 
-/// The keys of these bytes; none: the one that the cluster's name gives.
-fn ring(keys: &[u8]) -> Keyring {
-    let keys: Vec<_> = keys.iter().map(|k| SecretKey::new([*k; 32])).collect();
-    Keyring::new("test", &keys, keys.is_empty()).unwrap()
-}
-
 #[test]
 fn keys_turn_without_a_gap() {
     // A new key everywhere, then the first one everywhere, then the old one gone: at every node at another time.
     for (loss, seed) in [(0, 1), (0, 2), (30, 3), (30, 4)] {
         let mut cluster = whole(4, seed);
-        let mut state = 88172645463325252u64 + seed;
-        cluster.rule = Box::new(move |_, _| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            if state % 100 < loss { Fate::Lost } else { Fate::After(PATH) }
-        });
+        cluster.rule = Box::new(losing(loss, PATH, seed));
         for keys in [&[7, 9][..], &[9, 7], &[9]] {
             for node in 0..4 {
                 let now = cluster.now;

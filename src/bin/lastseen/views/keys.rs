@@ -10,7 +10,7 @@ use crate::args;
 use crate::client::{self, plain, plain_json};
 
 /// Shows which key each observed peer sends with, and which of this node's keys may go.
-pub(crate) fn run_keys(args: &args::Keys) -> ExitCode {
+pub(crate) fn run_keys(args: &args::View) -> ExitCode {
     let http = &args.client.daemon.http;
     show(args.watch, || {
         let status = client::get(http, "/api/v1/status", TIMEOUT)?;

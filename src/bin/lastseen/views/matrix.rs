@@ -24,7 +24,7 @@ const LEGEND: &str = ". fine   x link down   < it does not hear me   > I do not 
                       D down   ~ lossy   = self   ? no fresh row   u never heard\n";
 
 /// Shows the matrix.
-pub(crate) fn run_matrix(args: &args::Matrix) -> ExitCode {
+pub(crate) fn run_matrix(args: &args::View) -> ExitCode {
     show(args.watch, || {
         let path = if args.client.json { "/api/v1/matrix" } else { "/api/v1/matrix?edges=all" };
         let matrix = client::get(&args.client.daemon.http, path, TIMEOUT)?;

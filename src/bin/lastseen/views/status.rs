@@ -13,7 +13,7 @@ use crate::client::{self, plain, plain_json};
 const SHOWN: usize = 20;
 
 /// Shows how the node sees the cluster.
-pub(crate) fn run_status(args: &args::Status) -> ExitCode {
+pub(crate) fn run_status(args: &args::View) -> ExitCode {
     let http = &args.client.daemon.http;
     show(args.watch, || {
         let status = client::get(http, "/api/v1/status", TIMEOUT)?;
