@@ -1,8 +1,9 @@
 //! Records: what each node says of itself, carried by all.
 //!
-//! Every node owns two, a row and a profile, and nobody else may speak for it. Of two records of one owner the higher
+//! Every node owns two, a row and a profile, and nobody else may speak for it. Of two records of one owner the newer
 //! version wins, whatever the run; an owner that meets a version of its own that it did not publish goes above it. So
-//! the table that every node holds converges, in any order of arrival, and twice is once.
+//! the table that every node holds converges, in any order of arrival, and twice is once. Versions go round a circle:
+//! there is no highest one that a forger could take, and what was said in a node's name is gone once the node meets it.
 //!
 //! A record is owed to its owner's neighbours, and by those to theirs, until a datagram that carried it is echoed, or its digest
 //! is equal. A quiet cluster owes nothing.

@@ -62,6 +62,18 @@ fn is_row(slot: usize) -> bool {
     slot.is_multiple_of(2)
 }
 
+/// Whether version `a` follows on `b`, round the circle of all versions (serial numbers, as in RFC 1982): none is the
+/// highest, so that an owner can go above whatever somebody forged in its name. 0, of what is not known, is below all.
+fn is_newer(a: u64, b: u64) -> bool {
+    const HALF: u64 = 1 << 63;
+    let ahead = a.wrapping_sub(b);
+    b == 0 && a > 0 || a > 0 && (0 < ahead && ahead < HALF || ahead == HALF && a > b)
+}
+
+fn next_version(version: u64) -> u64 {
+    version.wrapping_add(1).max(1)
+}
+
 fn version(rows: &[RowSlot], profiles: &[ProfileSlot], slot: usize) -> u64 {
     if is_row(slot) { rows[slot / 2].version } else { profiles[slot / 2].version }
 }
@@ -180,7 +192,7 @@ impl Records {
         if self.version(slot) > 0 && self.says(slot, &body) {
             return false;
         }
-        self.put(slot, self.version(slot).saturating_add(1), body, None);
+        self.put(slot, next_version(self.version(slot)), body, None);
         true
     }
 
@@ -195,7 +207,7 @@ impl Records {
             }
             return Met::Nothing;
         }
-        if known > version {
+        if is_newer(known, version) {
             if let Some(from) = from {
                 self.owed.owe(slot, from);
             }
@@ -204,7 +216,7 @@ impl Records {
         if place == self.me {
             // Somebody holds what this run did not say: what it says goes above.
             let Some(own) = self.record(slot) else { return Met::Nothing };
-            self.put(slot, version.saturating_add(1), own.body, None);
+            self.put(slot, next_version(version), own.body, None);
             return Met::Raised;
         }
         if known == version && self.hashes[slot] > record.hash() {
@@ -277,7 +289,9 @@ impl Records {
     #[cfg(feature = "sim")]
     pub(crate) fn absorb(&mut self, other: &Records, places: std::ops::Range<usize>) {
         for slot in places.start * 2..places.end * 2 {
-            if let Some(record) = other.record(slot).filter(|record| record.version > self.version(slot)) {
+            if let Some(record) =
+                other.record(slot).filter(|record| is_newer(record.version, self.version(slot)))
+            {
                 self.store(slot, record.version, record.body);
             }
         }

@@ -131,6 +131,47 @@ fn old_row_after_restart() {
     assert_eq!((record.version, record.body), (8, row(vec![])));
 }
 
+/// All tell each other what they owe, until nothing is owed any more.
+fn settle(tables: &mut [Records], sequence: &mut u64) {
+    for _ in 0..20 {
+        for (a, b) in (0..25).map(|n| (n / 5, n % 5)).filter(|(a, b)| a != b) {
+            *sequence += 1;
+            send(tables, a, b, *sequence, true);
+        }
+    }
+    assert!(tables.iter().all(Records::is_quiet));
+}
+
+#[test]
+fn a_forged_version_does_not_last() {
+    // Who has the key can say anything in b's name. Once it is gone nothing of that may stay.
+    let forged = |version| {
+        let body = row((0..5).map(|peer| seen(peer, Life::Down)).collect());
+        Record { owner: NodeName::of("b"), version, body }
+    };
+    let top = [2, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 63) + 1, u64::MAX - 1, u64::MAX];
+    // The third of three lies as far above the first as above the second.
+    let third = u64::MAX / 3;
+    let all = top.iter().map(|version| vec![*version]).chain([vec![third, 2 * third, u64::MAX]]);
+    for versions in all {
+        let (mut tables, mut sequence) = (tables(), 0);
+        tables[1].publish(row(vec![seen(0, Life::Suspected)]));
+        settle(&mut tables, &mut sequence);
+        for (n, version) in versions.iter().enumerate() {
+            tables[2 + n].merge(&forged(*version), None);
+        }
+        settle(&mut tables, &mut sequence);
+        tables[1].publish(row(vec![seen(3, Life::Suspected)]));
+        settle(&mut tables, &mut sequence);
+        let slot = tables[0].place(NodeName::of("b")).unwrap() * 2;
+        for table in &tables {
+            let told = table.record(slot).unwrap();
+            assert_eq!(told.body, row(vec![seen(3, Life::Suspected)]), "{versions:x?}, {}", told.version);
+            assert_eq!(contents(table), contents(&tables[0]));
+        }
+    }
+}
+
 #[test]
 fn what_differs_for_two_comparisons_is_synced_by_pages() {
     let mut tables = tables();
