@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::loss::Loss;
 use super::seal::{FrameKey, Instance, Keyring, ReplayWindow, Tag};
+use super::stats::Reject;
 use super::timer::Time;
 
 /// Datagrams sent to one peer that are remembered whole.
@@ -19,7 +20,7 @@ const REPLACED: usize = 8;
 /// An echo older than this dates by arrival: two clocks that drift by 200 ppm each are 0.96 s apart by then.
 const OLDEST_ECHO: Duration = Duration::from_secs(2400);
 /// Welcomes a second to one peer.
-const WELCOMES: u32 = 20;
+pub(crate) const WELCOMES: u32 = 20;
 
 /// The present run of a peer, proven by an echo.
 #[derive(Debug)]
@@ -148,6 +149,12 @@ impl Session {
         self.sent.len() * size_of::<Sent>()
             + self.unechoed.len() * size_of::<Time>()
             + self.replaced.len() * size_of::<(Instance, Time)>()
+    }
+
+    /// For tests of what happens late in a run.
+    #[cfg(test)]
+    pub(crate) fn skip_to(&mut self, sequence: u64) {
+        *self = Session::beginning_at(std::mem::take(&mut self.tags), sequence);
     }
 
     /// Our next sequence to this peer.
@@ -312,24 +319,26 @@ impl Session {
         }
     }
 
-    /// Whether a Welcome may answer hello number `number` of `instance` now; counts it if so.
-    pub(crate) fn may_welcome(&mut self, instance: Instance, number: u64, now: Time) -> bool {
+    /// Why no Welcome may answer hello number `number` of `instance` now, if none may: the run was replaced, or it was
+    /// answered, or so were too many.
+    pub(crate) fn refuses_hello(&self, instance: Instance, number: u64, now: Time) -> Option<Reject> {
         if self.replaced_at(instance).is_some() {
-            return false;
+            return Some(Reject::Instance);
+        }
+        let (since, count) = self.welcomes;
+        let many = count >= WELCOMES && now.since(since) < Duration::from_secs(1);
+        let run = self.confirmed.as_ref().filter(|c| c.instance == instance);
+        (many || run.is_some_and(|c| number < c.hello_answered)).then_some(Reject::Replay)
+    }
+
+    /// A Welcome answers it now.
+    pub(crate) fn note_welcome(&mut self, instance: Instance, number: u64, now: Time) {
+        if let Some(confirmed) = self.confirmed.as_mut().filter(|c| c.instance == instance) {
+            confirmed.hello_answered = number + 1;
         }
         let (since, count) = self.welcomes;
         let fresh = now.since(since) >= Duration::from_secs(1);
-        if !fresh && count >= WELCOMES {
-            return false;
-        }
-        if let Some(confirmed) = self.confirmed.as_mut().filter(|c| c.instance == instance) {
-            if number < confirmed.hello_answered {
-                return false;
-            }
-            confirmed.hello_answered = number + 1;
-        }
         self.welcomes = if fresh { (now, 1) } else { (since, count + 1) };
-        true
     }
 }
 
@@ -441,14 +450,21 @@ mod tests {
     #[test]
     fn hellos_are_answered_once_and_twenty_times_a_second() {
         let mut session = Session::new(vec![]);
+        let answers = |session: &mut Session, run: u64, number: u64, now: Time| {
+            let refused = session.refuses_hello(Instance(run), number, now);
+            if refused.is_none() {
+                session.note_welcome(Instance(run), number, now);
+            }
+            refused
+        };
         session.confirm(Instance(1), 1, 0, Time::ZERO);
         let now = Time::from_micros(10_000_000);
-        assert!(session.may_welcome(Instance(1), 5, now) && !session.may_welcome(Instance(1), 5, now));
-        assert!(session.may_welcome(Instance(1), 6, now) && !session.may_welcome(Instance(1), 4, now));
+        let given = [5, 5, 6, 4].map(|number| answers(&mut session, 1, number, now));
+        assert_eq!(given, [None, Some(Reject::Replay), None, Some(Reject::Replay)]);
         session.confirm(Instance(2), 1, 0, now);
-        assert!(!session.may_welcome(Instance(1), 99, now), "a replaced run gets none");
-        let answered = (0..100).filter(|n| session.may_welcome(Instance(2), *n, now)).count();
+        assert_eq!(answers(&mut session, 1, 99, now), Some(Reject::Instance), "a replaced run gets none");
+        let answered = (0..100).filter(|n| answers(&mut session, 2, *n, now).is_none()).count();
         assert_eq!(answered, 18, "twenty a second, two were given before");
-        assert!(session.may_welcome(Instance(2), 1000, now + 1000 * MS));
+        assert_eq!(answers(&mut session, 2, 1000, now + 1000 * MS), None);
     }
 }

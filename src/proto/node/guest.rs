@@ -7,20 +7,21 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Node;
 use super::relay::Budget;
 use super::send::{Asked, Question};
 use crate::proto::messages::Message;
 use crate::proto::records::Met;
-use crate::proto::seal::{FrameKind, Instance};
-use crate::proto::session::{Echo, Session};
+use crate::proto::seal::{FrameKind, Header, Instance};
+use crate::proto::session::{Echo, Session, WELCOMES};
 use crate::proto::stats::Reject;
 use crate::proto::timer::Time;
 
 use super::receive::Frame;
 
-/// The most guests at a time.
+/// The most guests at a time; as many times [`WELCOMES`] a second are for all of them, however often they change places.
 pub(super) const GUESTS: usize = 64;
 
 /// One guest.
@@ -121,15 +122,22 @@ impl Node {
     }
 
     fn receive_guest_hello(&mut self, place: usize, mut frame: Frame<'_>) -> Result<(), Reject> {
-        let (instance, number) = (frame.header.instance, frame.header.number);
-        let sequence = self.open_hello(&mut frame)?;
+        let (key, Header { sender, instance, number, .. }) = (frame.key, frame.header);
+        let body = self.open_hello(&mut frame)?;
+        let known = self.guests.iter().find(|guest| guest.place == place);
+        if let Some(reason) = known.and_then(|g| g.session.refuses_hello(instance, number, self.now)) {
+            return Err(reason);
+        }
+        let sequence = self.read_hello(key, sender, body)?;
         // After a stall it is old: whoever means it asks again.
-        let guest = self.let_in(place).filter(|_| self.late_to.is_none()).ok_or(Reject::Sender)?;
-        if !self.guests[guest].session.may_welcome(instance, number, self.now) {
+        if self.late_to.is_some()
+            || !self.guests_welcomed.take(GUESTS * WELCOMES as usize, self.now, Duration::from_secs(1))
+        {
             return Err(Reject::Replay);
         }
-        let what = Asked::Hello(frame.header.sender, instance, sequence);
-        self.answer(Party::Guest(guest), &frame.question(what));
+        let guest = self.let_in(place).ok_or(Reject::Sender)?;
+        self.guests[guest].session.note_welcome(instance, number, self.now);
+        self.answer(Party::Guest(guest), &frame.question(Asked::Hello(sender, instance, sequence)));
         Ok(())
     }
 
@@ -137,15 +145,20 @@ impl Node {
         let (sender, instance, number) = (frame.header.sender, frame.header.instance, frame.header.number);
         let me = (self.own_tags[frame.key], self.instance);
         let open = self.ring.frame_key(frame.key, (sender, instance), me);
-        let message = Message::decode(open.open_in_place(frame.bytes, frame.header_len, number)?)?;
-        let Some((echo, hold)) = message.echo() else { return Err(Reject::Meaning) };
+        let read = Message::decode(open.open_in_place(frame.bytes, frame.header_len, number)?);
         let told = self.records.profile(place).is_some_and(|profile| profile.instance == instance);
-        let known = self.guests.iter().find(|guest| guest.place == place);
-        let confirmed =
-            |session: &Session| session.confirmed.as_ref().is_some_and(|c| c.instance == instance);
-        if !told && !known.is_some_and(|g| confirmed(&g.session) || g.session.confirms(echo)) {
+        let known = self.guests.iter().find(|guest| guest.place == place).map(|guest| &guest.session);
+        let run = known.and_then(|session| session.confirmed.as_ref()).filter(|c| c.instance == instance);
+        let echo = read.as_ref().ok().and_then(Message::echo);
+        let confirms = |session: &Session| echo.is_some_and(|(echo, _)| session.confirms(echo));
+        if !told && run.is_none() && !known.is_some_and(confirms) {
             return Err(Reject::Instance);
         }
+        if run.is_some_and(|run| !run.is_new(number)) {
+            return Err(Reject::Replay);
+        }
+        let message = read?;
+        let (echo, hold) = echo.ok_or(Reject::Meaning)?;
         let guest = self.let_in(place).ok_or(Reject::Sender)?;
         self.take_run(guest, instance);
         let session = &mut self.guests[guest].session;
@@ -153,9 +166,6 @@ impl Node {
         let Some(confirmed) = session.confirmed.as_mut().filter(|c| c.instance == instance) else {
             return Err(Reject::Instance);
         };
-        if !confirmed.is_new(number) {
-            return Err(Reject::Replay);
-        }
         confirmed.note(number, frame.key, frame.received);
         if let Echo::Dated { sent, to, newest: true, .. } = read {
             session.note_echo(echo, sent);

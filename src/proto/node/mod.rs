@@ -105,6 +105,8 @@ pub struct Node {
     /// Some of these with whom frames are exchanged; new ones number their frames from here.
     guests: Vec<Guest>,
     guest_numbers: u64,
+    /// Welcomes to all of them.
+    guests_welcomed: Budget,
     addresses: BTreeMap<usize, SocketAddr>,
     news: News,
     drawing: Drawing,
@@ -189,6 +191,7 @@ impl Node {
             others: others::others(directory.len(), me, &by_place, now),
             guests: Vec::new(),
             guest_numbers: 0,
+            guests_welcomed: Budget::default(),
             by_place,
             addresses: BTreeMap::new(),
             me,
@@ -404,6 +407,12 @@ impl Node {
         self.take_snapshot(scope, now.max(self.now))
     }
 
+    /// From here on as if so many datagrams had been sent to each peer, and so many hellos.
+    #[cfg(test)]
+    pub(crate) fn skip_numbers(&mut self, sent: u64) {
+        self.hello_number = sent;
+        self.sessions.iter_mut().for_each(|session| session.skip_to(sent));
+    }
     #[cfg(test)]
     pub(crate) fn out_len(&self) -> usize {
         self.out.queue_len()

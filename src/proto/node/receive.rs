@@ -102,15 +102,13 @@ impl Node {
 
     /// A hello changes no state; a Welcome answers it.
     fn receive_hello(&mut self, peer: usize, mut frame: Frame<'_>) -> Result<(), Reject> {
-        let Header { sender, instance, number, .. } = frame.header;
-        let sequence = self.open_hello(&mut frame)?;
-        if !self.sessions[peer].may_welcome(instance, number, self.now) {
-            return Err(if self.sessions[peer].replaced_at(instance).is_some() {
-                Reject::Instance
-            } else {
-                Reject::Replay
-            });
+        let (key, Header { sender, instance, number, .. }) = (frame.key, frame.header);
+        let body = self.open_hello(&mut frame)?;
+        if let Some(reason) = self.sessions[peer].refuses_hello(instance, number, self.now) {
+            return Err(reason);
         }
+        let sequence = self.read_hello(key, sender, body)?;
+        self.sessions[peer].note_welcome(instance, number, self.now);
         self.registry.at_mut(peer).add_bytes_received(frame.bytes.len() as u64);
         if let Some(confirmed) = self.sessions[peer].confirmed.as_mut().filter(|c| c.instance == instance) {
             confirmed.note_hello(sequence);
@@ -119,15 +117,19 @@ impl Node {
         Ok(())
     }
 
-    /// Opens a hello that its header's sender sealed; answers the sequence that it took.
-    pub(super) fn open_hello(&self, frame: &mut Frame<'_>) -> Result<u64, Reject> {
+    /// Opens a hello that its header's sender sealed; answers its body.
+    pub(super) fn open_hello<'a>(&self, frame: &'a mut Frame<'_>) -> Result<&'a [u8], Reject> {
         let Header { sender, instance, number, .. } = frame.header;
         let key = self.ring.frame_key(frame.key, (sender, instance), (Tag::default(), Instance(0)));
-        let body = key.open_in_place(frame.bytes, frame.header_len, number)?;
+        Ok(key.open_in_place(frame.bytes, frame.header_len, number)?)
+    }
+
+    /// The sequence that a hello took.
+    pub(super) fn read_hello(&self, key: usize, sender: Tag, body: &[u8]) -> Result<u64, Reject> {
         let Message::Hello { sequence, server_id, .. } = Message::decode(body)? else {
             return Err(Reject::Meaning);
         };
-        if self.ring.tag(frame.key, server_id.as_str()) != sender || sequence >= NUMBER_LIMIT {
+        if self.ring.tag(key, server_id.as_str()) != sender || sequence >= NUMBER_LIMIT {
             return Err(Reject::Meaning);
         }
         Ok(sequence)
@@ -149,7 +151,9 @@ impl Node {
             }
             None => {
                 let open = self.ring.frame_key(key, (sender, instance), me);
-                let message = Message::decode(open.open_in_place(frame.bytes, frame.header_len, number)?)?;
+                let body = open.open_in_place(frame.bytes, frame.header_len, number)?;
+                // What cannot be read confirms no instance.
+                let message = Message::decode(body).map_err(|_| Reject::Instance)?;
                 if !self.admit(peer, &frame, &message)? {
                     return Ok(());
                 }
@@ -163,15 +167,14 @@ impl Node {
     /// since the present one was confirmed. False: there is nothing more to do with it.
     fn admit(&mut self, peer: usize, frame: &Frame<'_>, message: &Message) -> Result<bool, Reject> {
         let instance = frame.header.instance;
-        let Some((echo, hold)) = message.echo() else { return Err(Reject::Meaning) };
+        let Some((echo, hold)) = message.echo() else { return Err(Reject::Instance) };
         let session = &self.sessions[peer];
         if let Some(replaced) = session.replaced_at(instance) {
             if matches!(message, Message::Leave { .. }) && session.known == Some(instance) {
                 return Ok(false); // Leave is sent three times.
             }
-            // It lives if it says something that is dated after its end.
+            // It lives if it says something that is dated after its end, even if it was said to have left.
             if let Echo::Dated { date, .. } = session.read_echo(echo, hold, frame.received)
-                && session.known != Some(instance)
                 && date > replaced + self.config.heartbeat_interval
             {
                 self.accounts[peer].conflict_until = Some(self.now + CONFLICT);

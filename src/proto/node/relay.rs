@@ -31,7 +31,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    fn take(&mut self, limit: usize, now: Time, interval: Duration) -> bool {
+    pub(super) fn take(&mut self, limit: usize, now: Time, interval: Duration) -> bool {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX - 1);
         if now.since(self.since) >= interval {
             *self = Budget { since: now, spent: 0 };

@@ -9,7 +9,7 @@ use super::{Node, Transmit};
 use crate::proto::messages::{Message, More};
 use crate::proto::mtu::SMALL;
 use crate::proto::records::Digest;
-use crate::proto::seal::{FrameKey, FrameKind, Header, Instance, Tag};
+use crate::proto::seal::{FrameKey, FrameKind, Header, Instance, NUMBER_LIMIT, Tag};
 use crate::proto::session::What;
 use crate::proto::timer::{Time, micros};
 
@@ -56,7 +56,8 @@ impl Outbox {
         Some(transmit)
     }
 
-    /// Seals header and message; answers the datagram's length, or `None` if there is no room for it.
+    /// Seals header and message; answers the datagram's length, or `None` if there is no room for it, or no number any
+    /// more: a run that has used up all falls silent before it uses one twice.
     fn push(
         &mut self,
         transmit: Transmit,
@@ -64,7 +65,7 @@ impl Outbox {
         message: &Message,
         key: &FrameKey,
     ) -> Option<usize> {
-        if self.queue.len() >= self.limit {
+        if self.queue.len() >= self.limit || header.number >= NUMBER_LIMIT {
             return None;
         }
         self.make_room();

@@ -1,10 +1,15 @@
 //! Cores on a hand clock: a few nodes joined by a rule that says what becomes of each datagram.
 
+mod captured;
 pub(crate) mod counting;
 mod dates;
 mod detector;
 mod explain;
 mod face;
+mod forge;
+mod keys;
+mod numbers;
+mod order;
 mod padding;
 mod refused;
 mod relays;
@@ -21,6 +26,12 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// One way, where nothing else is said.
 pub(crate) const PATH: Duration = Duration::from_micros(200);
+
+/// The keys of these bytes.
+pub(crate) fn ring(keys: &[u8]) -> Keyring {
+    let keys: Vec<_> = keys.iter().map(|k| SecretKey::new([*k; 32])).collect();
+    Keyring::new("test", &keys, false).unwrap()
+}
 
 /// A cluster in its steady state.
 pub(crate) fn whole(nodes: usize, seed: u64) -> Cluster {
@@ -63,6 +74,8 @@ pub(crate) struct Cluster {
     pub(crate) events: Vec<(usize, Event)>,
     /// Datagrams sent, by node.
     pub(crate) sent: Vec<usize>,
+    /// Bytes sent to addresses where no node is.
+    pub(crate) astray: BTreeMap<SocketAddr, usize>,
     pub(crate) rule: Rule,
     /// By how many parts in a million each node's clock is fast.
     pub(crate) drift: Vec<i64>,
@@ -101,6 +114,7 @@ impl Cluster {
             nodes: (0..nodes).map(|_| None).collect(),
             events: Vec::new(),
             sent: vec![0; nodes],
+            astray: BTreeMap::new(),
             rule: Box::new(|_, _| Fate::After(Duration::from_micros(200))),
             drift: vec![0; nodes],
             lazy: false,
@@ -133,7 +147,7 @@ impl Cluster {
         let mut config = PeerConfig::new(&name(node), "test", address(node), peers);
         (self.change)(&mut config);
         self.instances += 1;
-        let keys = Keyring::new("test", &[SecretKey::new([7; 32])], false).unwrap();
+        let keys = ring(&[7]);
         let instance = Instance(self.instances);
         let seed = self.seed.wrapping_mul(1000).wrapping_add(self.instances);
         let now = self.local(node, self.now);
@@ -296,7 +310,10 @@ impl Cluster {
             while let Some(transmit) = self.nodes[node].as_mut().and_then(|n| n.poll_transmit(&mut buffer)) {
                 let to = (0..self.nodes.len()).find(|n| self.place(*n) == transmit.to);
                 self.sent[node] += 1;
-                let Some(to) = to else { continue };
+                let Some(to) = to else {
+                    *self.astray.entry(transmit.to).or_default() += buffer.len();
+                    continue;
+                };
                 let packet = Packet { from: node, to, bytes: buffer.clone() };
                 let fate = (self.rule)(&packet, self.now);
                 self.number += 1;

@@ -2,27 +2,17 @@
 
 use super::*;
 use crate::proto::messages::Message;
-use crate::proto::seal::{FrameKind, Header};
 use std::cell::Cell;
 use std::rc::Rc;
 
 /// A frame from node 1's present run to node 0's, sealed as the key's holder can.
 fn from_one(cluster: &Cluster, number: u64, message: &Message) -> Vec<u8> {
-    let keys = Keyring::new("test", &[SecretKey::new([7; 32])], false).unwrap();
-    let sender = (keys.tag(0, &name(1)), cluster.node(1).instance());
-    let addressee = (keys.tag(0, &name(0)), cluster.node(0).instance());
-    let header =
-        Header { kind: FrameKind::Bound, key_id: keys.id(0), sender: sender.0, instance: sender.1, number };
-    let mut frame = Vec::new();
-    header.encode(&mut frame);
-    let len = frame.len();
-    message.encode(&mut frame);
-    keys.frame_key(0, sender, addressee).seal_in_place(&mut frame, 0, len, number);
-    frame
+    let (one, zero) = (cluster.node(1).instance(), cluster.node(0).instance());
+    forge::bound((1, one), (0, zero), number, &forge::body(message))
 }
 
 fn tag(of: usize) -> Tag {
-    Keyring::new("test", &[SecretKey::new([7; 32])], false).unwrap().tag(0, &name(of))
+    ring(&[7]).tag(0, &name(of))
 }
 
 #[test]

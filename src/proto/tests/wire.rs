@@ -4,9 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
-use crate::proto::messages::Message;
-use crate::proto::seal::{FrameKind, Header};
-use PeerStatus::Down;
+use crate::proto::seal::Header;
 
 const PATH: Duration = Duration::from_micros(200);
 
@@ -66,17 +64,37 @@ fn resurrect() {
 }
 
 #[test]
-fn a_restarted_node_believes_no_recording() {
+fn restarted_and_new_nodes_believe_no_recording() {
+    // Node 2 is new: it was not there when the others were recorded, and the one who is dead had it in its roster.
     let (mut cluster, tape) = recorded(2, 3);
-    cluster.crash(1);
-    cluster.crash(0);
-    cluster.start(0);
-    cluster.run(100 * MS);
-    let frames = tape.borrow().clone();
-    for packet in frames.iter().filter(|p| p.to == 0) {
-        let _ = cluster.inject(0, address(1), &packet.bytes);
+    let mut three = Cluster::new(3, 4);
+    three.crash(2);
+    let record = tape.clone();
+    three.rule = Box::new(move |packet, _| {
+        record.borrow_mut().push(packet.clone());
+        Fate::After(PATH)
+    });
+    three.run(8 * SECOND);
+    for cluster in [&mut cluster, &mut three] {
+        cluster.crash(1);
+        cluster.crash(0);
+        cluster.start(0);
+        let newest = cluster.nodes.len() - 1;
+        if newest == 2 {
+            cluster.start(newest);
+        }
+        cluster.run(100 * MS);
+        let frames = tape.borrow().clone();
+        assert!(frames.iter().filter(|p| p.from == 1).count() > 10);
+        for at in [0, newest].into_iter().filter(|at| *at != 1) {
+            for packet in frames.iter().filter(|p| p.from == 1) {
+                for from in [address(1), ([10, 9, 9, 9], 4444).into()] {
+                    let _ = cluster.inject(at, from, &packet.bytes);
+                }
+            }
+            assert_eq!((cluster.view(1, at).last_seen, cluster.view(1, at).instance), (None, None));
+        }
     }
-    assert_eq!((cluster.view(1, 0).last_seen, cluster.view(1, 0).instance), (None, None));
 }
 
 #[test]
@@ -141,28 +159,34 @@ fn reflect() {
     assert_eq!(cluster.view(1, 0).last_seen, None);
 }
 
-/// Whatever 1 sends to 0 comes first from a forged source, by a copier on the path; then 1 really moves.
+/// Whatever one sends to the other comes first from a forged source, by a copier on the path; then one really moves.
 #[test]
 fn raced_address() {
     let forged: SocketAddr = ([10, 9, 9, 9], 4444).into();
-    for moves in [0, 1] {
-        let (mut cluster, mut raced) = (whole(2, 6), 0);
+    let mut answered = 0;
+    for (raced_at, moves) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let (mut cluster, mut raced, mut came) = (whole(2, 6), 0, 0);
+        let other = 1 - raced_at;
         cluster.rule = Box::new(|_, _| Fate::After(50 * MS));
         for _ in 0..2_000 {
             cluster.run(10 * MS);
             let mut copies = Vec::new();
             for arrival in cluster.air.values() {
                 if let Arrival::Datagram(p) = arrival
-                    && p.from == 1
+                    && p.from == other
                 {
                     copies.push(p.bytes.clone());
                 }
             }
             for copy in copies {
-                raced += usize::from(cluster.inject(0, forged, &copy).is_ok());
+                raced += usize::from(cluster.inject(raced_at, forged, &copy).is_ok());
+                came += copy.len();
             }
-            assert_eq!(cluster.view(1, 0).address, Some(address(1)));
+            assert_eq!(cluster.view(other, raced_at).address, Some(address(other)));
         }
+        let out = cluster.astray.get(&forged).copied().unwrap_or_default();
+        assert!(out <= came, "{out} bytes out, {came} in");
+        answered += out;
         assert!(raced > 10, "{raced} copies came first");
         assert_eq!(cluster.take_changes(), []);
         let to: SocketAddr = ([10, 0, 1, 1], 7777).into();
@@ -173,6 +197,7 @@ fn raced_address() {
         assert_eq!(cluster.take_changes(), []);
         assert!(cluster.is_whole());
     }
+    assert!(answered > 0, "pings are answered to where they came from");
 }
 
 #[test]
@@ -235,70 +260,6 @@ fn hello_from_elsewhere() {
 }
 
 #[test]
-fn wrong_name_key() {
-    // A keyed node gets frames under the key of the cluster's name.
-    let (mut cluster, _) = recorded(2, 9);
-    let config = cluster.node(1).config().clone();
-    let keys = Keyring::new("test", &[], true).unwrap();
-    let mut stranger = Node::new(config, keys, Instance(5), 5, cluster.now).unwrap();
-    stranger.handle_timeout(stranger.poll_timeout().unwrap());
-    let mut frame = Vec::new();
-    assert!(stranger.poll_transmit(&mut frame).is_some());
-    assert_eq!(cluster.inject(0, address(1), &frame), Err(Reject::KeyId));
-    assert_eq!(cluster.view(1, 0).verdict, Verdict::Up, "one heard under a good key stays what it is");
-}
-
-#[test]
-fn key_mismatch_is_named() {
-    let mut cluster = Cluster::new(2, 10);
-    let config = cluster.node(1).config().clone();
-    let keys = Keyring::new("test", &[SecretKey::new([8; 32])], false).unwrap();
-    cluster.nodes[1] = Some(Node::new(config, keys, Instance(5), 5, cluster.now).unwrap());
-    cluster.run(10 * SECOND);
-    let view = cluster.view(1, 0);
-    assert_eq!(view.verdict, Verdict::KeyMismatch, "{}", view.why);
-}
-
-#[test]
-fn every_check_counts_its_reason() {
-    let (mut cluster, tape) = recorded(2, 11);
-    let good = tape.borrow().iter().rev().find(|p| p.from == 1 && p.bytes[0] == 0x4C).cloned().unwrap().bytes;
-    let own = tape.borrow().iter().rev().find(|p| p.from == 0).cloned().unwrap().bytes;
-    let bend = |at: usize| {
-        let mut bent = good.clone();
-        bent[at] ^= 0xFF;
-        bent
-    };
-    let from = address(1);
-    let before = cluster.node(0).snapshot(cluster.now);
-    let cases = [
-        (from, vec![0x4C; 20], Reject::Size),
-        (from, vec![0x4C; 1201], Reject::Size),
-        (from, vec![0x4D; 60], Reject::Version),
-        (([10, 0, 0, 2], 0).into(), good.clone(), Reject::Source),
-        (([224, 0, 0, 1], 9).into(), good.clone(), Reject::Source),
-        (([255, 255, 255, 255], 9).into(), good.clone(), Reject::Source),
-        (from, own, Reject::Own),
-        (from, bend(1), Reject::KeyId),
-        (from, bend(2), Reject::Sender),
-        (from, bend(10), Reject::Seal),
-        (from, bend(30), Reject::Seal),
-        (from, good.clone(), Reject::Replay),
-    ];
-    for (from, bytes, reason) in cases {
-        let count = cluster.node(0).stats().rejected[reason as usize];
-        assert_eq!(cluster.inject(0, from, &bytes), Err(reason));
-        assert_eq!(cluster.node(0).stats().rejected[reason as usize], count + 1);
-    }
-    let mut after = cluster.node(0).snapshot(cluster.now);
-    let setup = &mut after.peers[0].explanation.setup;
-    let foreign = [&mut setup.foreign_keys, &mut setup.foreign_versions];
-    assert_eq!(foreign.map(std::mem::take), [1, 1], "counters, too");
-    assert_eq!(format!("{:?}", before.peers), format!("{:?}", after.peers), "and nothing else changed");
-    assert_eq!(before.stats.datagrams_sent, after.stats.datagrams_sent, "nothing is answered");
-}
-
-#[test]
 fn a_second_process_under_ones_own_id_is_a_conflict() {
     let (mut cluster, _) = recorded(2, 12);
     let config = cluster.node(0).config().clone();
@@ -321,24 +282,12 @@ fn a_second_process_under_ones_own_id_is_a_conflict() {
     );
 }
 
-/// A hello of node 1 with any sequence, sealed as the key's holder can.
-fn hello(sequence: u64) -> Vec<u8> {
-    let keys = Keyring::new("test", &[SecretKey::new([7; 32])], false).unwrap();
-    let (sender, instance) = (keys.tag(0, &name(1)), Instance(4711));
-    let header = Header { kind: FrameKind::Hello, key_id: keys.id(0), sender, instance, number: 0 };
-    let mut frame = Vec::new();
-    header.encode(&mut frame);
-    let len = frame.len();
-    Message::hello(len, sequence, &ServerId::new(&name(1)).unwrap()).encode(&mut frame);
-    keys.frame_key(0, (sender, instance), (Tag::default(), Instance(0))).seal_in_place(&mut frame, 0, len, 0);
-    frame
-}
-
 #[test]
 fn no_sequence_in_a_hello_panics() {
     let mut cluster = whole(2, 1);
     for sequence in [(1 << 62) - 1, 1 << 62, u64::MAX - 1, u64::MAX] {
-        let _ = cluster.inject(0, address(1), &hello(sequence));
+        let hello = forge::hello(1, Instance(4711), 0, &forge::hello_body(1, 0, sequence));
+        let _ = cluster.inject(0, address(1), &hello);
     }
 }
 
@@ -389,130 +338,6 @@ fn conflict_of_two_runs() {
         }
     }
     assert_eq!(cluster.view(1, 0).verdict, Verdict::Conflict, "{:?}", cluster.view(1, 0));
-}
-
-/// The keys of these bytes.
-fn ring(keys: &[u8]) -> Keyring {
-    let keys: Vec<_> = keys.iter().map(|k| SecretKey::new([*k; 32])).collect();
-    Keyring::new("test", &keys, false).unwrap()
-}
-
-/// Loses so many datagrams of a hundred, and lets the others pass.
-fn losing(loss: u64, one_way: Duration, seed: u64) -> impl FnMut(&Packet, Time) -> Fate {
-    let mut state = 88172645463325252u64 + seed;
-    move |_, _| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        if state % 100 < loss { Fate::Lost } else { Fate::After(one_way) }
-    }
-}
-
-fn rotate(
-    first: &'static [u8],
-    second: &'static [u8],
-    one_way: Duration,
-    loss: u64,
-    seed: u64,
-) -> (Vec<(usize, String, PeerStatus)>, bool) {
-    let mut cluster = Cluster::new(2, seed);
-    for (node, keys) in [(0, first), (1, second)] {
-        let config = cluster.node(node).config().clone();
-        let seed = seed * 2 + node as u64;
-        cluster.nodes[node] =
-            Some(Node::new(config, ring(keys), Instance(77 + seed), seed, cluster.now).unwrap());
-    }
-    cluster.rule = Box::new(losing(loss, one_way, seed));
-    cluster.run(120 * SECOND);
-    // On a path too slow for retries every second heartbeat alone gets through.
-    let end = cluster.now + 2 * SECOND;
-    cluster.run_while(end, |c| !c.is_whole());
-    let whole = cluster.is_whole();
-    (cluster.take_changes().into_iter().filter(|c| c.2 == Down).collect(), whole)
-}
-
-#[test]
-fn rotate_any_order() {
-    let pairs: [(&'static [u8], &'static [u8]); 6] = [
-        (&[1], &[1, 2]),
-        (&[1], &[2, 1]),
-        (&[1, 2], &[2, 1]),
-        (&[2, 1], &[2]),
-        (&[1, 3, 2], &[2]),
-        (&[2, 1], &[1]),
-    ];
-    let mut bad = Vec::new();
-    for (a, b) in pairs {
-        for (path, loss) in [(PATH, 0), (PATH, 30), (400 * MS, 0)] {
-            for seed in 1..4 {
-                if a.len() > 2 && path > PATH {
-                    continue; // One try a heartbeat: the turn of the third key comes after the fifth miss.
-                }
-                let (downs, whole) = rotate(a, b, path, loss, seed);
-                if !downs.is_empty() || (loss == 0 && !whole) {
-                    bad.push(format!(
-                        "{a:?} {b:?} path {path:?} loss {loss} seed {seed}: {} Downs, whole {whole}",
-                        downs.len()
-                    ));
-                }
-            }
-        }
-    }
-    assert!(bad.is_empty(), "{bad:#?}");
-}
-
-#[test]
-fn keys_turn_without_a_gap() {
-    // A new key everywhere, then the first one everywhere, then the old one gone: at every node at another time.
-    for (loss, seed) in [(0, 1), (0, 2), (30, 3), (30, 4)] {
-        let mut cluster = whole(4, seed);
-        cluster.rule = Box::new(losing(loss, PATH, seed));
-        for keys in [&[7, 9][..], &[9, 7], &[9]] {
-            for node in 0..4 {
-                let now = cluster.now;
-                cluster.nodes[node].as_mut().unwrap().set_keys(ring(keys), now).unwrap();
-                cluster.run(7 * SECOND / 3);
-            }
-            cluster.run(10 * SECOND);
-            let id = ring(keys).id(0);
-            if loss == 0 {
-                assert!((0..4).all(|at| cluster.view(at, (at + 1) % 4).key_id == Some(id)), "{keys:?}");
-            }
-        }
-        let told = cluster.events.iter().filter(|(_, e)| e.change == Change::Keys);
-        assert_eq!(told.map(|(n, _)| *n).collect::<Vec<_>>(), [0, 1, 2, 3].repeat(3));
-        let downs = cluster.take_changes().iter().filter(|c| c.2 == Down).count();
-        assert_eq!(downs, 0, "loss {loss}, seed {seed}");
-        if loss == 0 {
-            let key_id = |node: usize| cluster.node(node).stats().rejected[Reject::KeyId as usize];
-            assert!((0..4).all(|node| key_id(node) <= 12), "first tries under a key that is not there yet");
-            assert!((0..4).all(|n| cluster.view(n, (n + 2) % 4).restarts == 0), "nobody began anew");
-        }
-    }
-}
-
-#[test]
-fn a_key_that_is_gone_opens_nothing() {
-    let mut cluster = whole(2, 1);
-    let now = cluster.now;
-    cluster.nodes[1].as_mut().unwrap().set_keys(ring(&[9]), now).unwrap();
-    cluster.run(10 * SECOND);
-    assert_eq!(cluster.view(0, 1).status, Down);
-    assert!(cluster.node(1).stats().rejected[Reject::KeyId as usize] > 5);
-    // The same key again: it goes on.
-    let now = cluster.now;
-    cluster.nodes[1].as_mut().unwrap().set_keys(ring(&[7]), now).unwrap();
-    cluster.run(15 * SECOND);
-    assert!(cluster.is_whole());
-}
-
-#[test]
-fn the_same_keys_again_change_nothing() {
-    let mut cluster = whole(3, 1);
-    let now = cluster.now;
-    cluster.nodes[0].as_mut().unwrap().set_keys(ring(&[7]), now).unwrap();
-    cluster.run(SECOND);
-    assert!(!cluster.events.iter().any(|(_, e)| e.change == Change::Keys), "the same keys are no news");
-    cluster.run(5 * SECOND);
-    assert!(cluster.is_whole());
+    assert_eq!(cluster.take_changes(), [], "no flapping");
+    assert!(cluster.view(1, 0).restarts <= 1, "the later run is taken for a restart, once");
 }
