@@ -64,6 +64,7 @@ families! {
         "1 if many peers were lost at once, until half of them are back or five minutes pass."
     "lastseen_self_health" Gauge Count ["state"] "1 for the state of this node, 0 for the others."
     "lastseen_secure" Gauge Count [] "1 if a cluster key is configured."
+    "lastseen_insecure" Gauge Count [] "1 if datagrams that anybody can make, without a cluster key, are accepted."
     "lastseen_key_peers" Gauge Count ["key"] "Observed peers whose newest datagram used this key."
     "lastseen_observed_peers" Gauge Count [] "Peers that this node observes."
     "lastseen_unresolved_peers" Gauge Count [] "Peers whose name does not resolve."

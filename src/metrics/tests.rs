@@ -54,6 +54,7 @@ fn all_series_are_there_from_the_start() {
         "lastseen_matrix_link_up{observer=\"a\",peer=\"b\"} NaN",
         "lastseen_matrix_alive{observer=\"a\",peer=\"b\"} NaN",
         "lastseen_secure 0",
+        "lastseen_insecure 1",
         "lastseen_cluster_mass_loss 1",
         "lastseen_self_health{state=\"isolated\"} 0",
         "lastseen_cluster_verdicts{verdict=\"isolated\"} 0",

@@ -45,6 +45,7 @@ impl Text {
             health.add(&[state.as_str()], flag(state == s.self_health));
         }
         self.value("secure", flag(s.secure));
+        self.value("insecure", flag(s.insecure));
         self.keys(s);
         self.value("observed_peers", s.peers.iter().filter(|p| p.observed).count() as f64);
         self.value("unresolved_peers", s.unresolved_peers as f64);

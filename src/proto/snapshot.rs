@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub instance: Instance,
     /// Whether a cluster key is configured.
     pub secure: bool,
+    /// Whether datagrams that anybody can make, without a cluster key, are accepted.
+    pub insecure: bool,
     /// The ids of its keys: frames are sent with the first, all are accepted.
     pub key_ids: Vec<u8>,
     /// How many nodes exchange heartbeats with one node, as it was set.

@@ -1,21 +1,26 @@
 //! Keys that turn while the nodes run.
 
+use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use lastseen::net::Clock;
+use lastseen::proto::SecretKey;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{AT_ALL, Cluster, within};
+use crate::harness::{AT_ALL, Cluster, Expected, watch, within};
 
 const NODES: usize = 4;
 
-/// A new key in a file that others cannot read.
-fn make_key(path: &Path) {
-    let key = Command::new(env!("CARGO_BIN_EXE_lastseen")).arg("keygen").output().unwrap();
+/// The key of these bytes in a file that others cannot read. Not a random one: two keys in 256 have one id.
+fn make_key(path: &Path, bytes: u8) {
+    let key = SecretKey::new([bytes; 32]).to_text();
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
-    std::io::Write::write_all(&mut file, &key.stdout).unwrap();
+    writeln!(file, "{}", *key).unwrap();
 }
 
 /// The section with these keys, by the names of their files.
@@ -47,9 +52,14 @@ fn reload(cluster: &Cluster, n: usize, text: &str) -> bool {
 }
 
 fn lastseen_keys(cluster: &Cluster, n: usize, more: &[&str]) -> String {
+    told(cluster, n, "keys", more)
+}
+
+/// What a command says of a node.
+fn told(cluster: &Cluster, n: usize, command: &str, more: &[&str]) -> String {
     let http = cluster.nodes[n].http.to_string();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lastseen"));
-    let told = command.args(["keys", "--http", &http]).args(more).output().unwrap();
+    let mut lastseen = Command::new(env!("CARGO_BIN_EXE_lastseen"));
+    let told = lastseen.args([command, "--http", &http]).args(more).output().unwrap();
     assert!(told.status.success(), "{told:?}");
     String::from_utf8(told.stdout).unwrap()
 }
@@ -57,7 +67,8 @@ fn lastseen_keys(cluster: &Cluster, n: usize, more: &[&str]) -> String {
 #[test]
 fn keys_turn_by_reload_and_nobody_is_accused() {
     let cluster = Cluster::with_files(NODES, |dir| {
-        ["old", "new"].into_iter().for_each(|key| make_key(&dir.join(key)));
+        make_key(&dir.join("old"), 1);
+        make_key(&dir.join("new"), 2);
         section(dir, &["old"])
     });
     let before = cluster.transitions();
@@ -91,9 +102,102 @@ fn keys_turn_by_reload_and_nobody_is_accused() {
 }
 
 #[test]
+fn another_key_is_named() {
+    let mut cluster = Cluster::with_files(3, |dir| {
+        make_key(&dir.join("one"), 1);
+        make_key(&dir.join("other"), 2);
+        section(dir, &["one"])
+    });
+    (0..3).for_each(|n| {
+        cluster.kill(n);
+    });
+    cluster.write_settings(2, &section(cluster.dir(), &["other"]));
+    (0..3).for_each(|n| cluster.launch(n));
+    let start = Clock.now();
+    let other = |at, of| (at, of, "key_mismatch");
+    let all = [other(0, 2), other(1, 2), other(2, 0), other(2, 1), (0, 1, "up")].map(|(at, of, verdict)| {
+        let cluster = &cluster;
+        let is = move || cluster.verdict(at, of) == verdict;
+        Expected::new(format!("n{} at n{}: {verdict}", of + 1, at + 1), AT_ALL, is)
+    });
+    cluster.moments(start, &all);
+    let why = cluster.peer(0, 2)["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("key"), "{why}");
+    assert!(
+        cluster
+            .series(0, "lastseen_datagrams_rejected_total")
+            .iter()
+            .any(|(labels, value)| { labels["reason"] == "key_id" && *value > 0.0 })
+    );
+}
+
+#[test]
+fn who_needs_no_key_is_told_everywhere() {
+    for (insecure, keys) in [(true, &["one"][..]), (false, &["one"]), (false, &[])] {
+        let cluster = Cluster::with_files(2, |dir| {
+            make_key(&dir.join("one"), 1);
+            format!("{}insecure = {insecure}\n", section(dir, keys))
+        });
+        let open = insecure || keys.is_empty();
+        let status = cluster.json(0, "/api/v1/status");
+        assert_eq!((&status["secure"], &status["insecure"]), (&(!keys.is_empty()).into(), &open.into()));
+        let metrics = cluster.get(0, "/metrics").1;
+        assert!(metrics.contains(&format!("\nlastseen_insecure {}\n", u8::from(open))), "{metrics}");
+        assert!(metrics.contains(&format!("\nlastseen_secure {}\n", u8::from(!keys.is_empty()))));
+        for command in ["status", "keys"] {
+            assert_eq!(told(&cluster, 0, command, &[]).contains("INSECURE"), open, "{command}");
+        }
+    }
+}
+
+#[test]
+fn a_second_process_under_a_stolen_id_is_a_conflict_and_no_flapping() {
+    let cluster = Cluster::start(3);
+    let before = cluster.transitions();
+    let mut thief = Command::new(env!("CARGO_BIN_EXE_lastseen"));
+    let stolen = &cluster.nodes[1];
+    let address = SocketAddr::new(stolen.udp.ip(), 0).to_string();
+    thief.args([
+        "run",
+        "--config",
+        "/dev/null",
+        "--server-id",
+        &stolen.id,
+        "--listen",
+        &address,
+        "--http",
+        "off",
+    ]);
+    for peer in [0, 2].map(|n| &cluster.nodes[n]) {
+        thief.args(["--peer", &format!("{}@{}", peer.id, peer.udp)]);
+    }
+    let mut thief = thief.env_clear().stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = Clock.now();
+    let seen = [0, 2].map(|at| {
+        let cluster = &cluster;
+        let is = move || cluster.verdict(at, 1) == "conflict";
+        Expected::new(format!("n{} sees a conflict", at + 1), AT_ALL, is)
+    });
+    cluster.moments(start, &seen);
+    watch(Duration::from_secs(8), Duration::from_millis(500), |_| {
+        [0, 2].iter().for_each(|at| assert_eq!(cluster.verdict(*at, 1), "conflict"));
+    });
+    thief.kill().unwrap();
+    thief.wait().unwrap();
+    // Those who are not concerned see one process after the other at most, and call nobody anything.
+    for at in [0, 2] {
+        let events = cluster.events(at);
+        let restarts = events.iter().filter(|event| event["type"] == "restart").count();
+        assert!(restarts <= 1, "{events:?}");
+        let now = cluster.transitions_at(at);
+        assert!(now.iter().all(|(key, count)| before[key] == *count), "{before:?} {now:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_changes_nothing() {
     let cluster = Cluster::with_files(2, |dir| {
-        make_key(&dir.join("one"));
+        make_key(&dir.join("one"), 1);
         section(dir, &["one"])
     });
     let before = (cluster.transitions(), keys_in_force(&cluster, 0));

@@ -371,6 +371,7 @@ impl Node {
             cluster: self.config.cluster.clone(),
             instance: self.instance,
             secure: self.ring.is_secure(),
+            insecure: self.ring.is_insecure(),
             key_ids: self.ring.ids().collect(),
             observers: self.config.observers,
             status: self.cluster_status(now),

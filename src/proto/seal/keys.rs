@@ -98,6 +98,7 @@ struct Root {
 pub struct Keyring {
     roots: Vec<Root>,
     secure: bool,
+    insecure: bool,
     #[cfg(feature = "sim")]
     cheap: bool,
 }
@@ -116,7 +117,8 @@ impl Keyring {
             )));
         }
         let mut roots: Vec<Root> = keys.iter().map(|key| Root::new(cluster, Some(key))).collect();
-        if insecure || keys.is_empty() {
+        let insecure = insecure || keys.is_empty();
+        if insecure {
             roots.push(Root::new(cluster, None));
         }
         for (i, root) in roots.iter().enumerate() {
@@ -132,6 +134,7 @@ impl Keyring {
         Ok(Keyring {
             roots,
             secure: !keys.is_empty(),
+            insecure,
             #[cfg(feature = "sim")]
             cheap: false,
         })
@@ -141,12 +144,17 @@ impl Keyring {
     #[cfg(feature = "sim")]
     pub(crate) fn seal_cheaply(&mut self) {
         self.cheap = true;
-        self.secure = false;
+        (self.secure, self.insecure) = (false, true);
     }
 
     /// Whether frames are sent under a real key.
     pub fn is_secure(&self) -> bool {
         self.secure
+    }
+
+    /// Whether frames under the key that the cluster's name alone gives, which anybody can make, are accepted.
+    pub fn is_insecure(&self) -> bool {
+        self.insecure
     }
 
     /// How many keys there are; at least one.

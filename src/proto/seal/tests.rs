@@ -87,7 +87,7 @@ fn keyrings_refuse_twins_and_crowds() {
     let five: Vec<_> = (0..5).map(|i| SecretKey::new([i; 32])).collect();
     assert!(Keyring::new("test", &five, false).is_err());
     let ring = Keyring::new("test", &five[..1], true).unwrap();
-    assert_eq!((ring.len(), ring.is_secure()), (2, true));
+    assert_eq!((ring.len(), ring.is_secure(), ring.is_insecure()), (2, true, true));
     assert!(!Keyring::new("test", &[], true).unwrap().is_secure());
 }
 

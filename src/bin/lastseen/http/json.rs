@@ -34,6 +34,7 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
         "listen_address": listen,
         "uptime_seconds": s.at.since(s.started).as_secs_f64(),
         "secure": s.secure,
+        "insecure": s.insecure,
         "key": s.key_ids.first().map(|k| format!("{k:02x}")),
         "keys": s.key_ids.iter().map(|k| format!("{k:02x}")).collect::<Vec<_>>(),
         "self_health": s.self_health.as_str(),

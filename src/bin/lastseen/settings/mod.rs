@@ -194,9 +194,10 @@ impl Settings {
     /// Two files with one key, or with keys of one key id.
     pub(crate) fn keyring(&mut self) -> Result<Keyring, String> {
         let keys = std::mem::take(&mut self.keys);
-        if self.values.insecure {
+        if self.values.insecure || keys.is_empty() {
+            let why = if self.values.insecure { "insecure = true" } else { "no cluster key" };
             warn!(
-                "insecure = true: datagrams without a cluster key are accepted, anybody who reaches the port can forge them"
+                "{why}: datagrams without a cluster key are accepted, anybody who reaches the port can forge them"
             );
         }
         Keyring::new(&self.values.cluster, &keys, self.values.insecure).map_err(|e| e.to_string())

@@ -36,7 +36,10 @@ fn keys(status: &Value, peers: &Value) -> Value {
             json!({ "key": key, "first": first, "peers": peers, "may_go": may_go })
         })
         .collect();
-    json!({ "secure": status["secure"], "observed_peers": observed.len(), "keys": keys, "unheard": unheard })
+    let (secure, insecure) = (&status["secure"], &status["insecure"]);
+    json!({
+        "secure": secure, "insecure": insecure, "observed_peers": observed.len(), "keys": keys, "unheard": unheard
+    })
 }
 
 fn text(status: &Value, keys: &Value, colours: bool) -> String {
@@ -50,7 +53,11 @@ fn text(status: &Value, keys: &Value, colours: bool) -> String {
         plain(&status["server_id"]),
         plain(&status["cluster"]),
         keys["observed_peers"],
-        if keys["secure"] == true { "" } else { "; it has no cluster key (INSECURE)" }
+        match (keys["secure"] == true, keys["insecure"] == true) {
+            (false, _) => "; it has no cluster key (INSECURE)",
+            (true, true) => "; it takes datagrams without a cluster key too (INSECURE)",
+            (true, false) => "",
+        }
     );
     let mut table = Table::new(0);
     table.row(1, ["KEY", "USED BY", "", "WHO"].map(str::to_owned));

@@ -25,6 +25,15 @@ pub(crate) fn run_status(args: &args::View) -> ExitCode {
     })
 }
 
+/// The key that is sent with; whoever reads on must know if anybody may speak without one.
+fn key_text(status: &Value) -> String {
+    match (status["secure"] == true, status["insecure"] == true) {
+        (false, _) => "none (INSECURE)".to_owned(),
+        (true, false) => plain(&status["key"]),
+        (true, true) => format!("{} (INSECURE: none is needed)", plain(&status["key"])),
+    }
+}
+
 fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
     let number = |key: &str| status[key].as_u64().unwrap_or(0);
     let mut text = format!(
@@ -33,7 +42,7 @@ fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
         plain(&status["cluster"]),
         plain(&status["version"]),
         age(status["uptime_seconds"].as_f64().unwrap_or(0.0)),
-        if status["secure"] == true { plain(&status["key"]) } else { "none (INSECURE)".to_owned() },
+        key_text(status),
         plain(&status["self_health"]),
     );
     let quorum = format!(
