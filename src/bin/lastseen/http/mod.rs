@@ -122,11 +122,13 @@ fn routes(shared: &Arc<Shared>, own: Arc<Own>, full: bool) -> Router {
 /// Refuses foreign Host names (DNS rebinding), and forbids storing.
 async fn guard(State(own): State<Arc<Own>>, request: Request, next: Next) -> Response {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let is_own = match (hosts.next().and_then(|h| h.to_str().ok()), hosts.next()) {
-        (Some(host), None) => host::is_own(host, own.ip, own.name.as_deref()),
-        _ => false,
-    };
-    let mut response = if is_own {
+    let is_own = |host: &str| host::is_own(host, own.ip, own.name.as_deref());
+    // A target in absolute form names a host as well, and that one counts (RFC 9112, 3.2.2).
+    let target = request.uri().authority().is_none_or(|authority| is_own(authority.as_str()));
+    let mut response = if target
+        && hosts.next().and_then(|host| host.to_str().ok()).is_some_and(is_own)
+        && hosts.next().is_none()
+    {
         next.run(request).await
     } else {
         let text = "the Host header must be an IP address, localhost on a loopback listener, or a name in http.listen";

@@ -153,6 +153,8 @@ async fn errors_are_json() {
         (full, "GET /livez", "Host: 127.0.0.1\r\nHost: evil.example\r\n", 421, "host"),
         (metrics, "GET /metrics", "Host: evil.example:80\r\n", 421, "host"),
         (full, "GET /nothing", "Host: evil.example\r\n", 421, "host"),
+        (full, "GET http://evil.example/livez", "Host: 127.0.0.1\r\n", 421, "host"),
+        (full, "GET http://127.0.0.1/nothing", "Host: 127.0.0.1\r\n", 404, "not_found"),
     ] {
         let (is, head, body) = ask(address, first, more).await;
         assert_eq!(is, status, "{first} {more}: {body}");
