@@ -166,6 +166,17 @@ async fn errors_are_json() {
 }
 
 #[tokio::test]
+async fn the_nearest_to_what_can_be_no_id_are_not_looked_for() {
+    let (full, ..) = &node(8, PATIENT).await;
+    for (length, found) in [(64, 1), (65, 0), (15_000, 0)] {
+        let id = format!("web-2{}", "2".repeat(length - 5));
+        let (status, _, body) = ask(*full, &format!("GET /api/v1/peers/{id}"), "").await;
+        assert_eq!(status, 404);
+        assert_eq!(is_error(&body, "unknown_peer")["nearest"].as_array().unwrap().len(), found, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn json_has_the_fields_of_the_contract() {
     let (full, ..) = &node(8, PATIENT).await;
     let status: Value = serde_json::from_str(&ask(*full, "GET /api/v1/status", "").await.2).unwrap();
