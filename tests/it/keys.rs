@@ -12,19 +12,19 @@ use crate::harness::{AT_ALL, Cluster, within};
 const NODES: usize = 4;
 
 /// A new key in a file that others cannot read.
-fn make_key(path: &Path) {
+pub(crate) fn make_key(path: &Path) {
     let key = Command::new(env!("CARGO_BIN_EXE_lastseen")).arg("keygen").output().unwrap();
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
     std::io::Write::write_all(&mut file, &key.stdout).unwrap();
 }
 
 /// The section with these keys, by the names of their files.
-fn section(dir: &Path, keys: &[&str]) -> String {
+pub(crate) fn section(dir: &Path, keys: &[&str]) -> String {
     let files: Vec<_> = keys.iter().map(|key| dir.join(key)).collect();
     format!("[security]\nkey_files = {files:?}\n")
 }
 
-fn keys_in_force(cluster: &Cluster, n: usize) -> Vec<String> {
+pub(crate) fn keys_in_force(cluster: &Cluster, n: usize) -> Vec<String> {
     let status: Value = serde_json::from_str(&cluster.get(n, "/api/v1/status").1).unwrap();
     serde_json::from_value(status["keys"].clone()).unwrap()
 }

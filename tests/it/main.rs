@@ -5,6 +5,7 @@ mod adversity;
 mod bad_input;
 mod cluster;
 mod confined;
+mod control;
 mod corpus;
 mod demo;
 mod explain;

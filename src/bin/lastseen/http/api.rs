@@ -27,12 +27,13 @@ const LONGEST_ID: usize = 64;
 type Parameters = Query<BTreeMap<String, String>>;
 
 /// An error as JSON.
-pub(super) fn error(status: StatusCode, code: &str, message: &str, nearest: &[String]) -> Response {
+pub(crate) fn error(status: StatusCode, code: &str, message: &str, nearest: &[String]) -> Response {
     let now = shape::now(&Clock);
     answer(status, &json!({ "error": code, "message": message, "nearest": nearest, "generated_at": now }))
 }
 
-fn answer(status: StatusCode, body: &Value) -> Response {
+/// JSON with this status.
+pub(crate) fn answer(status: StatusCode, body: &Value) -> Response {
     written(status, body.to_string())
 }
 

@@ -38,6 +38,7 @@ use crate::reload::Reloads;
 use crate::settings;
 #[cfg(test)]
 pub(crate) use api::one_peer;
+pub(crate) use api::{answer, error};
 use places::{Held, Places};
 use stall::Stalling;
 

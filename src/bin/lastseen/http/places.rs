@@ -69,6 +69,13 @@ impl Places {
         }
     }
 
+    /// Returns when no place is taken.
+    pub(crate) async fn empty(&self) {
+        while !lock(&self.taken).is_empty() {
+            self.changed.notified().await;
+        }
+    }
+
     fn try_take(self: &Arc<Self>) -> Option<Held> {
         let now = Clock.now();
         let mut taken = lock(&self.taken);
