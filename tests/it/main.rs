@@ -10,6 +10,7 @@ mod corpus;
 mod demo;
 mod explain;
 mod harness;
+mod idle;
 mod innocent;
 mod keys;
 mod links;
