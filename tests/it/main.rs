@@ -17,5 +17,6 @@ mod links;
 mod matrix;
 mod offline;
 mod partition;
+mod secrets;
 mod sixty_four;
 mod wire_count;
