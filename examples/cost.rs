@@ -89,7 +89,8 @@ fn report(
 
 fn lastseen(daemon: &Path, own: SocketAddr, peers: &[SocketAddr]) -> Command {
     let mut command = Command::new(daemon);
-    command.env_clear().args(["run", "--config", "/dev/null", "--http", "127.0.0.1:0"]);
+    command.env_clear().env("LASTSEEN_CONTROL__SOCKET", "");
+    command.args(["run", "--config", "/dev/null", "--http", "127.0.0.1:0"]);
     command.args(["--server-id", &format!("n{}", own.port()), "--listen", &own.to_string()]);
     for peer in peers {
         command.args(["--peer", &format!("n{}@{peer}", peer.port())]);

@@ -22,7 +22,14 @@ const NO_HTTP: &str = "[http]\nlisten = []\n";
 
 fn lastseen(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lastseen"));
-    command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // No test asks for the socket of a daemon that is installed.
+    command
+        .args(args)
+        .env_clear()
+        .env("LASTSEEN_CONTROL__SOCKET", "")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 

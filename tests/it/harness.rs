@@ -174,11 +174,32 @@ impl Cluster {
 
     /// Starts the process of a node that has none.
     pub(crate) fn launch(&mut self, n: usize) {
+        self.launch_with(n, |_| ());
+    }
+
+    /// The same, with something changed.
+    pub(crate) fn launch_with(&mut self, n: usize, change: impl FnOnce(&mut Command)) {
+        let socket = self.socket(n);
         let node = &mut self.nodes[n];
         let mut command = Command::new(env!("CARGO_BIN_EXE_lastseen"));
         command.arg("run").args(&node.args).env_clear().env("LASTSEEN_LOG__LEVEL", self.log_level);
         command.args(["--listen", &node.udp.to_string(), "--http", &node.http.to_string()]);
-        node.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+        command.env("LASTSEEN_CONTROL__SOCKET", socket).stdin(Stdio::null()).stdout(Stdio::null());
+        change(&mut command);
+        node.child = Some(command.spawn().unwrap());
+    }
+
+    /// A node's control socket.
+    pub(crate) fn socket(&self, n: usize) -> PathBuf {
+        self.dir().join(format!("{}.sock", self.nodes[n].id))
+    }
+
+    /// A command to a node over its control socket, `reload` say.
+    pub(crate) fn order(&self, n: usize, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lastseen"));
+        command.args(args).env_clear().env("LASTSEEN_CONTROL__SOCKET", self.socket(n));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     /// SIGKILL. Returns when it was sent.

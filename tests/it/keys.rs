@@ -17,19 +17,19 @@ use crate::harness::{AT_ALL, Cluster, Expected, watch, within};
 const NODES: usize = 4;
 
 /// The key of these bytes in a file that others cannot read. Not a random one: two keys in 256 have one id.
-fn make_key(path: &Path, bytes: u8) {
+pub(crate) fn make_key(path: &Path, bytes: u8) {
     let key = SecretKey::new([bytes; 32]).to_text();
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
     writeln!(file, "{}", *key).unwrap();
 }
 
 /// The section with these keys, by the names of their files.
-fn section(dir: &Path, keys: &[&str]) -> String {
+pub(crate) fn section(dir: &Path, keys: &[&str]) -> String {
     let files: Vec<_> = keys.iter().map(|key| dir.join(key)).collect();
     format!("[security]\nkey_files = {files:?}\n")
 }
 
-fn keys_in_force(cluster: &Cluster, n: usize) -> Vec<String> {
+pub(crate) fn keys_in_force(cluster: &Cluster, n: usize) -> Vec<String> {
     let status: Value = serde_json::from_str(&cluster.get(n, "/api/v1/status").1).unwrap();
     serde_json::from_value(status["keys"].clone()).unwrap()
 }

@@ -42,6 +42,10 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Run a scenario in the simulator, or a swarm of random ones
     Sim(Sim),
+    /// Make the daemon read its settings anew, and say what came of it
+    Reload(Order),
+    /// Take this node out of the cluster: its peers are told, raise no alarm, and the daemon ends
+    Leave(Order),
     /// Print a new cluster key
     Keygen,
     /// Print the default configuration, or check a file
@@ -164,6 +168,22 @@ pub(crate) struct Daemon {
     /// The daemon's HTTP address
     #[arg(long, value_name = "URL", env = "LASTSEEN_HTTP", default_value = "http://127.0.0.1:5279")]
     pub(crate) http: String,
+}
+
+/// `reload`, `leave`: what changes the daemon.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Order {
+    /// The daemon's control socket
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "LASTSEEN_CONTROL__SOCKET",
+        default_value = "/run/lastseen/lastseen.sock"
+    )]
+    pub(crate) socket: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What all commands share that show what a running daemon says.

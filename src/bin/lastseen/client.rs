@@ -31,12 +31,7 @@ impl ClientError {
     /// Says it on standard error; the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         match self {
-            ClientError::Unreachable(why) => {
-                exit::complain(&format!(
-                    "{why}; start a daemon with `lastseen run`, or name another with --http URL"
-                ));
-                ExitCode::from(UNREACHABLE)
-            }
+            ClientError::Unreachable(why) => unreachable(why, "--http URL"),
             ClientError::Refused(404, body) if body["error"] == "unknown_peer" => {
                 exit::complain(&no_such_peer(body));
                 ExitCode::from(NO_SUCH_PEER)
@@ -50,6 +45,12 @@ impl ClientError {
             ClientError::Foreign(why) => exit::fail(why),
         }
     }
+}
+
+/// Says that no daemon is reachable, and by which flag another is named; the exit code.
+pub(crate) fn unreachable(why: &str, flag: &str) -> ExitCode {
+    exit::complain(&format!("{why}; start a daemon with `lastseen run`, or name another with {flag}"));
+    ExitCode::from(UNREACHABLE)
 }
 
 /// The daemon's message, and the nearest names.
@@ -99,7 +100,7 @@ fn read(base: &str, body: ureq::Body) -> Result<String, ClientError> {
 }
 
 /// What a page of JSON says.
-fn parse(base: &str, path: &str, status: u16, text: &str) -> Result<Value, ClientError> {
+pub(crate) fn parse(base: &str, path: &str, status: u16, text: &str) -> Result<Value, ClientError> {
     let value: Value = serde_json::from_str(text).map_err(|_| {
         ClientError::Foreign(format!("what answers at {base}{path} is no lastseen (status {status})"))
     })?;

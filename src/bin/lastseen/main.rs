@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod client;
+mod control;
 mod demo;
 mod exit;
 mod http;
@@ -41,6 +42,8 @@ fn main() -> ExitCode {
         Command::Check(a) => check::run(&a),
         Command::Plan(a) => plan::run(&a),
         Command::Sim(a) => simulate::run(&a),
+        Command::Reload(a) => control::client::run(&a, "reload"),
+        Command::Leave(a) => control::client::run(&a, "leave"),
         Command::Keygen => keygen(),
         Command::Config(Config::Default) => exit::print(&settings::default_file()),
         Command::Config(Config::Check(a)) => config_check(&a),

@@ -1,13 +1,15 @@
-//! SIGHUP: the settings are read anew. What can change in a running daemon changes; a file that is wrong changes nothing.
+//! SIGHUP, and `lastseen reload`: the settings are read anew. What can change in a running daemon changes; a file that is wrong changes nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use lastseen::net::{Clock, Handle};
+use serde_json::{Value, json};
 use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
 
 use crate::args;
+use crate::control::Orders;
 use crate::settings::{self, Fault, Settings, Sourced};
 
 /// What came of the newest reload; at first of the start.
@@ -38,6 +40,39 @@ fn now() -> f64 {
     Clock.wall_now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
+/// What came of one reload; the error names the culprit.
+pub(crate) type Outcome = Result<Reloaded, String>;
+
+/// A reload that succeeded.
+#[derive(Debug)]
+pub(crate) struct Reloaded {
+    keys: usize,
+    /// The settings that differ and are in force now.
+    changed: Vec<&'static str>,
+    /// Those that differ and wait for the next start.
+    waiting: Vec<&'static str>,
+}
+
+impl Reloaded {
+    fn message(&self) -> String {
+        let list = |head: &str, paths: &[&str]| match paths {
+            [] => String::new(),
+            paths => format!("; {head}: {}", paths.join(", ")),
+        };
+        format!(
+            "reloaded: {} in force{}{}",
+            count(self.keys),
+            list("changed", &self.changed),
+            list("changed, and in force after the next start", &self.waiting)
+        )
+    }
+
+    /// As the control socket answers.
+    pub(crate) fn json(&self) -> Value {
+        json!({ "message": self.message(), "keys": self.keys, "changed": self.changed, "waiting": self.waiting })
+    }
+}
+
 /// Reads the settings anew when it is told to.
 pub(crate) struct Reloader {
     pub(crate) args: args::Run,
@@ -48,29 +83,38 @@ pub(crate) struct Reloader {
 }
 
 impl Reloader {
-    /// Reloads at every signal.
-    pub(crate) async fn run(mut self, mut hang_up: Signal) {
-        while hang_up.recv().await.is_some() {
+    /// Reloads at every signal and every order.
+    pub(crate) async fn run(mut self, mut hang_up: Signal, mut orders: Orders<Outcome>) {
+        loop {
+            let reply = tokio::select! {
+                Some(()) = hang_up.recv() => None,
+                Some(reply) = orders.recv() => Some(reply),
+                else => return,
+            };
             let outcome = self.reload().await;
             self.reloads.note(outcome.is_ok());
-            if let Err(why) = outcome {
-                error!("nothing is reloaded: {why}");
+            match &outcome {
+                Ok(reloaded) if reloaded.waiting.is_empty() => info!("{}", reloaded.message()),
+                Ok(reloaded) => warn!("{}", reloaded.message()),
+                Err(why) => error!("nothing is reloaded: {why}"),
+            }
+            if let Some(reply) = reply {
+                // Who no longer waits need not be told.
+                let _ = reply.send(outcome);
             }
         }
     }
 
     /// Puts into force what can change: the keys, and whether datagrams without one are taken.
-    async fn reload(&mut self) -> Result<(), String> {
+    async fn reload(&mut self) -> Outcome {
         let mut settings = read(self.args.clone()).await?;
         let keys = settings.keys.len();
         let outcome = self.handle.set_keys(settings.keyring()?).await;
         outcome.ok_or("the detector's loop has ended")?.map_err(|e| e.to_string())?;
-        info!("reloaded: {} in force", count(keys));
-        let waiting = waiting(&settings.sources, &self.in_force);
-        if !waiting.is_empty() {
-            warn!("changed, and in force after the next start: {}", waiting.join(", "));
-        }
-        Ok(())
+        let (changed, waiting) =
+            differing(&settings.sources, &self.in_force).partition(|path| can_change(path));
+        self.in_force.extend(settings.sources.into_iter().filter(|(path, _)| can_change(path)));
+        Ok(Reloaded { keys, changed, waiting })
     }
 }
 
@@ -89,9 +133,12 @@ async fn read(args: args::Run) -> Result<Settings, String> {
     read.map_err(|e| format!("cannot read the settings: {e}"))?.map_err(faults)
 }
 
-/// What differs and cannot change now. The roster's old entries are not kept, so it is not compared.
-fn waiting(new: &Sourced, old: &Sourced) -> Vec<&'static str> {
-    let can_change = |path: &str| path.starts_with("security.") || path == "static_peers";
+fn can_change(path: &str) -> bool {
+    path.starts_with("security.")
+}
+
+/// The settings that differ. The roster's old entries are not kept, so it is not compared.
+fn differing(new: &Sourced, old: &Sourced) -> impl Iterator<Item = &'static str> {
     let differs = |path: &&str| old.get(*path).map(|o| &o.0) != new.get(*path).map(|n| &n.0);
-    new.keys().copied().filter(|path| !can_change(path)).filter(differs).collect()
+    new.keys().copied().filter(|path| *path != "static_peers").filter(differs)
 }

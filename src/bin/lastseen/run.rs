@@ -13,10 +13,11 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use crate::control::{Control, Orders};
 use crate::http::events::Recorder;
 use crate::reload::{Reloader, Reloads};
 use crate::settings::{Entry, LogFormat, Settings};
-use crate::{args, exit, http, log, resolve, settings};
+use crate::{args, control, exit, http, log, resolve, settings};
 
 /// Leaving is three datagrams a peer; whoever asked for the end does not wait longer than this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -83,15 +84,32 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     drop(peers);
     let reloads = Arc::new(Reloads::started());
     let server = http_server(settings, &handle, exporter, Arc::clone(&reloads)).await?;
+    let (control, ordered) = control::bind(&settings.control())?;
     let serving = async {
-        match server {
-            Some(server) => server.serve().await,
-            None => std::future::pending().await,
+        let http = async {
+            match server {
+                Some(server) => server.serve().await,
+                None => std::future::pending().await,
+            }
+        };
+        let orders = async {
+            match &control {
+                Some(control) => control.serve().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = http => "the HTTP listener has ended",
+            () = orders => "the control socket has ended",
         }
     };
     let in_force = std::mem::take(&mut settings.sources);
-    tokio::spawn(Reloader { args: args.clone(), in_force, handle: handle.clone(), reloads }.run(hang_up));
-    until_end(&handle, detector, serving, &mut signals).await
+    let reloader = Reloader { args: args.clone(), in_force, handle: handle.clone(), reloads };
+    tokio::spawn(reloader.run(hang_up, ordered.reload));
+    tokio::select! {
+        ended = until_end(&handle, detector, &mut signals, control.as_ref(), ordered.leave) => ended,
+        ended = serving => Err(ended.to_owned()),
+    }
 }
 
 /// One task for each entry that is a name. Entries are numbered as in the core's configuration.
@@ -125,8 +143,8 @@ async fn http_server(
         events,
         reloads,
         detail: http.detail,
-        // Half of the places: the others are for those who come and go.
-        streams: Arc::new(Semaphore::new((http.max_connections / 2).max(1))),
+        // Half of the places, none of a single one: the others are for those who come and go.
+        streams: Arc::new(Semaphore::new(http.max_connections / 2)),
     };
     let server = http::bind(&http, state).map_err(|e| {
         format!("{e}; choose another address with --http ADDR (--http 127.0.0.1:0: any free port), or none with --http off")
@@ -134,27 +152,41 @@ async fn http_server(
     Ok(Some(server))
 }
 
-/// Waits for a signal, leaves, and gives up waiting at the next signal or after [`LEAVE_WITHIN`].
+/// Waits for a signal or an order, leaves, and gives up waiting at the next signal or after [`LEAVE_WITHIN`]. An order is
+/// answered when all is done.
 async fn until_end(
     handle: &Handle,
-    detector: JoinHandle<()>,
-    serving: impl Future<Output = ()>,
+    mut detector: JoinHandle<()>,
     signals: &mut Signals,
+    control: Option<&Control>,
+    mut orders: Orders<Result<(), String>>,
 ) -> Result<(), String> {
-    tokio::pin!(serving, detector);
-    tokio::select! {
-        () = signals.next() => {}
+    let order = tokio::select! {
+        () = signals.next() => None,
+        Some(reply) = orders.recv() => Some(reply),
         ended = &mut detector => return Err(match ended {
             Ok(()) => "the detector's loop has ended".to_owned(),
             Err(e) => format!("the detector's loop has ended: {e}"),
         }),
-        () = &mut serving => return Err("the HTTP listener has ended".to_owned()),
+    };
+    let (reason, name) = match order {
+        None => (LeaveReason::Restart, "restart"),
+        Some(_) => (LeaveReason::Removal, "removal"),
+    };
+    info!("leaving, announced as a {name}");
+    let told = tokio::select! {
+        () = handle.leave(reason) => true,
+        () = tokio::time::sleep(LEAVE_WITHIN) => false,
+        () = signals.next() => false,
+    };
+    let left = if told { Ok(()) } else { Err("left without telling every peer".to_owned()) };
+    if let Err(why) = &left {
+        warn!("{why}");
     }
-    info!("leaving, announced as a restart");
-    tokio::select! {
-        () = handle.leave(LeaveReason::Restart) => {}
-        () = tokio::time::sleep(LEAVE_WITHIN) => warn!("left without telling every peer"),
-        () = signals.next() => warn!("left without telling every peer"),
+    if let (Some(reply), Some(control)) = (order, control) {
+        // Who no longer waits need not be told.
+        let _ = reply.send(left);
+        control.answered().await;
     }
     Ok(())
 }

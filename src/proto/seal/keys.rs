@@ -12,8 +12,12 @@ pub const MAX_KEYS: usize = 4;
 /// What a key file's line begins with.
 const KEY_PREFIX: &str = "lastseen-key-1:";
 
-/// A cluster key of 32 bytes, wiped from memory when dropped.
-pub struct SecretKey(pub(super) [u8; 32]);
+/// More of the stack than the derivation of a key takes, in bytes.
+const STACK: usize = 32 * 1024;
+
+/// A cluster key of 32 bytes, wiped from memory when dropped. It stays where it is when this is moved: a move would leave
+/// a copy behind.
+pub struct SecretKey(pub(super) Box<[u8; 32]>);
 
 /// Why a line is no cluster key. Never quotes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +32,10 @@ pub enum KeyTextError {
 
 impl SecretKey {
     /// A key of these bytes.
-    pub fn new(bytes: [u8; 32]) -> SecretKey {
-        SecretKey(bytes)
+    pub fn new(mut bytes: [u8; 32]) -> SecretKey {
+        let key = SecretKey(Box::new(bytes));
+        bytes.zeroize();
+        key
     }
 
     /// Reads the text of a key file: one line, `lastseen-key-1:` and base64 of 32 bytes.
@@ -39,7 +45,7 @@ impl SecretKey {
     pub fn from_text(text: &str) -> Result<SecretKey, KeyTextError> {
         let line = text.trim_end_matches(['\n', '\r']);
         let encoded = line.strip_prefix(KEY_PREFIX).ok_or(KeyTextError::Prefix)?;
-        let mut key = SecretKey([0; 32]);
+        let mut key = SecretKey(Box::new([0; 32]));
         let encoded = encoded.strip_suffix('=').filter(|e| e.len() == 43).ok_or(KeyTextError::Base64)?;
         let (mut bits, mut held, mut at) = (0u32, 0, 0);
         for c in encoded.bytes() {
@@ -221,8 +227,18 @@ impl fmt::Debug for Keyring {
 }
 
 impl Root {
-    /// root = derive_key(context, len(cluster) as u8 | cluster | key); without a key another context.
+    /// See [`derive`](Root::derive). Nothing of the key stays behind.
     fn new(cluster: &str, key: Option<&SecretKey>) -> Root {
+        let root = Root::derive(cluster, key);
+        if key.is_some() {
+            wipe_stack();
+        }
+        root
+    }
+
+    /// root = derive_key(context, len(cluster) as u8 | cluster | key); without a key another context.
+    #[inline(never)]
+    fn derive(cluster: &str, key: Option<&SecretKey>) -> Root {
         let context = match key {
             Some(_) => "lastseen wire v1 root",
             None => "lastseen wire v1 insecure root",
@@ -231,7 +247,7 @@ impl Root {
         hasher.update(&[u8::try_from(cluster.len()).unwrap_or(u8::MAX)]);
         hasher.update(cluster.as_bytes());
         if let Some(key) = key {
-            hasher.update(&key.0);
+            hasher.update(&*key.0);
         }
         let root = Zeroizing::new(*hasher.finalize().as_bytes());
         let derive = |context| Zeroizing::new(blake3::derive_key(context, &*root));
@@ -241,4 +257,10 @@ impl Root {
             frame_key: derive("lastseen wire v1 frame"),
         }
     }
+}
+
+/// Wipes what functions that have returned left on the stack: hashers keep their input.
+#[inline(never)]
+fn wipe_stack() {
+    [0u8; STACK].zeroize();
 }

@@ -179,3 +179,27 @@ proptest! {
         }
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn hashing_leaves_nothing_of_a_key_on_the_stack() {
+    use std::os::unix::fs::FileExt;
+
+    const NAME: &str = "name before the key";
+    let keys = [SecretKey::new([0xa7; 32])];
+    let at = std::ptr::from_ref(&keys).addr() as u64;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let ends = |map: &str| {
+        let (begin, end) = map.split_once(' ')?.0.split_once('-')?;
+        Some((u64::from_str_radix(begin, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+    };
+    let (begin, end) =
+        maps.lines().filter_map(ends).find(|(begin, end)| (begin..end).contains(&&at)).unwrap();
+    let memory = std::fs::File::open("/proc/self/mem").unwrap();
+    let mut stack = vec![0; (end - begin) as usize];
+    let _keyring = Keyring::new(NAME, &keys, false).unwrap();
+    memory.read_exact_at(&mut stack, begin).unwrap();
+    // What a hasher was given stands together in it.
+    let is_input = |part: &[u8]| part.starts_with(NAME.as_bytes()) && part[NAME.len()..] == [0xa7; 8];
+    assert!(!stack.windows(NAME.len() + 8).any(is_input));
+}

@@ -60,6 +60,7 @@ impl Fleet {
         for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("LASTSEEN_")) {
             command.env_remove(name);
         }
+        command.env("LASTSEEN_CONTROL__SOCKET", "");
         // A group of its own: Ctrl-C is for the demo, which then ends its nodes.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| format!("cannot start {}: {e}", node.id))?;

@@ -21,16 +21,19 @@ use crate::settings::Detail;
 const MATRIX: usize = 1000;
 /// The most peers on one page.
 const LIMIT: usize = 10_000;
+/// An id has at most so many bytes.
+const LONGEST_ID: usize = 64;
 
 type Parameters = Query<BTreeMap<String, String>>;
 
 /// An error as JSON.
-pub(super) fn error(status: StatusCode, code: &str, message: &str, nearest: &[String]) -> Response {
+pub(crate) fn error(status: StatusCode, code: &str, message: &str, nearest: &[String]) -> Response {
     let now = shape::now(&Clock);
     answer(status, &json!({ "error": code, "message": message, "nearest": nearest, "generated_at": now }))
 }
 
-fn answer(status: StatusCode, body: &Value) -> Response {
+/// JSON with this status.
+pub(crate) fn answer(status: StatusCode, body: &Value) -> Response {
     written(status, body.to_string())
 }
 
@@ -158,10 +161,7 @@ pub(super) async fn peer(
     match s.peers.iter().find(|p| *p.server_id == *id) {
         Some(p) => answer(StatusCode::OK, &one_peer(p, &s, &shared.clock)),
         None => {
-            let mut near: Vec<_> =
-                s.peers.iter().map(|p| (strsim::jaro_winkler(&p.server_id, &id), &p.server_id)).collect();
-            near.sort_by(|a, b| b.0.total_cmp(&a.0));
-            let near: Vec<String> = near.iter().take(3).map(|(_, id)| id.to_string()).collect();
+            let near = nearest(&s.peers, &id);
             let message = if *s.server_id == *id {
                 format!("{id} is this node itself: see /api/v1/status")
             } else {
@@ -170,6 +170,18 @@ pub(super) async fn peer(
             error(StatusCode::NOT_FOUND, "unknown_peer", &message, &near)
         }
     }
+}
+
+/// The three peers whose ids are most like this one. To what can be no id none is: to look for them takes its length
+/// times that of all names, in the thread of the detector.
+fn nearest(peers: &[PeerView], id: &str) -> Vec<String> {
+    if id.len() > LONGEST_ID {
+        return Vec::new();
+    }
+    let mut near: Vec<_> =
+        peers.iter().map(|p| (strsim::jaro_winkler(&p.server_id, id), &p.server_id)).collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    near.iter().take(3).map(|(_, id)| id.to_string()).collect()
 }
 
 /// All that is known of one peer.

@@ -19,10 +19,10 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::explain::evidence;
+use super::places::Making;
 #[cfg(test)]
 use super::ring::KEPT;
 use super::ring::{Part, Position, Ring};
-use super::stall::Patience;
 use super::{Shared, api, json::rfc3339};
 
 /// A comment keeps an idle connection open.
@@ -154,7 +154,7 @@ fn ends(change: &Change) -> (Option<String>, Option<String>) {
 pub(super) async fn stream(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<BTreeMap<String, String>>,
-    patience: Option<Extension<Patience>>,
+    Extension(making): Extension<Arc<Making>>,
     headers: HeaderMap,
 ) -> Response {
     if let Some(response) = api::unknown(&query, &["since", "follow"]) {
@@ -170,9 +170,6 @@ pub(super) async fn stream(
         let text = "as many readers of events as this node takes are here already";
         return api::error(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", text, &[]);
     };
-    if let Some(Extension(patience)) = patience {
-        patience.extend();
-    }
     let recorder = Arc::clone(&shared.events);
     let newest = recorder.newest.subscribe();
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
@@ -182,7 +179,8 @@ pub(super) async fn stream(
         None => Position::Oldest,
     };
     let head = stream::once(async { Ok::<_, Infallible>(Bytes::from("retry: 2000\n\n")) });
-    let reader = Reader { recorder, newest, at, follow, reading: false, ended: false, _place: place };
+    let reader =
+        Reader { recorder, newest, at, follow, reading: false, ended: false, _place: place, _making: making };
     let rest = stream::unfold(reader, |mut reader| async move {
         let text = reader.next().await?;
         Some((Ok(Bytes::from(text)), reader))
@@ -200,6 +198,7 @@ struct Reader {
     reading: bool,
     ended: bool,
     _place: OwnedSemaphorePermit,
+    _making: Arc<Making>,
 }
 
 impl Reader {

@@ -5,25 +5,32 @@ pub(crate) mod events;
 mod explain;
 mod host;
 mod json;
+pub(crate) mod places;
 mod ring;
 mod stall;
 
+use std::future::poll_fn;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
-use axum::{Extension, Router};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use lastseen::metrics::Exporter;
 use lastseen::net::{Clock, Handle};
 use lastseen::proto::{Scope, Snapshot};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
@@ -31,10 +38,21 @@ use crate::reload::Reloads;
 use crate::settings;
 #[cfg(test)]
 pub(crate) use api::one_peer;
-use stall::{Patience, Stalling};
+pub(crate) use api::{answer, error};
+use places::{Held, Places};
+use stall::Stalling;
 
 /// A loop that does not answer for so long does not turn.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// What every answer says, unless it says otherwise.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
 
 /// What every answer is made from.
 pub(crate) struct Shared {
@@ -58,7 +76,7 @@ impl Shared {
 /// Listeners that are bound, and do not answer yet.
 pub(crate) struct HttpServer {
     listeners: Vec<(TcpListener, Router)>,
-    connections: Arc<Semaphore>,
+    places: Arc<Places>,
     timeout: Duration,
 }
 
@@ -81,8 +99,7 @@ pub(crate) fn bind(settings: &settings::Http, shared: Shared) -> Result<HttpServ
         let own = Arc::new(Own { ip: address.ip(), name: listen.name().map(str::to_owned) });
         listeners.push((listener, routes(&shared, own, full)));
     }
-    let connections = Arc::new(Semaphore::new(settings.max_connections));
-    Ok(HttpServer { listeners, connections, timeout: settings.timeout })
+    Ok(HttpServer { listeners, places: Places::new(settings.max_connections), timeout: settings.timeout })
 }
 
 /// What a listener may be called.
@@ -116,49 +133,65 @@ fn routes(shared: &Arc<Shared>, own: Arc<Own>, full: bool) -> Router {
             )
         })
         .layer(middleware::from_fn_with_state(own, guard))
+        .layer(middleware::from_fn(harden))
         .with_state(Arc::clone(shared))
 }
 
-/// Refuses foreign Host names (DNS rebinding), and forbids storing.
+/// Refuses foreign Host names (DNS rebinding).
 async fn guard(State(own): State<Arc<Own>>, request: Request, next: Next) -> Response {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let is_own = match (hosts.next().and_then(|h| h.to_str().ok()), hosts.next()) {
-        (Some(host), None) => host::is_own(host, own.ip, own.name.as_deref()),
-        _ => false,
-    };
-    let mut response = if is_own {
+    let is_own = |host: &str| host::is_own(host, own.ip, own.name.as_deref());
+    // A target in absolute form names a host as well, and that one counts (RFC 9112, 3.2.2).
+    let target = request.uri().authority().is_none_or(|authority| is_own(authority.as_str()));
+    if target
+        && hosts.next().and_then(|host| host.to_str().ok()).is_some_and(is_own)
+        && hosts.next().is_none()
+    {
         next.run(request).await
     } else {
         let text = "the Host header must be an IP address, localhost on a loopback listener, or a name in http.listen";
         api::error(StatusCode::MISDIRECTED_REQUEST, "host", text, &[])
-    };
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+/// Says to browsers that nothing of this is a page that may load, be framed or be kept. A page that needs more says so
+/// itself.
+pub(crate) async fn harden(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in HEADERS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
     response
 }
 
 impl HttpServer {
     /// Serves until it is dropped.
     pub(crate) async fn serve(self) {
-        let HttpServer { listeners, connections, timeout } = self;
-        let serving = listeners
-            .into_iter()
-            .map(|(listener, router)| accept(listener, router, connections.clone(), timeout));
+        let HttpServer { listeners, places, timeout } = self;
+        let serving = listeners.into_iter().map(|(listener, router)| {
+            let next = move |context: &mut Context<'_>| {
+                listener.poll_accept(context).map_ok(|(stream, _)| (stream, router.clone()))
+            };
+            accept(next, Arc::clone(&places), timeout)
+        });
         futures_util::future::join_all(serving).await;
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, connections: Arc<Semaphore>, timeout: Duration) {
+/// Serves what `next` accepts, each connection by the router that comes with it.
+pub(crate) async fn accept<S>(
+    mut next: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(S, Router)>>,
+    places: Arc<Places>,
+    timeout: Duration,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // When all places are taken this one waits, and who comes after it waits in the kernel's queue. The
+        match poll_fn(&mut next).await {
+            Ok((stream, router)) => {
+                // While no place is to be had this one waits, and who comes after it waits in the kernel's queue. The
                 // place is taken after the connection is there: a listener that nobody calls holds none.
-                let Ok(place) = Arc::clone(&connections).acquire_owned().await else { return };
-                let router = router.clone();
-                tokio::spawn(async move {
-                    connection(stream, router, timeout).await;
-                    drop(place);
-                });
+                tokio::spawn(connection(stream, router, timeout, places.take().await));
             }
             Err(e) => {
                 // Out of descriptors, say: that passes.
@@ -169,16 +202,31 @@ async fn accept(listener: TcpListener, router: Router, connections: Arc<Semaphor
     }
 }
 
-/// One connection: slow headers end it, and so does a reader that takes nothing, and an error.
-async fn connection(stream: TcpStream, router: Router, timeout: Duration) {
-    let patience = Patience::default();
-    let service = TowerToHyperService::new(router.layer(Extension(patience.clone())));
-    let _ = hyper::server::conn::http1::Builder::new()
+/// One connection: slow headers end it, and so does a reader that takes nothing, a newcomer, and an error.
+async fn connection<S>(stream: S, router: Router, timeout: Duration, held: Held)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (router, place) = (TowerToHyperService::new(router), &held.0);
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        let making = place.make();
+        request.extensions_mut().insert(Arc::clone(&making));
+        let answer = router.call(request);
+        async move {
+            let answer = answer.await;
+            drop(making);
+            answer
+        }
+    });
+    let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
         .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(Stalling::new(stream, timeout, patience)), service)
-        .await;
+        .serve_connection(TokioIo::new(Stalling::new(stream, timeout, Arc::clone(place))), service);
+    tokio::select! {
+        _ = serving => {}
+        () = place.lost() => {}
+    }
 }
 
 #[cfg(test)]

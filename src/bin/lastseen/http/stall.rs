@@ -3,47 +3,38 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A reader of events may be slow: it is given so many times the time of others.
+use super::places::Place;
+
+/// A reader of events, whose answer is still being made, may be slow: it is given so many times the time of others.
 const PATIENT: u32 = 30;
-
-/// Whether this connection became a stream of events.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Patience(Arc<AtomicBool>);
-
-impl Patience {
-    /// From now on the reader may be slow.
-    pub(super) fn extend(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// A stream that fails when a write makes no progress for `timeout`.
 pub(super) struct Stalling<S> {
     stream: S,
     timeout: Duration,
-    patience: Patience,
+    place: Arc<Place>,
     /// Runs while a write waits.
     waits: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Stalling<S> {
-    pub(super) fn new(stream: S, timeout: Duration, patience: Patience) -> Stalling<S> {
-        Stalling { stream, timeout, patience, waits: None }
+    pub(super) fn new(stream: S, timeout: Duration, place: Arc<Place>) -> Stalling<S> {
+        Stalling { stream, timeout, place, waits: None }
     }
 
     fn judge<T>(&mut self, context: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.place.wrote(write.is_pending());
         if write.is_ready() {
             self.waits = None;
             return write;
         }
-        let patience = if self.patience.0.load(Ordering::Relaxed) { PATIENT } else { 1 };
+        let patience = if self.place.is_making() { PATIENT } else { 1 };
         let limit = self.timeout.saturating_mul(patience);
         let waits = self.waits.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         ready!(waits.as_mut().poll(context));
@@ -72,8 +63,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flush = Pin::new(&mut self.stream).poll_flush(context);
-        self.judge(context, flush)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

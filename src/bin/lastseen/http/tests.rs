@@ -8,8 +8,11 @@ use lastseen::net::{self, Options};
 use lastseen::proto::{Keyring, PeerConfig, StaticPeer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::*;
+
+mod hostile;
 
 /// A node with the silent peer `web-2`: its full listener and the one for metrics alone. Keep the handle.
 async fn node(connections: usize, timeout: Duration) -> (SocketAddr, SocketAddr, Handle) {
@@ -101,6 +104,21 @@ async fn ask(address: SocketAddr, first: &str, more: &str) -> (u16, String, Stri
     (status, head.to_ascii_lowercase(), body.to_owned())
 }
 
+/// Whether a head, in small letters, says all that every one must.
+#[track_caller]
+fn is_hardened(head: &str) {
+    for line in [
+        "cache-control: no-store",
+        "content-security-policy: default-src 'none'; frame-ancestors 'none'",
+        "cross-origin-resource-policy: same-origin",
+        "referrer-policy: no-referrer",
+        "x-content-type-options: nosniff",
+    ] {
+        assert_eq!(head.lines().filter(|l| *l == line).count(), 1, "{line} in {head}");
+    }
+    assert!(!head.contains("access-control-"), "{head}");
+}
+
 fn is_error(body: &str, code: &str) -> Value {
     let body: Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{body:?} is no JSON: {e}"));
     assert_eq!(body["error"], code, "{body}");
@@ -126,7 +144,8 @@ async fn pages_answer() {
     ] {
         let (is, head, body) = ask(full, &format!("GET {path}"), "").await;
         assert_eq!(is, status, "{path}: {body}");
-        assert!(head.contains("cache-control: no-store") && !body.is_empty(), "{path}: {head}");
+        is_hardened(&head);
+        assert!(!body.is_empty(), "{path}: {head}");
         let (is, head, body) = ask(full, &format!("HEAD {path}"), "").await;
         assert_eq!((is, body.as_str()), (status, ""), "HEAD {path}: {head}");
         let expected = if path.starts_with("/api") { 404 } else { status };
@@ -153,14 +172,27 @@ async fn errors_are_json() {
         (full, "GET /livez", "Host: 127.0.0.1\r\nHost: evil.example\r\n", 421, "host"),
         (metrics, "GET /metrics", "Host: evil.example:80\r\n", 421, "host"),
         (full, "GET /nothing", "Host: evil.example\r\n", 421, "host"),
+        (full, "GET http://evil.example/livez", "Host: 127.0.0.1\r\n", 421, "host"),
+        (full, "GET http://127.0.0.1/nothing", "Host: 127.0.0.1\r\n", 404, "not_found"),
     ] {
         let (is, head, body) = ask(address, first, more).await;
         assert_eq!(is, status, "{first} {more}: {body}");
-        assert!(head.contains("cache-control: no-store"), "{first}: {head}");
+        is_hardened(&head);
         is_error(&body, code);
     }
     let (status, _, body) = ask(full, "GET /api/v1/peers/wb-2", "").await;
     assert_eq!((status, &is_error(&body, "unknown_peer")["nearest"][0]), (404, &Value::from("web-2")));
+}
+
+#[tokio::test]
+async fn the_nearest_to_what_can_be_no_id_are_not_looked_for() {
+    let (full, ..) = &node(8, PATIENT).await;
+    for (length, found) in [(64, 1), (65, 0), (15_000, 0)] {
+        let id = format!("web-2{}", "2".repeat(length - 5));
+        let (status, _, body) = ask(*full, &format!("GET /api/v1/peers/{id}"), "").await;
+        assert_eq!(status, 404);
+        assert_eq!(is_error(&body, "unknown_peer")["nearest"].as_array().unwrap().len(), found, "{length}");
+    }
 }
 
 #[tokio::test]
@@ -269,6 +301,7 @@ async fn a_stream_of_events_begins_and_leaves_room() {
     let (full, _, _handle) = node(8, PATIENT).await;
     let (status, head, body) = ask(full, "GET /api/v1/events?since=cd-7&follow=false", "").await;
     assert!(status == 200 && head.contains("content-type: text/event-stream"), "{head}");
+    is_hardened(&head);
     assert!(
         body.contains("retry: 2000\n\n") && body.contains("event: reset\ndata: {\"lost\":null}\n\n"),
         "{body}"
@@ -299,14 +332,15 @@ async fn silence_gives_its_place_away() {
 async fn a_reader_that_takes_nothing_is_left() {
     let second = Duration::from_secs(1);
     let (near, far) = tokio::io::duplex(8);
-    let mut plain = Stalling::new(near, second, Patience::default());
+    let places = Places::new(1);
+    let held = places.take().await;
+    let mut plain = Stalling::new(near, second, Arc::clone(&held.0));
     let error = plain.write_all(b"more than eight bytes").await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     drop(far);
     let (near, _far) = tokio::io::duplex(8);
-    let patience = Patience::default();
-    patience.extend();
-    let mut patient = Stalling::new(near, second, patience);
+    let _making = held.0.make();
+    let mut patient = Stalling::new(near, second, Arc::clone(&held.0));
     let write = tokio::time::timeout(second * 20, patient.write_all(b"more than eight bytes")).await;
     assert!(write.is_err(), "a reader of events is waited for");
 }

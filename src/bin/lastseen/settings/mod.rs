@@ -4,6 +4,7 @@ pub(crate) mod duration;
 mod file;
 mod keys;
 mod listen;
+mod mode;
 mod raw;
 mod report;
 mod roster;
@@ -12,7 +13,7 @@ mod sources;
 mod table;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lastseen::proto::{Keyring, PeerConfig, SecretKey, StaticPeer};
@@ -39,6 +40,17 @@ pub(crate) struct Http {
     pub(crate) timeout: Duration,
     /// What `/metrics` tells when the request does not say.
     pub(crate) detail: Detail,
+}
+
+/// What the control socket is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Control {
+    /// Where it is, if there shall be one.
+    pub(crate) socket: Option<PathBuf>,
+    /// Its mode.
+    pub(crate) mode: u32,
+    /// Whether the operator named it.
+    pub(crate) is_named: bool,
 }
 
 /// Settings that were read and hold together.
@@ -178,6 +190,15 @@ impl Settings {
             max_connections: v.http_max_connections as usize,
             timeout: v.http_timeout,
             detail: v.metrics_detail,
+        }
+    }
+
+    /// What the control socket is told.
+    pub(crate) fn control(&self) -> Control {
+        Control {
+            socket: self.values.control_socket.clone(),
+            mode: self.values.control_mode.0,
+            is_named: self.sources["control.socket"].1 != Source::Default,
         }
     }
 

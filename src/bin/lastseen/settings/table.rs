@@ -9,6 +9,7 @@ use std::time::Duration;
 use lastseen::proto::Observers;
 
 use super::listen::Listen;
+use super::mode::Mode;
 use super::raw::{Detail, Fault, Level, LogFormat, Raw, Setting, Source, Transitions};
 use super::roster::Entry;
 use super::share::Share;
@@ -103,14 +104,19 @@ settings! {
     log_level: Level, "log.level" = r#""info""#;
     /// Whose changes of status are logged: observed, all or none.
     log_transitions: Transitions, "log.transitions" = r#""observed""#;
+    /// The socket for the commands that change the daemon (reload, leave). Empty: none. Where the directory of the default
+    /// is missing the daemon runs without.
+    control_socket: Option<PathBuf>, "control.socket" = r#""/run/lastseen/lastseen.sock""#;
+    /// The socket's mode: who may write to it may order.
+    control_mode: Mode, "control.mode" = r#""0660""#;
     /// Addresses of the HTTP listener (status, events, metrics); [] switches it off. A name of this machine in place
     /// of an address lets it be called by that name too.
     http_listen: Vec<Listen>, "http.listen" = r#"["127.0.0.1:5279"]"#;
     /// Addresses that serve only /metrics, /livez, /readyz and /quorumz, for scraping from elsewhere.
     http_metrics_listen: Vec<Listen>, "http.metrics_listen" = "[]";
-    /// So many connections at once, at least 1.
+    /// So many connections at once, at least 1. When all are taken, one that asks nothing gives way to a newcomer.
     http_max_connections: u32, "http.max_connections" = "64";
-    /// A request that is not complete for so long is given up.
+    /// A request that is not complete for so long is given up, and a connection that asks nothing for so long.
     http_timeout: Duration, "http.timeout" = r#""10s""#;
     /// summary (the node's own families) or peers (and some 35 series per peer).
     metrics_detail: Detail, "metrics.detail" = r#""peers""#;

@@ -1,0 +1,92 @@
+//! Orders to a running daemon, over its control socket.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lastseen::net::Clock;
+use serde_json::Value;
+
+use super::socket::connect;
+use crate::client::{ClientError, parse, plain, plain_json, unreachable};
+use crate::{args, exit};
+
+/// How long the daemon may take.
+const WITHIN: Duration = Duration::from_secs(10);
+/// No answer is longer, in bytes.
+const LONGEST: usize = 64 * 1024;
+
+/// Gives the order `command`, and prints what came of it.
+pub(crate) fn run(order: &args::Order, command: &str) -> ExitCode {
+    let answer = match talk(Path::new(&order.socket), command, WITHIN) {
+        Ok(answer) => answer,
+        Err(e) => {
+            return unreachable(&format!("no daemon answers at {}: {e}", order.socket), "--socket PATH");
+        }
+    };
+    match read(&order.socket, &answer) {
+        Ok(answer) if order.json => exit::print(&plain_json(&answer)),
+        Ok(answer) => exit::print(&format!("{}\n", plain(&answer["message"]))),
+        Err(error) => error.report(),
+    }
+}
+
+fn read(socket: &str, answer: &str) -> Result<Value, ClientError> {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    parse(socket, "", status, body)
+}
+
+/// One request and the whole answer, which ends with the connection.
+fn talk(socket: &Path, command: &str, within: Duration) -> io::Result<String> {
+    let deadline = Clock.now() + within;
+    let mut stream = connect(socket, within)?;
+    let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0";
+    write!(stream, "POST /api/v1/{command} {head}\r\n\r\n")?;
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let left = deadline.since(Clock.now());
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing within {within:?}")));
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => answer.extend_from_slice(&buffer[..n]),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(e) => return Err(e),
+        }
+        if answer.len() > LONGEST {
+            return Err(io::Error::other("the answer is too long for a daemon of this kind"));
+        }
+    }
+    String::from_utf8(answer).map_err(|_| io::Error::other("the answer is no text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_stands_still_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lastseen.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let error = talk(&path, "reload", Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn what_answers_may_be_something_else() {
+        let json = "{\"message\": \"done\"}";
+        let read = |head: &str, body: &str| read("s", &format!("{head}\r\n\r\n{body}"));
+        assert_eq!(read("HTTP/1.1 200 OK", json).unwrap()["message"], "done");
+        assert!(matches!(read("HTTP/1.1 422 No", json), Err(ClientError::Refused(422, _))));
+        for (head, body) in [("HTTP/1.1 200 OK", "<html>"), ("SSH-2.0", ""), ("", "")] {
+            assert!(matches!(read(head, body), Err(ClientError::Foreign(_))), "{head} {body}");
+        }
+    }
+}
