@@ -357,4 +357,17 @@ mod tests {
             assert!(error.contains(told), "{text}\n{error}");
         }
     }
+
+    #[test]
+    fn strings_are_shown_as_toml_and_json_read_them() {
+        let text = "cluster = \"a\u{200b}b\"\n[security]\nkey_files = [\"/k\\u0001\\\"\\\\\u{301}\"]";
+        let values = read(text).unwrap();
+        let shown = values.show();
+        let of = |path| &shown.iter().find(|(other, _)| *other == path).unwrap().1;
+        let (cluster, files) = (of("cluster"), of("security.key_files"));
+        let again = read(&format!("cluster = {cluster}\n[security]\nkey_files = {files}")).unwrap();
+        assert_eq!((again.cluster, again.key_files), (values.cluster, values.key_files.clone()));
+        let json: Vec<std::path::PathBuf> = serde_json::from_str(files).unwrap();
+        assert_eq!(json, values.key_files);
+    }
 }
