@@ -3,6 +3,8 @@
 mod args;
 mod check;
 mod client;
+#[cfg(test)]
+mod corpus;
 mod demo;
 mod exit;
 mod http;
