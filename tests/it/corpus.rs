@@ -1,14 +1,21 @@
 //! The committed corpora of the fuzzer, replayed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use lastseen::proto::messages::Message;
-
 use self::decode::Outcome;
+use self::fixture::kind;
 
 #[path = "../../fuzz/checks/decode.rs"]
 mod decode;
+#[path = "../../fuzz/checks/fixture.rs"]
+mod fixture;
+#[path = "../../fuzz/checks/input.rs"]
+mod input;
+#[path = "../../fuzz/checks/node.rs"]
+mod node;
+#[path = "../../fuzz/checks/records.rs"]
+mod records;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -61,20 +68,76 @@ fn the_corpus_of_decode() {
     }
 }
 
-fn kind(message: &Message) -> &'static str {
-    match message {
-        Message::Hello { .. } => "hello",
-        Message::Welcome { .. } => "welcome",
-        Message::Ping { .. } => "ping",
-        Message::Pong { .. } => "pong",
-        Message::PingMore { .. } => "ping, more",
-        Message::PongMore { .. } => "pong, more",
-        Message::Leave { .. } => "leave",
-        Message::RelayRequest { .. } => "relay request",
-        Message::RelayPing { .. } => "relay ping",
-        Message::RelayPong { .. } => "relay pong",
-        Message::RelayReply { .. } => "relay reply",
-        Message::SyncRequest { .. } => "sync request",
-        Message::SyncResponse { .. } => "sync response",
+#[test]
+fn the_corpus_of_node() {
+    let inputs = corpus("node");
+    let reached: Vec<node::Reached> = inputs.iter().map(|input| node::check(input)).collect();
+    let confirmed = reached.iter().filter(|reached| reached.contains("confirmed")).count();
+    assert!(confirmed * 3 >= inputs.len(), "{confirmed} of {} reach a confirmed peer", inputs.len());
+    let all: BTreeSet<&str> = reached.into_iter().flatten().collect();
+    for name in [
+        "hello",
+        "welcome",
+        "ping",
+        "pong",
+        "ping, more",
+        "pong, more",
+        "leave",
+        "relay request",
+        "relay ping",
+        "relay pong",
+        "relay reply",
+        "sync request",
+        "sync response",
+        // What became of a datagram.
+        "taken",
+        "size",
+        "version",
+        "source",
+        "own",
+        "key_id",
+        "sender",
+        "seal",
+        "instance",
+        "replay",
+        "decode",
+        "meaning",
+        // Events.
+        "status",
+        "verdict",
+        "restart",
+        "leave",
+        "quorum",
+        "mass_loss",
+        "self",
+        "migrate",
+        "key",
+        "leaving",
+        "down",
+        // States.
+        "ok",
+        "stalled",
+        "flooded",
+        "isolated",
+        "up",
+        "unknown",
+        "left",
+        "refused",
+        "link_down",
+        "one_way",
+        "paused",
+        "conflict",
+        "config_mismatch",
+        "key_mismatch",
+    ] {
+        assert!(all.contains(name), "no input of the corpus leads to {name:?}: {all:?}");
+    }
+}
+
+#[test]
+fn the_corpus_of_records() {
+    let all: BTreeSet<&str> = corpus("records").iter().flat_map(|input| records::check(input)).collect();
+    for name in ["kept", "older", "two contents", "own", "stranger"] {
+        assert!(all.contains(name), "no input of the corpus leads to {name:?}: {all:?}");
     }
 }

@@ -4,6 +4,8 @@ mod args;
 mod check;
 mod client;
 mod control;
+#[cfg(test)]
+mod corpus;
 mod demo;
 mod exit;
 mod http;

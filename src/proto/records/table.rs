@@ -275,10 +275,12 @@ impl Records {
         self.neighbours.iter().map(told).collect()
     }
 
-    /// How many nodes the one at place `owner` reaches that reach the one at `whom`, as far as these two say.
+    /// How many nodes the one at place `owner` reaches that reach the one at `whom`, as far as these two say. Their rows may
+    /// name nodes that are not in this roster.
     fn between(&self, owner: usize, whom: usize) -> usize {
         let bad = |place: usize, good: fn(LinkState) -> bool| {
-            self.rows[place].seen.iter().filter(move |seen| !good(seen.link)).map(|seen| seen.peer)
+            let seen = self.rows[place].seen.iter().filter(move |seen| !good(seen.link));
+            seen.map(|seen| seen.peer).filter(|name| self.place(*name).is_some())
         };
         let (one, other) = (bad(owner, LinkState::is_told), bad(whom, LinkState::is_heard));
         let both = bad(owner, LinkState::is_told).filter(|name| !self.link(whom, *name).is_heard());

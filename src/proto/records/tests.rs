@@ -67,6 +67,20 @@ fn any_record() -> impl Strategy<Value = Record> {
     )
 }
 
+#[test]
+fn rows_may_name_more_nodes_than_the_roster_has() {
+    let mut table = tables().remove(0);
+    let stranger = |n: u8| Seen { peer: NodeName([n; 5]), life: Life::Down, link: LinkState::Down };
+    // The row of c, then that of b, which does not reach c: others are to tell c.
+    for (owner, more) in [(2, None), (1, Some(seen(2, Life::Healthy)))] {
+        let body = row((0..9).map(stranger).chain(more).collect());
+        let record = Record { owner: NodeName::of(IDS[owner]), version: 1, body };
+        assert_eq!(table.merge(&record, Some(0)), Met::New(table.place(record.owner).unwrap()));
+    }
+    let told = table.pick(neighbour(0, 2), 500, 1);
+    assert!(told.iter().any(|record| record.owner == NodeName::of("b")), "{told:?}");
+}
+
 proptest! {
     #[test]
     fn order_does_not_matter_and_twice_is_once(records in prop::collection::vec(any_record(), 0..20)) {

@@ -11,6 +11,11 @@ use super::link::{Rule, Scope};
 use super::world::Setup;
 use crate::proto::{Observers, PeerConfig};
 
+/// Seconds; no time in a scenario is longer.
+const LONGEST: f64 = 1e7;
+/// How often one fault may begin.
+const MOST_TIMES: f64 = 1e5;
+
 /// A scenario, as its file says it. Times are seconds, shares 0 to 1, nodes are numbered from 0.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -226,12 +231,18 @@ impl Scenario {
         if self.peers.is_some_and(|p| p == 0 || p % 2 == 1) {
             return Err("peers must be an even number, for neighbours on both sides of a circle".to_owned());
         }
-        for (what, value) in [("warm_up", self.warm_up), ("duration", self.duration)] {
-            if !(0.0..=1e7).contains(&value) {
-                return Err(format!("{what} is {value}; it must be 0 to 10000000 seconds"));
+        let times = |timed: &Timed| [("at", Some(timed.at)), ("for", timed.length), ("every", timed.every)];
+        let own = [("warm_up", Some(self.warm_up)), ("duration", Some(self.duration))];
+        for (what, value) in own.into_iter().chain(self.faults.iter().flat_map(times)) {
+            if let Some(value) = value.filter(|value| !(0.0..=LONGEST).contains(value)) {
+                return Err(format!("{what} is {value}; it must be 0 to {LONGEST} seconds"));
             }
         }
         for timed in &self.faults {
+            let often = |every: f64| every > 0.0 && every * MOST_TIMES < self.duration;
+            if let Some(every) = timed.every.filter(|every| often(*every)) {
+                return Err(format!("every is {every}; a fault begins at most {MOST_TIMES} times"));
+            }
             if let Some(node) = timed.fault.nodes().iter().find(|n| **n as usize >= self.nodes) {
                 return Err(format!("a fault is about n{node}; the nodes are n0 to n{}", self.nodes - 1));
             }
@@ -302,7 +313,7 @@ impl Between {
     }
 }
 
-/// So many seconds; what is no length of time is none.
+/// So many seconds, [`LONGEST`] at most; what is no length of time is none.
 pub(in crate::sim) fn secs(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    Duration::try_from_secs_f64(seconds.clamp(0.0, LONGEST)).unwrap_or_default()
 }

@@ -81,8 +81,17 @@ fn a_wrong_scenario_is_named() {
         ("nodes = 5\nduration = 1\npeers = 3", "even"),
         ("nodes = 5\nduration = -1", "duration"),
         ("nodes = 5\nduration = 1\n[settings]\ndown_after = 1", "down_after"),
+        ("nodes = 5\nduration = 1\n[settings]\nheartbeat_interval = 1e19", "heartbeat_interval"),
         ("nodes = 5\nduration = 1\n[[faults]]\nat = 0\nfault = { kind = \"crsh\", nodes = [1] }", "crsh"),
         ("nodes = 5\nduration = 1\n[[faults]]\nat = 0\nfault = { kind = \"crash\", nodes = [5] }", "n5"),
+        (
+            "nodes = 5\nduration = 1\n[[faults]]\nat = nan\nfault = { kind = \"crash\", nodes = [1] }",
+            "at is NaN",
+        ),
+        (
+            "nodes = 5\nduration = 9\n[[faults]]\nat = 0\nevery = 1e-9\nfault = { kind = \"move\", nodes = [1] }",
+            "every is",
+        ),
     ] {
         let why = Scenario::parse(text).unwrap_err();
         assert!(why.contains(named), "{why:?} does not name {named:?}");

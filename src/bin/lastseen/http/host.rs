@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 /// Whether `host`, as in the header, is an IP address; or `localhost`, where the listener can be reached by it; or
 /// the name that it is configured with.
-pub(super) fn is_own(host: &str, listener: IpAddr, configured: Option<&str>) -> bool {
+pub(crate) fn is_own(host: &str, listener: IpAddr, configured: Option<&str>) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if !name.ends_with(':') && !port.contains(']') && port.parse::<u16>().is_ok() => {
             name

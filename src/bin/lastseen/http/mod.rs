@@ -3,7 +3,7 @@
 mod api;
 pub(crate) mod events;
 mod explain;
-mod host;
+pub(crate) mod host;
 mod json;
 pub(crate) mod places;
 mod ring;

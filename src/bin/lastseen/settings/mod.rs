@@ -1,7 +1,7 @@
 //! Settings: defaults, then the file, then the environment, then flags; read as their types and checked.
 
 pub(crate) mod duration;
-mod file;
+pub(crate) mod file;
 mod keys;
 mod listen;
 mod mode;
@@ -9,8 +9,8 @@ mod raw;
 mod report;
 mod roster;
 mod share;
-mod sources;
-mod table;
+pub(crate) mod sources;
+pub(crate) mod table;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -74,21 +74,8 @@ pub(crate) fn load(config: Option<&Path>, run: &Run) -> Result<Settings, Vec<Fau
     let mut faults = file::read(config, &mut sources);
     let warnings = sources::environment(std::env::vars_os(), &mut sources);
     sources::flags(run, &mut sources);
-    let values = match Values::read(&sources) {
-        Ok(values) => values,
-        Err(wrong) => {
-            faults.extend(wrong);
-            return Err(faults);
-        }
-    };
-    let of = |path: &str| &sources[path].1;
-    faults.extend(ranges(&values, &sources));
-    faults.extend(roster::check_duplicates(&values.static_peers, of("static_peers")));
-    if faults.is_empty() {
-        // Only then: a misspelt key_files would look like none.
-        faults.extend(keys::check_needed(&values));
-    }
-    match keys::read(&values, of("security.key_files")) {
+    let Some(values) = read(&sources, &mut faults) else { return Err(faults) };
+    match keys::read(&values, &sources["security.key_files"].1) {
         Ok(keys) if faults.is_empty() => Ok(Settings { values, sources, keys, warnings }),
         Ok(_) => Err(faults),
         Err(wrong) => {
@@ -98,8 +85,20 @@ pub(crate) fn load(config: Option<&Path>, run: &Run) -> Result<Settings, Vec<Fau
     }
 }
 
+/// Reads every value, and checks all but the key files; what is wrong is added to `faults`. `None`: a value has not its type.
+pub(crate) fn read(sources: &Sourced, faults: &mut Vec<Fault>) -> Option<Values> {
+    let values = Values::read(sources).map_err(|wrong| faults.extend(wrong)).ok()?;
+    faults.extend(ranges(&values, sources));
+    faults.extend(roster::check_duplicates(&values.static_peers, &sources["static_peers"].1));
+    if faults.is_empty() {
+        // Only then: a misspelt key_files would look like none.
+        faults.extend(keys::check_needed(&values));
+    }
+    Some(values)
+}
+
 /// The defaults: the default file is read like any other.
-fn defaults() -> Sourced {
+pub(crate) fn defaults() -> Sourced {
     let mut sources = Sourced::new();
     let faults = file::parse(&default_file(), |_| Source::Default, &mut sources);
     debug_assert_eq!(faults, Vec::new());
@@ -378,5 +377,18 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.contains(told), "{text}\n{error}");
         }
+    }
+
+    #[test]
+    fn strings_are_shown_as_toml_and_json_read_them() {
+        let text = "cluster = \"a\u{200b}b\"\n[security]\nkey_files = [\"/k\\u0001\\\"\\\\\u{301}\"]";
+        let values = read(text).unwrap();
+        let shown = values.show();
+        let of = |path| &shown.iter().find(|(other, _)| *other == path).unwrap().1;
+        let (cluster, files) = (of("cluster"), of("security.key_files"));
+        let again = read(&format!("cluster = {cluster}\n[security]\nkey_files = {files}")).unwrap();
+        assert_eq!((again.cluster, again.key_files), (values.cluster, values.key_files.clone()));
+        let json: Vec<std::path::PathBuf> = serde_json::from_str(files).unwrap();
+        assert_eq!(json, values.key_files);
     }
 }

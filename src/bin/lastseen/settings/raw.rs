@@ -126,12 +126,26 @@ fn list(raw: &Raw) -> Result<Vec<String>, String> {
     }
 }
 
+/// A string of TOML that is one of JSON too.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
 impl Setting for String {
     fn read(raw: &Raw) -> Result<Self, String> {
         text(raw, "it in quotes").map(str::to_owned)
     }
     fn show(&self) -> String {
-        format!("{self:?}")
+        quoted(self)
     }
 }
 
@@ -241,7 +255,7 @@ impl Setting for PathBuf {
         }
     }
     fn show(&self) -> String {
-        format!("{:?}", self.display().to_string())
+        quoted(&self.display().to_string())
     }
 }
 

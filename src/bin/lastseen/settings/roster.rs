@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::raw::{Fault, Raw, Setting, Source, text};
+use super::raw::{Fault, Raw, Setting, Source, quoted, text};
 
 /// The port of an entry or address that names none.
 pub(crate) const DEFAULT_PORT: u16 = 5278;
@@ -113,7 +113,7 @@ impl Setting for Entry {
         Entry::parse(text(raw, "\"ID@HOST:PORT\"")?)
     }
     fn show(&self) -> String {
-        format!("{:?}", self.to_string())
+        quoted(&self.to_string())
     }
 }
 

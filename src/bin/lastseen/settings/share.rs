@@ -23,8 +23,9 @@ impl Setting for Share {
     }
 
     fn show(&self) -> String {
-        // Rounded, since 0.29 · 100 is a little less than 29 in binary.
-        format!("\"{}%\"", (self.0 * 1e8).round() / 1e6)
+        // Rounded, since 0.29 · 100 is a little less than 29 in binary; but not where that is another share.
+        let percent = (self.0 * 1e8).round() / 1e6;
+        if percent / 100.0 == self.0 { format!("\"{percent}%\"") } else { format!("\"{}\"", self.0) }
     }
 }
 
@@ -34,9 +35,13 @@ mod tests {
 
     #[test]
     fn shares_are_read_and_shown() {
-        for (written, shown) in
-            [("20%", "\"20%\""), ("0.29", "\"29%\""), ("12.5 %", "\"12.5%\""), ("1", "\"100%\"")]
-        {
+        for (written, shown) in [
+            ("20%", "\"20%\""),
+            ("0.29", "\"29%\""),
+            ("12.5 %", "\"12.5%\""),
+            ("1", "\"100%\""),
+            ("0.000000001", "\"0.000000001\""),
+        ] {
             let share = Share::read(&Raw::Text(written.into())).unwrap();
             assert_eq!(share.show(), shown, "{written}");
             assert_eq!(Share::read(&Raw::Untyped(shown.trim_matches('"').into())), Ok(share), "{written}");

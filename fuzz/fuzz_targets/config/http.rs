@@ -1,0 +1,2 @@
+#[path = "../../../src/bin/lastseen/http/host.rs"]
+pub(crate) mod host;
