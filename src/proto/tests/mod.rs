@@ -5,6 +5,8 @@ mod dates;
 mod detector;
 mod explain;
 mod face;
+#[cfg(feature = "sim")]
+mod model;
 mod padding;
 mod refused;
 mod relays;
@@ -35,6 +37,8 @@ pub(crate) fn whole(nodes: usize, seed: u64) -> Cluster {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fate {
     After(Duration),
+    /// It comes twice.
+    Twice(Duration, Duration),
     Lost,
     /// The host refuses: the sender's socket hears of it.
     Refused,
@@ -303,6 +307,10 @@ impl Cluster {
                 let key = |after| (self.now + after, self.number);
                 match fate {
                     Fate::After(after) => drop(self.air.insert(key(after), Arrival::Datagram(packet))),
+                    Fate::Twice(after, again) => {
+                        self.air.insert(key(after), Arrival::Datagram(packet.clone()));
+                        self.air.insert(key(again), Arrival::Datagram(packet));
+                    }
                     Fate::Refused => drop(self.air.insert(key(MS / 10), Arrival::Refusal(packet))),
                     Fate::Lost => {}
                 }
