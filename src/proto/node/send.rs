@@ -363,8 +363,8 @@ impl Node {
 
     /// What there is to tell `peer` beside the idle form, in a datagram of `room` bytes at most.
     fn tell(&mut self, peer: usize, since_slot: Option<Duration>, room: usize) -> More {
-        // An isolated node does not back off.
-        let spacing = if self.is_isolated() { 0 } else { self.beats[peer].spacing_to_tell() };
+        // At most so long, also while this node is isolated and does not back off: that may end before the next ping.
+        let spacing = self.beats[peer].spacing_to_tell();
         let paused =
             self.pause_to_tell().map_or(0, |length| u32::try_from(length.as_millis()).unwrap_or(u32::MAX));
         let since_slot = since_slot.map(|d| u32::try_from(micros(d)).unwrap_or(u32::MAX));

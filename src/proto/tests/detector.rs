@@ -224,6 +224,19 @@ fn one_way_backoff() {
 }
 
 #[test]
+fn who_was_isolated_pings_no_later_than_it_told() {
+    // Each hears one of the others, and is not heard by it: all back off, and are isolated between two pings.
+    for seed in 1..=10 {
+        let mut cluster = whole(3, seed);
+        cluster.rule = cut(PATH, |from, to| to != (from + 1) % 3);
+        cluster.run(300 * SECOND);
+        let mut changes = cluster.take_changes();
+        changes.retain(|(at, of, _)| *of == name((at + 2) % 3));
+        assert_eq!(changes, [], "seed {seed}: these are heard");
+    }
+}
+
+#[test]
 fn leave_reordered() {
     let mut cluster = whole(2, 13);
     // A pong sent before the Leave arrives after it.

@@ -8,6 +8,8 @@ mod explain;
 mod face;
 mod forge;
 mod keys;
+#[cfg(feature = "sim")]
+mod model;
 mod numbers;
 mod order;
 mod padding;
@@ -46,6 +48,8 @@ pub(crate) fn whole(nodes: usize, seed: u64) -> Cluster {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fate {
     After(Duration),
+    /// It comes twice.
+    Twice(Duration, Duration),
     Lost,
     /// The host refuses: the sender's socket hears of it.
     Refused,
@@ -320,6 +324,10 @@ impl Cluster {
                 let key = |after| (self.now + after, self.number);
                 match fate {
                     Fate::After(after) => drop(self.air.insert(key(after), Arrival::Datagram(packet))),
+                    Fate::Twice(after, again) => {
+                        self.air.insert(key(after), Arrival::Datagram(packet.clone()));
+                        self.air.insert(key(again), Arrival::Datagram(packet));
+                    }
                     Fate::Refused => drop(self.air.insert(key(MS / 10), Arrival::Refusal(packet))),
                     Fate::Lost => {}
                 }
