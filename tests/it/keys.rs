@@ -12,7 +12,7 @@ use crate::harness::{AT_ALL, Cluster, within};
 const NODES: usize = 4;
 
 /// A new key in a file that others cannot read.
-fn make_key(path: &Path) {
+pub(crate) fn make_key(path: &Path) {
     let key = Command::new(env!("CARGO_BIN_EXE_lastseen")).arg("keygen").output().unwrap();
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
     std::io::Write::write_all(&mut file, &key.stdout).unwrap();
