@@ -91,6 +91,7 @@ fn counters() -> Vec<(Counter, Read)> {
         counter("received_bytes_total", "", |s, _| s.received_bytes),
         counter("sent_bytes_total", "", |s, _| s.sent_bytes),
         counter("socket_drops_total", "", |s, _| s.socket_drops),
+        counter("socket_filtered_total", "", |s, _| s.socket_filtered),
         counter("stalls_total", "", |s, _| s.stalls),
         counter("log_lines_suppressed_total", "", |_, extra| extra.log_lines_suppressed),
         counter("events_dropped_total", "", |s, extra| s.events_dropped + extra.events_dropped),

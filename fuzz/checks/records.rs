@@ -158,7 +158,10 @@ fn compare(fixture: &Fixture, table: &Table, told: &[Record]) -> Reached {
                 "stranger"
             }
             Some(known) if mine => {
-                assert!(is_above(known.version, record.version) || known == record, "{known:?} is not above {record:?}");
+                assert!(
+                    is_above(known.version, record.version) || known == record,
+                    "{known:?} is not above {record:?}"
+                );
                 "own"
             }
             Some(known) if known == record => "kept",

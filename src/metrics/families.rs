@@ -94,6 +94,8 @@ families! {
     "lastseen_send_errors_total" Counter Count ["kind"] "Errors of datagrams sent, by kind."
     "lastseen_socket_drops_total" Counter Count []
         "Datagrams that the kernel dropped from the receive queue."
+    "lastseen_socket_filtered_total" Counter Count []
+        "Datagrams that the kernel kept out of the receive queue while it overflowed: not from a peer's address, or under no key of ours."
     "lastseen_stalls_total" Counter Count [] "Times the detector's loop woke later than planned."
     "lastseen_stall_seconds_total" Counter Seconds []
         "Time by which the detector's loop woke late, in seconds."

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::clock::{Clock, Suspension};
 use super::error::NetError;
+use super::gate::{Drained, Gate};
 use super::handle::{COMMANDS, Command, Handle, Shared, Teller};
 use super::socket::{Buffers, Datagram, Socket, may_be_about_another, send_error_kind};
 use super::wait::Wait;
@@ -81,6 +82,7 @@ pub async fn spawn(
     let clock = Clock;
     let now = clock.now();
     let rest = if Wait::CAN_REST { config.laziness() } else { Duration::ZERO };
+    let gate = Gate::new(&config);
     let node = Node::new(config, keys, draw_instance()?, draw()?, now)?;
     let (command_sender, commands) = mpsc::channel(COMMANDS);
     let teller = Teller::new();
@@ -95,7 +97,7 @@ pub async fn spawn(
         rest,
         began: now,
         busy: false,
-        drops: 0,
+        gate,
         buffers: Buffers::new(),
         out: Vec::with_capacity(2048),
         commands,
@@ -130,8 +132,7 @@ struct Driver {
     /// When the newest turn began, and whether that was hard upon the one before.
     began: Time,
     busy: bool,
-    /// The socket's drop counter, as told to the core.
-    drops: u32,
+    gate: Gate,
     buffers: Buffers,
     /// The datagram to send.
     out: Vec<u8>,
@@ -180,7 +181,8 @@ impl Driver {
     /// One turn. Returns whether the socket was seen empty.
     fn turn(&mut self, socket: &Socket, command: Option<Command>) -> bool {
         let before = self.began;
-        let emptied = self.receive(socket);
+        let drained = self.receive(socket);
+        self.gate.note(socket, &mut self.node, drained, self.now);
         self.busy = self.began.since(before) < self.rest * BUSY_HALVES / 2;
         self.obey(command);
         if self.node.poll_timeout().is_some_and(|deadline| deadline <= self.now) {
@@ -190,26 +192,24 @@ impl Driver {
             self.node.handle_timeout(self.now);
         }
         self.flush(socket);
-        emptied
+        drained.emptied
     }
 
-    /// Empties the socket into the core, and the error queue whenever that fails a read. Returns whether the socket was seen empty; if not,
-    /// at least all that it held at the beginning was read.
-    fn receive(&mut self, socket: &Socket) -> bool {
-        let mut unknown = 0;
+    /// Empties the socket into the core, and the error queue whenever that fails a read. If it was not seen empty, at least all
+    /// that it held at the beginning was read.
+    fn receive(&mut self, socket: &Socket) -> Drained {
+        let (mut unknown, mut drops) = (0, None);
         let mut reading = self.clock.reading();
         (self.now, self.began) = (reading.now, reading.now);
-        for n in 0..socket.capacity() {
-            if n > 0 && n % BATCH == 0 {
+        for read in 0..socket.capacity() {
+            if read > 0 && read % BATCH == 0 {
                 self.flush(socket);
                 reading = self.clock.reading();
                 self.now = reading.now;
             }
             match socket.recv(&mut self.buffers) {
                 Ok(datagram) => {
-                    if let Some(total) = datagram.drops {
-                        self.count_drops(total);
-                    }
+                    drops = datagram.drops.or(drops);
                     let received = reading.received(datagram.stamp, self.emptied);
                     let bytes = &mut self.buffers.data[..datagram.len];
                     let Datagram { from, local, .. } = datagram;
@@ -218,10 +218,7 @@ impl Driver {
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     self.emptied = reading.now;
-                    if n >= BATCH {
-                        self.ask_drops(socket);
-                    }
-                    return true;
+                    return Drained { read, emptied: true, drops };
                 }
                 // The error of an earlier send: what it is about is in the error queue.
                 Err(_) if self.receive_failures(socket) => {}
@@ -229,13 +226,12 @@ impl Driver {
                 Err(_) => {
                     unknown += 1;
                     if unknown == UNKNOWN {
-                        return true;
+                        return Drained { read, emptied: true, drops };
                     }
                 }
             }
         }
-        self.ask_drops(socket);
-        false
+        Drained { read: socket.capacity(), emptied: false, drops }
     }
 
     /// Empties the error queue into the core, up to a bound. Returns whether there was anything in it.
@@ -246,23 +242,6 @@ impl Driver {
             self.node.handle_send_error(failure.to, failure.kind, quoted, self.now);
         }
         true
-    }
-
-    /// A datagram tells only of drops before it was queued, so after a burst the socket itself is asked: the core
-    /// must know before it judges.
-    fn ask_drops(&mut self, socket: &Socket) {
-        if let Some(total) = socket.drops() {
-            self.count_drops(total);
-        }
-    }
-
-    /// The counter wraps, and one told by an older datagram may lie behind.
-    fn count_drops(&mut self, total: u32) {
-        let new = total.wrapping_sub(self.drops);
-        if (1..=u32::MAX / 2).contains(&new) {
-            self.drops = total;
-            self.node.handle_drops(u64::from(new), self.now);
-        }
     }
 
     /// Does what the handles ask for, at most as much as waits.

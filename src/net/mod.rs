@@ -6,12 +6,14 @@
 //!    than the look that found the socket empty. Otherwise a peer is blamed for what lies unread.
 //! 3. A datagram comes with the time at which the kernel received it, on that clock, and the address that it asked.
 //! 4. Errors that the network sends back are read as they come: one left unread fails the next send, to any peer.
-//! 5. What the kernel dropped from the socket is told before the timeout is judged.
+//! 5. What the kernel dropped from the socket is told before the timeout is judged, and apart from what it was asked to
+//!    keep out.
 //! 6. No error of the socket ends the loop.
 
 mod clock;
 mod driver;
 mod error;
+mod gate;
 mod handle;
 mod socket;
 mod wait;

@@ -5,6 +5,8 @@
 //! `portable.rs`, where a datagram is only its bytes and its source, and errors of datagrams sent stay unknown.
 
 #[cfg(target_os = "linux")]
+mod filter;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
@@ -22,7 +24,7 @@ use linux as system;
 #[cfg(not(target_os = "linux"))]
 use portable as system;
 
-use crate::proto::SendErrorKind;
+use crate::proto::{Expected, SendErrorKind};
 
 /// Longer than any datagram of the protocol, so that a longer one is seen as such and not as a valid prefix.
 const DATAGRAM: usize = 2048;
@@ -34,8 +36,9 @@ const TRUESIZE: usize = 1280;
 const QUEUED_PER_PEER: usize = 32;
 /// Bounds of the receive buffer asked for, in bytes (the kernel doubles it). The memory is taken only when filled.
 const RECEIVE_BUFFER: std::ops::RangeInclusive<usize> = 256 * 1024..=8 * 1024 * 1024;
-/// No queued datagram costs the receive buffer less than this.
+/// No queued datagram costs the receive buffer less than this, and none that the protocol allows more than so many times this.
 const TRUESIZE_MIN: usize = 512;
+const TRUESIZE_SPREAD: usize = 16;
 
 /// A datagram that was received: its bytes are at the front of [`Buffers::data`].
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +165,22 @@ impl Socket {
     /// it at the start.
     pub(super) fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// So many datagrams of the protocol fit into the receive buffer at least: where fewer came out, it was not full.
+    pub(super) fn crowd(&self) -> usize {
+        (self.capacity / TRUESIZE_SPREAD).max(1)
+    }
+
+    /// From now on only what is as expected is queued; all else counts as dropped. Returns false if the system cannot do that: then
+    /// everything is queued.
+    pub(super) fn shut(&self, expected: &Expected) -> bool {
+        system::shut(self, expected)
+    }
+
+    /// From now on everything is queued.
+    pub(super) fn open(&self) {
+        system::open(self);
     }
 
     /// How many datagrams the socket has dropped in all; wraps. `None`: the system does not tell.

@@ -55,7 +55,7 @@ pub use connection::{ConnectionPool, PeerConnection};
 pub use event::{Change, Event, SelfHealth};
 pub use explain::{Explanation, Proof, ProofKind};
 pub use messages::LeaveReason;
-pub use node::{Node, Transmit};
+pub use node::{Expected, Node, Transmit};
 pub use peer::{PeerInfo, PeerStatus, Thresholds};
 pub use picture::Says;
 pub use records::{Life, LinkState, Release};

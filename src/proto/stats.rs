@@ -177,6 +177,8 @@ pub struct Stats {
     pub rejected: [u64; Reject::ALL.len()],
     /// Datagrams the kernel dropped from the socket's receive queue.
     pub socket_drops: u64,
+    /// Datagrams the kernel kept out of that queue, since they were not as expected and it overflowed.
+    pub socket_filtered: u64,
     /// Times the loop woke later than planned.
     pub stalls: u64,
     /// The sum of these delays.

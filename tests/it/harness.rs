@@ -58,9 +58,13 @@ pub(crate) struct Node {
     child: Option<Child>,
 }
 
+/// Which node knows which other one at what address, that is not the other's own.
+pub(crate) type Detour = (usize, usize, SocketAddr);
+
 /// Some nodes that know each other. Dropping it kills them.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
+    detours: Vec<Detour>,
     log_level: &'static str,
     agent: ureq::Agent,
     dir: TempDir,
@@ -109,7 +113,19 @@ impl Cluster {
 
     /// `count` nodes, each with a file of its own: the roster, and what `rest` makes of the directory for them.
     pub(crate) fn with_files(count: usize, rest: impl Fn(&Path) -> String) -> Cluster {
+        Cluster::with_detours(count, "info", rest, |_| Vec::new())
+    }
+
+    /// The same, of nodes that do not reach each other straight.
+    pub(crate) fn with_detours(
+        count: usize,
+        log_level: &'static str,
+        rest: impl Fn(&Path) -> String,
+        detours: impl FnOnce(&[Node]) -> Vec<Detour>,
+    ) -> Cluster {
         let mut cluster = Cluster::reserve(count, Cluster::own_address());
+        cluster.log_level = log_level;
+        cluster.detours = detours(&cluster.nodes);
         let rest = rest(cluster.dir());
         for n in 0..count {
             cluster.write_settings(n, &rest);
@@ -130,7 +146,12 @@ impl Cluster {
 
     /// Writes a node's file: the roster, and the rest.
     pub(crate) fn write_settings(&self, n: usize, rest: &str) {
-        let roster: Vec<String> = self.nodes.iter().map(|n| format!("{}@{}", n.id, n.udp)).collect();
+        let detour = |to: usize| self.detours.iter().find(|(from, at, _)| (*from, *at) == (n, to));
+        let entry = |(to, node): (usize, &Node)| {
+            let address = detour(to).map_or(node.udp, |(_, _, address)| *address);
+            format!("{}@{address}", node.id)
+        };
+        let roster: Vec<String> = self.nodes.iter().enumerate().map(entry).collect();
         std::fs::write(self.settings(n), format!("static_peers = {roster:?}\n{rest}")).unwrap();
     }
 
@@ -162,7 +183,13 @@ impl Cluster {
             .proxy(None)
             .build();
         let nodes = held.iter().enumerate().map(node).collect();
-        Cluster { nodes, log_level: "info", agent: agent.into(), dir: tempfile::tempdir().unwrap() }
+        Cluster {
+            nodes,
+            detours: Vec::new(),
+            log_level: "info",
+            agent: agent.into(),
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 
     fn launch_all(&mut self) {

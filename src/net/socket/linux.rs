@@ -14,8 +14,11 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, getsockopt, recvmsg, sendmsg, setsockopt,
 };
 use nix::sys::time::TimeSpec;
+use socket2::SockRef;
 
+use super::filter::program;
 use super::{Buffers, Datagram, Failure, Socket, canonical, errno_kind, source};
+use crate::proto::Expected;
 
 /// `IP_MTU_DISCOVER`, which nix does not wrap.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +77,20 @@ pub(super) fn set_options(socket: &socket2::Socket, v6: bool) {
 /// Sets the receive buffer past the system's limit. Returns false if this process may not.
 pub(super) fn force_receive_buffer(socket: &socket2::Socket, bytes: usize) -> bool {
     setsockopt(socket, RcvBufForce, &bytes).is_ok()
+}
+
+pub(super) fn shut(socket: &Socket, expected: &Expected) -> bool {
+    let shut = SockRef::from(&socket.io).attach_filter(&program(expected)).is_ok();
+    if !shut {
+        // An older program knows only who was expected then.
+        open(socket);
+    }
+    shut
+}
+
+pub(super) fn open(socket: &Socket) {
+    // It fails where nothing is attached.
+    let _ = SockRef::from(&socket.io).detach_filter();
 }
 
 pub(super) fn drops(socket: &Socket) -> Option<u32> {

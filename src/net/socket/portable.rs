@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Buffers, Datagram, Failure, Socket, canonical};
+use crate::proto::Expected;
 
 /// There is nothing to switch on.
 pub(super) fn set_options(_socket: &socket2::Socket, _v6: bool) {}
@@ -12,6 +13,13 @@ pub(super) fn set_options(_socket: &socket2::Socket, _v6: bool) {}
 pub(super) fn force_receive_buffer(_socket: &socket2::Socket, _bytes: usize) -> bool {
     false
 }
+
+/// The system has no such filter.
+pub(super) fn shut(_socket: &Socket, _expected: &Expected) -> bool {
+    false
+}
+
+pub(super) fn open(_socket: &Socket) {}
 
 pub(super) fn drops(_socket: &Socket) -> Option<u32> {
     None

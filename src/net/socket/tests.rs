@@ -94,6 +94,9 @@ fn bytes_come_through_on_any_unix() {
     let socket = socket2::Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     portable::set_options(&socket, false);
     assert!(!portable::force_receive_buffer(&socket, 1 << 20));
+    let expected = Expected { sources: vec![b.local_addr()], kinds: [1, 2], key_ids: vec![3], longest: 100 };
+    assert!(!portable::shut(&a, &expected));
+    portable::open(&a);
 }
 
 #[test]
@@ -213,6 +216,70 @@ mod linux {
         assert!(a.recv_failure(&mut buffers).is_none(), "the send itself has told");
         a.send(b"small", b.local_addr(), None).unwrap();
         assert_eq!(receive(&b, &mut buffers).len, 5);
+    }
+
+    #[test]
+    fn a_shut_queue_takes_what_is_expected_and_nothing_else() {
+        const LONGEST: usize = 100;
+        let to_all = if has_v6() { any_v6() } else { "0.0.0.0:0".parse().unwrap() };
+        let (socket, mut buffers) = (open(to_all), Buffers::new());
+        let mut pairs = vec![("127.0.0.1", "127.0.0.2")];
+        pairs.extend(has_v6().then_some(("::1", "::1")));
+        for (near, far) in pairs {
+            let any_port = |ip: &str| open(SocketAddr::new(ip.parse().unwrap(), 0));
+            let (friend, stranger, elsewhere) = (any_port(near), any_port(near), any_port(far));
+            let to = at(&socket, near);
+            let v6 = SocketAddr::new("2001:db8::7".parse().unwrap(), 7);
+            let other = |n: u8| SocketAddr::from(([10, 0, 0, n], 7));
+            // So many that no jump over all of them is short; one that differs from the sender in its port, and one in its address.
+            let mut sources: Vec<SocketAddr> = (0..120).map(other).chain([v6]).collect();
+            sources.push(SocketAddr::new(friend.local_addr().ip(), 7));
+            sources.push(SocketAddr::new("10.0.1.1".parse().unwrap(), elsewhere.local_addr().port()));
+            sources.push(friend.local_addr());
+            let expected = Expected { sources, kinds: [1, 2], key_ids: vec![3, 4, 5], longest: LONGEST };
+            let frame = |kind: u8, key_id: u8, len: usize| {
+                let mut frame = vec![0; len];
+                (frame[0], frame[1]) = (kind, key_id);
+                frame
+            };
+            let cases = [
+                (&friend, frame(1, 3, 40), true),
+                (&friend, frame(2, 5, LONGEST), true),
+                (&friend, frame(2, 4, LONGEST + 1), false),
+                (&friend, frame(0, 4, 40), false),
+                (&friend, frame(3, 4, 40), false),
+                (&friend, frame(1, 2, 40), false),
+                (&friend, frame(1, 6, 40), false),
+                (&friend, vec![1], false),
+                (&stranger, frame(1, 3, 40), false),
+                (&elsewhere, frame(1, 3, 40), false),
+            ];
+            let before = socket.drops().expect("Linux tells");
+            assert!(socket.shut(&expected));
+            for (from, bytes, _) in &cases {
+                from.send(bytes, to, None).unwrap();
+            }
+            for (_, bytes, _) in cases.iter().filter(|(_, _, passes)| *passes) {
+                let datagram = receive(&socket, &mut buffers);
+                assert_eq!((&buffers.data[..datagram.len], datagram.from), (&bytes[..], friend.local_addr()));
+            }
+            assert!(is_empty(&socket, &mut buffers));
+            let refused = cases.iter().filter(|(_, _, passes)| !passes).count();
+            assert_eq!(socket.drops(), Some(before + refused as u32), "what is refused counts as dropped");
+            socket.open();
+            stranger.send(b"anything", to, None).unwrap();
+            assert_eq!(receive(&socket, &mut buffers).len, 8);
+        }
+    }
+
+    #[test]
+    fn a_list_too_long_for_the_kernel_leaves_the_queue_open() {
+        let (a, b, mut buffers) = (open(v4()), open(v4()), Buffers::new());
+        let sources = |count| (0..count).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect();
+        let expected = |sources| Expected { sources, kinds: [1, 2], key_ids: vec![3], longest: 100 };
+        assert!(b.shut(&expected(sources(10))) && !b.shut(&expected(sources(5_000))));
+        a.send(b"x", b.local_addr(), None).unwrap();
+        assert_eq!(receive(&b, &mut buffers).len, 1);
     }
 
     #[test]

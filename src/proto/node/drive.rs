@@ -304,6 +304,16 @@ impl Node {
         }
     }
 
+    /// The kernel kept `count` more datagrams out of the receive queue, none of which was as [`expected`](Node::expected): this
+    /// node is flooded, and no heartbeat is void.
+    pub fn handle_filtered(&mut self, count: u64, now: Time) {
+        self.advance(now);
+        if count > 0 {
+            self.stats.socket_filtered = self.stats.socket_filtered.saturating_add(count);
+            self.filtered = Some(self.now);
+        }
+    }
+
     pub(super) fn run_leaving(&mut self) {
         let peers = self.sessions.len();
         let Some(leaving) = &mut self.leaving else { return };

@@ -5,6 +5,7 @@
 
 mod drawing;
 mod drive;
+mod expected;
 mod explain;
 mod guest;
 mod others;
@@ -27,6 +28,7 @@ use rand::rngs::SmallRng;
 
 use self::drawing::Drawing;
 use self::drive::Leaving;
+pub use self::expected::Expected;
 use self::guest::Guest;
 use self::others::Other;
 use self::relay::Budget;
@@ -130,6 +132,8 @@ pub struct Node {
     /// How long the machine was suspended since the last turn.
     suspended: Duration,
     drops: Option<Time>,
+    /// The last time it kept datagrams out of a queue that overflowed.
+    filtered: Option<Time>,
     /// Since when this node is isolated, and when it last ceased to be.
     isolated: Option<Time>,
     /// Since when it misses most, while most of those that it hears say that they hear whom it misses.
@@ -217,6 +221,7 @@ impl Node {
             stall: None,
             suspended: Duration::ZERO,
             drops: None,
+            filtered: None,
             isolated: None,
             contradicted: None,
             was_isolated: None,

@@ -226,7 +226,7 @@ impl Node {
         let recent = self.config.heartbeat_interval * self.config.down_after;
         if self.is_isolated() {
             SelfHealth::Isolated
-        } else if self.drops.is_some_and(|at| now.since(at) < recent) {
+        } else if self.drops.max(self.filtered).is_some_and(|at| now.since(at) < recent) {
             SelfHealth::Flooded
         } else if self.stall.is_some_and(|(end, _)| now.since(end) < recent) {
             SelfHealth::Stalled

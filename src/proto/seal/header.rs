@@ -12,6 +12,16 @@ pub enum FrameKind {
     Hello,
 }
 
+impl FrameKind {
+    /// What a frame of this kind begins with.
+    pub(crate) const fn byte(self) -> u8 {
+        match self {
+            FrameKind::Bound => 0x4C,
+            FrameKind::Hello => 0x6C,
+        }
+    }
+}
+
 /// The clear header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -37,10 +47,7 @@ impl Header {
     /// If the number is 2^62 or more, after 146,000 years of a million datagrams a second; the core stops before.
     pub fn encode(&self, out: &mut Vec<u8>) {
         assert!(self.number < NUMBER_LIMIT, "a run's numbers stay below 2^62");
-        out.push(match self.kind {
-            FrameKind::Bound => 0x4C,
-            FrameKind::Hello => 0x6C,
-        });
+        out.push(self.kind.byte());
         out.push(self.key_id);
         out.extend_from_slice(&self.sender.0);
         out.extend_from_slice(&self.instance.0.to_le_bytes());
@@ -75,8 +82,8 @@ impl Header {
     pub fn parse(frame: &[u8]) -> Result<(Header, usize), Reject> {
         let kind = match frame.first() {
             _ if frame.len() < 19 + SEAL_LEN => return Err(Reject::Size),
-            Some(0x4C) => FrameKind::Bound,
-            Some(0x6C) => FrameKind::Hello,
+            Some(byte) if *byte == FrameKind::Bound.byte() => FrameKind::Bound,
+            Some(byte) if *byte == FrameKind::Hello.byte() => FrameKind::Hello,
             _ => return Err(Reject::Version),
         };
         let eight = |at: usize| -> [u8; 8] { frame[at..at + 8].try_into().expect("the length was checked") };

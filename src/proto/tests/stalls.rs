@@ -153,6 +153,40 @@ fn a_flooded_heartbeat_is_void() {
 }
 
 #[test]
+fn what_the_kernel_keeps_out_voids_nothing() {
+    let mut cluster = whole(2, 18);
+    cluster.rule = cut(PATH, |from, _| from == 1);
+    for _ in 0..70 {
+        cluster.run(100 * MS);
+        let now = cluster.now;
+        cluster.nodes[0].as_mut().unwrap().handle_filtered(9, now);
+    }
+    assert_eq!(cluster.status(1, 0), Down, "as soon as ever");
+    let snapshot = cluster.node(0).snapshot(cluster.now);
+    assert_eq!(snapshot.self_health, SelfHealth::Flooded);
+    assert_eq!((snapshot.stats.socket_filtered, snapshot.stats.socket_drops), (630, 0));
+}
+
+#[test]
+fn expected_are_frames_of_peers_from_where_they_come() {
+    let mut cluster = whole(2, 22);
+    let expected = cluster.node(0).expected();
+    assert_eq!(expected.sources, [address(1)]);
+    assert_eq!((expected.kinds, expected.longest), ([0x4C, 0x6C], 1200));
+    assert_eq!(expected.key_ids.len(), 1);
+    let now = cluster.now;
+    cluster.nodes[0].as_mut().unwrap().set_address(0, address(9), now);
+    assert_eq!(cluster.node(0).expected().sources, [address(9)]);
+    // Nobody is there, and the peer answers from its old address.
+    cluster.run(10 * SECOND);
+    assert_eq!(
+        cluster.node(0).expected().sources,
+        [address(1), address(9)],
+        "the learned one and the roster's"
+    );
+}
+
+#[test]
 fn a_void_heartbeat_does_not_mend_a_cut_link() {
     let mut cluster = whole(2, 3);
     cluster.rule = cut(PATH, |_, _| true);

@@ -1,0 +1,193 @@
+//! The gate of the receive queue. While that overflows it is shut: the kernel lets in only what may be a peer's frame.
+//!
+//! What it keeps out counts as dropped by the kernel too, and voids nothing. The two are told apart by how much was
+//! read: a queue that overflows is full, and what it held comes out before the socket is seen empty.
+
+use std::time::Duration;
+
+use super::socket::Socket;
+use crate::proto::{Node, PeerConfig, Time};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// It opens when nothing was dropped for so long.
+    calm: Duration,
+    /// While it is shut it learns so often who the peers are, and where.
+    renew: Duration,
+    /// The socket's drop counter, as told to the core.
+    drops: u32,
+    /// Datagrams read since the socket was last seen empty.
+    read: usize,
+    /// When something was dropped last.
+    dropped: Time,
+    /// If it is shut: when the kernel was last told whom to let in.
+    shut: Option<Time>,
+}
+
+/// What a look into the socket gave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drained {
+    /// Datagrams that were read.
+    pub(super) read: usize,
+    /// Whether it was seen empty then.
+    pub(super) emptied: bool,
+    /// Its drop counter, as the newest datagram told it.
+    pub(super) drops: Option<u32>,
+}
+
+impl Gate {
+    /// An open one. It is shut for as long as the node calls itself flooded.
+    pub(super) fn new(config: &PeerConfig) -> Gate {
+        let interval = config.heartbeat_interval;
+        let calm = interval * config.down_after;
+        Gate { calm, renew: interval, drops: 0, read: 0, dropped: Time::ZERO, shut: None }
+    }
+
+    /// Tells the core what did not come out of the socket, and shuts or opens the gate.
+    pub(super) fn note(&mut self, socket: &Socket, node: &mut Node, drained: Drained, now: Time) {
+        self.read += drained.read;
+        let is_crowded = self.read >= socket.crowd();
+        // A datagram tells only of drops before it was queued, and where none comes nothing is told.
+        let asks = is_crowded || self.shut.is_some();
+        let drops = asks.then(|| socket.drops()).flatten().or(drained.drops);
+        // The counter wraps, and one told by an older datagram may lie behind.
+        let new = drops.map_or(0, |drops| drops.wrapping_sub(self.drops));
+        if (1..=u32::MAX / 2).contains(&new) {
+            self.drops = self.drops.wrapping_add(new);
+            self.dropped = now;
+            if self.shut.is_some() && !is_crowded {
+                node.handle_filtered(new.into(), now);
+            } else {
+                node.handle_drops(new.into(), now);
+            }
+            if self.shut.is_none_or(|since| now.since(since) >= self.renew) {
+                self.shut = socket.shut(&node.expected()).then_some(now);
+            }
+        } else if self.shut.is_some() && now.since(self.dropped) >= self.calm {
+            socket.open();
+            self.shut = None;
+        }
+        if drained.emptied {
+            self.read = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::socket::Buffers;
+    use super::*;
+    use crate::proto::{Keyring, StaticPeer};
+
+    const MS: Duration = Duration::from_millis(1);
+    const INTERVAL: Duration = Duration::from_secs(1);
+    const CALM: Duration = Duration::from_secs(5);
+
+    /// A node, its socket, one that it knows, and one that it does not.
+    struct Scene {
+        gate: Gate,
+        node: Node,
+        socket: Socket,
+        peer: Socket,
+        stranger: Socket,
+        now: Time,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let bind = || Socket::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
+            let (socket, peer, stranger) = (bind(), bind(), bind());
+            let address = Some(peer.local_addr());
+            let entry = StaticPeer { server_id: Some("peer".into()), name: "peer".into(), address };
+            let config = PeerConfig::new("me", "test", socket.local_addr(), vec![entry]);
+            let gate = Gate::new(&config);
+            let keys = Keyring::new("test", &[], true).unwrap();
+            let node = Node::new(config, keys, crate::proto::Instance(1), 1, Time::ZERO).unwrap();
+            Scene { gate, node, socket, peer, stranger, now: Time::ZERO }
+        }
+
+        /// What looks as if it came from a peer.
+        fn frame(&self) -> [u8; 64] {
+            let expected = self.node.expected();
+            let mut frame = [0; 64];
+            (frame[0], frame[1]) = (expected.kinds[0], expected.key_ids[0]);
+            frame
+        }
+
+        /// Sends until the queue overflows.
+        fn overflow(&self, from: &Socket) {
+            let before = self.socket.drops();
+            while self.socket.drops() == before {
+                from.send(&self.frame(), self.socket.local_addr(), None).unwrap();
+            }
+        }
+
+        /// Looks into the socket `later`. How many datagrams were in it, and what the node has counted in all: dropped, filtered.
+        fn look(&mut self, later: Duration) -> (usize, u64, u64) {
+            self.now += later;
+            let (mut buffers, mut read, mut drops) = (Buffers::new(), 0, None);
+            while let Ok(datagram) = self.socket.recv(&mut buffers) {
+                (read, drops) = (read + 1, datagram.drops);
+            }
+            self.gate.note(&self.socket, &mut self.node, Drained { read, emptied: true, drops }, self.now);
+            let stats = self.node.stats();
+            (read, stats.socket_drops, stats.socket_filtered)
+        }
+
+        fn send(&self, from: &Socket) {
+            from.send(&self.frame(), self.socket.local_addr(), None).unwrap();
+        }
+    }
+
+    #[test]
+    fn strangers_stay_out_of_a_queue_that_overflows() {
+        let mut scene = Scene::new();
+        scene.send(&scene.stranger);
+        assert_eq!(scene.look(MS), (1, 0, 0));
+        scene.overflow(&scene.stranger);
+        let (read, dropped, filtered) = scene.look(MS);
+        assert!(read >= scene.socket.crowd(), "a full queue is a crowd: {read}");
+        assert_eq!((dropped, filtered), (1, 0));
+
+        for _ in 0..3 {
+            scene.send(&scene.stranger);
+        }
+        scene.send(&scene.peer);
+        assert_eq!(scene.look(MS), (1, 1, 3), "only the peer's");
+        scene.send(&scene.stranger);
+        assert_eq!(scene.look(CALM - MS), (0, 1, 4), "though no datagram tells of it");
+        assert_eq!(scene.look(CALM - MS), (0, 1, 4));
+        scene.send(&scene.stranger);
+        assert_eq!(scene.look(MS), (0, 1, 5), "not calm yet");
+        assert_eq!(scene.look(CALM), (0, 1, 5));
+        scene.send(&scene.stranger);
+        assert_eq!(scene.look(MS), (1, 1, 5), "open again");
+    }
+
+    #[test]
+    fn a_queue_that_peers_fill_overflows_though_it_is_shut() {
+        let mut scene = Scene::new();
+        scene.overflow(&scene.stranger);
+        assert_eq!(scene.look(MS).1, 1);
+        scene.overflow(&scene.peer);
+        let (read, dropped, filtered) = scene.look(MS);
+        assert!(read >= scene.socket.crowd());
+        assert_eq!((dropped, filtered), (2, 0));
+    }
+
+    #[test]
+    fn a_shut_gate_learns_of_another_address() {
+        let mut scene = Scene::new();
+        scene.overflow(&scene.stranger);
+        scene.look(MS);
+        scene.node.set_address(0, scene.stranger.local_addr(), scene.now);
+        scene.send(&scene.stranger);
+        assert_eq!(scene.look(INTERVAL), (0, 1, 1), "that tells of the flood");
+        scene.send(&scene.stranger);
+        assert_eq!(scene.look(MS), (1, 1, 1));
+    }
+}
