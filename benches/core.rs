@@ -11,7 +11,9 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use lastseen::proto::messages::{Message, More};
 use lastseen::proto::records::Digest;
 use lastseen::proto::seal::{FrameKey, FrameKind, Header};
-use lastseen::proto::{Instance, Keyring, Node, PeerConfig, SecretKey, ServerId, StaticPeer, Tag, Time};
+use lastseen::proto::{
+    Instance, Keyring, Node, PeerConfig, Reject, SecretKey, ServerId, StaticPeer, Tag, Time,
+};
 
 /// An idle pong in the third day of a run.
 const HEADER: Header =
@@ -190,5 +192,51 @@ fn heartbeat(c: &mut Criterion) {
     }
 }
 
-criterion_group!(core, encode, decode, seal, heartbeat);
+/// What a datagram costs that is none: by the check that refuses it.
+fn reject(c: &mut Criterion) {
+    let mut group = c.benchmark_group("reject");
+    let mut mesh = Mesh::new(2);
+    // A frame of node 1 that came before, at the next sequence of either.
+    let mut genuine = None;
+    while genuine.is_none() {
+        mesh.now = mesh.nodes[1].poll_timeout().unwrap().max(mesh.now);
+        mesh.nodes[1].handle_timeout(mesh.now);
+        while mesh.nodes[1].poll_transmit(&mut mesh.buffer).is_some() {
+            genuine = Some(mesh.buffer.clone()).filter(|frame| frame[0] == 0x4C);
+            let frame = &mut mesh.buffer;
+            mesh.nodes[0].handle_datagram(address(1), None, frame, mesh.now, mesh.now).unwrap();
+        }
+        mesh.nodes[0].handle_timeout(mesh.now);
+        mesh.deliver(0);
+    }
+    let genuine = genuine.unwrap();
+    let bent = |at: usize| {
+        let mut frame = genuine.clone();
+        frame[at] ^= 0xFF;
+        frame
+    };
+    let last = genuine.len() - 1;
+    let all = [
+        ("garbage", bent(0), Reject::Version),
+        ("another_key", bent(1), Reject::KeyId),
+        ("a_stranger", bent(2), Reject::Sender),
+        ("a_forged_run", bent(10), Reject::Seal),
+        ("a_forged_body", bent(last), Reject::Seal),
+        ("a_replay", genuine.clone(), Reject::Replay),
+    ];
+    let (node, now) = (&mut mesh.nodes[0], mesh.now);
+    let mut frame = Vec::with_capacity(1200);
+    for (name, bytes, reason) in all {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                frame.clear();
+                frame.extend_from_slice(&bytes);
+                let answer = node.handle_datagram(address(1), None, &mut frame, now, now);
+                assert_eq!(answer, Err(reason));
+            });
+        });
+    }
+}
+
+criterion_group!(core, encode, decode, seal, heartbeat, reject);
 criterion_main!(core);

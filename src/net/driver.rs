@@ -183,7 +183,9 @@ impl Driver {
         let before = self.began;
         let drained = self.receive(socket);
         self.gate.note(socket, &mut self.node, drained, self.now);
-        self.busy = self.began.since(before) < self.rest * BUSY_HALVES / 2;
+        // Where the queue overflows, whoever rests only loses more of it.
+        let may_rest = !self.gate.is_crowded(self.now);
+        self.busy = may_rest && self.began.since(before) < self.rest * BUSY_HALVES / 2;
         self.obey(command);
         if self.node.poll_timeout().is_some_and(|deadline| deadline <= self.now) {
             if let Some(length) = self.suspension.since(self.clock.suspended()) {

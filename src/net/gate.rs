@@ -44,6 +44,11 @@ impl Gate {
         Gate { calm, renew: interval, drops: 0, read: 0, dropped: Time::ZERO, shut: None }
     }
 
+    /// Whether the queue has overflowed of late, or would have.
+    pub(super) fn is_crowded(&self, now: Time) -> bool {
+        self.dropped > Time::ZERO && now.since(self.dropped) < self.calm
+    }
+
     /// Tells the core what did not come out of the socket, and shuts or opens the gate.
     pub(super) fn note(&mut self, socket: &Socket, node: &mut Node, drained: Drained, now: Time) {
         self.read += drained.read;
@@ -149,9 +154,11 @@ mod tests {
         scene.send(&scene.stranger);
         assert_eq!(scene.look(MS), (1, 0, 0));
         scene.overflow(&scene.stranger);
+        assert!(!scene.gate.is_crowded(scene.now));
         let (read, dropped, filtered) = scene.look(MS);
         assert!(read >= scene.socket.crowd(), "a full queue is a crowd: {read}");
         assert_eq!((dropped, filtered), (1, 0));
+        assert!(scene.gate.is_crowded(scene.now) && !scene.gate.is_crowded(scene.now + CALM), "for a while");
 
         for _ in 0..3 {
             scene.send(&scene.stranger);

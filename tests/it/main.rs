@@ -19,6 +19,7 @@ mod matrix;
 mod offline;
 mod partition;
 mod secrets;
+mod security;
 mod sixty_four;
 mod tap;
 mod wire_count;
