@@ -94,16 +94,20 @@ impl Node {
             self.guests[guest].used = self.now;
             return Some(guest);
         }
-        let tags = self.ring.tags(&self.id_at(place)?);
+        let id = self.id_at(place)?;
+        let tags = self.tags_at(place, &id)?;
         if self.guests.len() == GUESTS {
-            let oldest = (0..GUESTS).min_by_key(|guest| self.guests[*guest].used)?;
-            // No number is used twice for one run: those who come later begin above all that have gone.
-            let gone = self.guests.swap_remove(oldest);
-            self.guest_numbers = self.guest_numbers.max(gone.session.upcoming());
+            self.dismiss((0..GUESTS).min_by_key(|guest| self.guests[*guest].used)?);
         }
         let session = Session::beginning_at(tags, self.guest_numbers);
         self.guests.push(Guest { place, session, address: None, served: Budget::default(), used: self.now });
         Some(self.guests.len() - 1)
+    }
+
+    /// No number is used twice for one run: those who come later begin above all that have gone.
+    pub(super) fn dismiss(&mut self, guest: usize) {
+        let gone = self.guests.swap_remove(guest);
+        self.guest_numbers = self.guest_numbers.max(gone.session.upcoming());
     }
 
     /// The id of the node at `place`, by the roster or by its own word.

@@ -36,14 +36,14 @@ impl Node {
             if !self.sessions[peer].tags.is_empty() {
                 let id = Arc::clone(&self.registry.at(peer).server_id);
                 let tags = self.tags_at(self.places[peer], &id);
-                self.sessions[peer].rekey(tags, &before);
+                self.sessions[peer].rekey(tags.unwrap_or_else(|| self.ring.tags(&id)), &before);
             }
         }
-        for guest in 0..self.guests.len() {
+        for guest in (0..self.guests.len()).rev() {
             let place = self.guests[guest].place;
-            if let Some(id) = self.id_at(place) {
-                let tags = self.tags_at(place, &id);
-                self.guests[guest].session.rekey(tags, &before);
+            match self.id_at(place).and_then(|id| self.tags_at(place, &id)) {
+                Some(tags) => self.guests[guest].session.rekey(tags, &before),
+                None => self.dismiss(guest),
             }
         }
         if is_other {
@@ -54,9 +54,9 @@ impl Node {
         Ok(())
     }
 
-    /// The tags of the node at `place`, one for each key; entered into the tables if the roster does not know its id.
-    fn tags_at(&mut self, place: usize, id: &str) -> Vec<Tag> {
-        let learned = self.names_no_id(place).then(|| self.learn_tags(place, id).ok()).flatten();
-        learned.unwrap_or_else(|| self.ring.tags(id))
+    /// The tags of the node at `place`, one for each key; entered into the tables if the roster does not know its id. `None`:
+    /// it tells the id of another node for its own. Two with one name would seal under the same numbers.
+    pub(super) fn tags_at(&mut self, place: usize, id: &str) -> Option<Vec<Tag>> {
+        if self.names_no_id(place) { self.learn_tags(place, id).ok() } else { Some(self.ring.tags(id)) }
     }
 }
