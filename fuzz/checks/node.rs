@@ -330,7 +330,12 @@ impl<'a> Run<'a> {
         let (player, now) = (self.player(), self.fixture.now);
         let to = self.source(player);
         match self.input.byte() % 4 {
-            0 => self.fixture.node.handle_drops(self.input.number(), now),
+            0 => {
+                let count = self.input.number();
+                self.fixture.node.handle_drops(count, now);
+                self.fixture.node.handle_filtered(count, count % 2 == 0, now);
+                assert!(self.fixture.node.expected().key_ids.len() <= 5);
+            }
             1 => self.fixture.node.handle_suspension(self.input.duration(), now),
             _ => {
                 let kind = SendErrorKind::ALL[self.input.below(2 * SendErrorKind::ALL.len()) / 2];

@@ -76,6 +76,7 @@ fn never_falls(before: &Stats, now: &Stats) -> bool {
             s.received_bytes,
             s.sent_bytes,
             s.socket_drops,
+            s.socket_filtered,
             s.stalls,
             s.outputs_dropped,
             s.events_dropped,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::socket::Socket;
-use crate::proto::{Node, PeerConfig, Time};
+use crate::proto::{Expected, Node, PeerConfig, Time};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub(super) struct Gate {
     drops: u32,
     /// Datagrams read since the socket was last seen empty.
     read: usize,
+    /// Datagrams kept out since the last renewal: few are no flood, and keep nothing shut.
+    kept: usize,
+    /// Who was let in when the kernel was told last.
+    expected: Option<Expected>,
     /// When something was dropped last.
     dropped: Time,
     /// If it is shut: when the kernel was last told whom to let in.
@@ -41,7 +45,16 @@ impl Gate {
     pub(super) fn new(config: &PeerConfig) -> Gate {
         let interval = config.heartbeat_interval;
         let calm = interval * config.down_after;
-        Gate { calm, renew: interval, drops: 0, read: 0, dropped: Time::ZERO, shut: None }
+        let dropped = Time::ZERO;
+        Gate { calm, renew: interval, drops: 0, read: 0, kept: 0, expected: None, dropped, shut: None }
+    }
+
+    /// Tells the kernel whom to let in, if that is new.
+    fn renew(&mut self, socket: &Socket, node: &Node, now: Time) {
+        let expected = node.expected();
+        let same = self.shut.is_some() && self.expected.as_ref() == Some(&expected);
+        self.shut = (same || socket.shut(&expected)).then_some(now);
+        (self.expected, self.kept) = (Some(expected), 0);
     }
 
     /// Whether the queue has overflowed of late, or would have.
@@ -60,18 +73,23 @@ impl Gate {
         let new = drops.map_or(0, |drops| drops.wrapping_sub(self.drops));
         if (1..=u32::MAX / 2).contains(&new) {
             self.drops = self.drops.wrapping_add(new);
-            self.dropped = now;
             if self.shut.is_some() && !is_crowded {
-                node.handle_filtered(new.into(), now);
+                self.kept = self.kept.saturating_add(new as usize);
+                let many = self.kept >= socket.crowd();
+                node.handle_filtered(new.into(), many, now);
+                if many {
+                    (self.dropped, self.kept) = (now, 0);
+                }
             } else {
                 node.handle_drops(new.into(), now);
+                self.dropped = now;
             }
-            if self.shut.is_none_or(|since| now.since(since) >= self.renew) {
-                self.shut = socket.shut(&node.expected()).then_some(now);
-            }
-        } else if self.shut.is_some() && now.since(self.dropped) >= self.calm {
+        }
+        if self.shut.is_some() && now.since(self.dropped) >= self.calm {
             socket.open();
             self.shut = None;
+        } else if self.is_crowded(now) && self.shut.is_none_or(|since| now.since(since) >= self.renew) {
+            self.renew(socket, node, now);
         }
         if drained.emptied {
             self.read = 0;
@@ -86,7 +104,7 @@ mod tests {
 
     use super::super::socket::Buffers;
     use super::*;
-    use crate::proto::{Keyring, StaticPeer};
+    use crate::proto::{Keyring, SelfHealth, StaticPeer};
 
     const MS: Duration = Duration::from_millis(1);
     const INTERVAL: Duration = Duration::from_secs(1);
@@ -165,14 +183,18 @@ mod tests {
         }
         scene.send(&scene.peer);
         assert_eq!(scene.look(MS), (1, 1, 3), "only the peer's");
+        let crowd = scene.socket.crowd() as u64;
+        (0..crowd).for_each(|_| scene.send(&scene.stranger));
+        assert_eq!(scene.look(INTERVAL / 2), (0, 1, 3 + crowd), "though no datagram tells of it");
+        assert_eq!(scene.node.snapshot(scene.now).self_health, SelfHealth::Flooded);
+        // Few are no flood: they do not keep it shut.
+        for second in 1..5 {
+            scene.send(&scene.stranger);
+            assert_eq!(scene.look(INTERVAL), (0, 1, 3 + crowd + second), "not calm yet");
+        }
+        scene.look(INTERVAL);
         scene.send(&scene.stranger);
-        assert_eq!(scene.look(CALM - MS), (0, 1, 4), "though no datagram tells of it");
-        assert_eq!(scene.look(CALM - MS), (0, 1, 4));
-        scene.send(&scene.stranger);
-        assert_eq!(scene.look(MS), (0, 1, 5), "not calm yet");
-        assert_eq!(scene.look(CALM), (0, 1, 5));
-        scene.send(&scene.stranger);
-        assert_eq!(scene.look(MS), (1, 1, 5), "open again");
+        assert_eq!(scene.look(MS).0, 1, "open again");
     }
 
     #[test]

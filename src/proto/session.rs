@@ -260,6 +260,13 @@ impl Session {
         self.confirmed.as_ref()?.loss.shares(self.next_sequence - self.floor)
     }
 
+    /// Whether it echoes a hello that was sent to this peer, of those still remembered. A hello names no addressee: replayed
+    /// to another node, it is answered by that one, with a number of another pair.
+    pub(crate) fn asked_by_hello(&self, echo: u64) -> bool {
+        let sent = echo.checked_sub(1).and_then(|sequence| self.sent(sequence));
+        sent.is_some_and(|sent| matches!(sent.what, What::Hello(_)))
+    }
+
     /// Whether an echo of it can confirm a new instance.
     pub(crate) fn confirms(&self, echo: u64) -> bool {
         echo.checked_sub(1).is_some_and(|sequence| sequence >= self.floor && sequence < self.next_sequence)

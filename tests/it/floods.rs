@@ -48,6 +48,7 @@ enum Kind {
 }
 
 #[test]
+#[ignore = "takes all of the machine for a quarter of a minute: what runs beside it misses its deadlines"]
 fn floods() {
     let (short, long) = (Duration::from_secs(1), Duration::from_secs(2));
     let all = [(Kind::Nothing, short), (Kind::Garbage, long), (Kind::WrongKey, long), (Kind::Replays, long)];
@@ -300,13 +301,13 @@ impl Row {
         let is_flooded = self.kind != Kind::Nothing;
         let is_counted = self.grown(|c| c.dropped + c.filtered) > 0.0;
         assert_eq!((is_counted, health.contains("flooded")), (is_flooded, is_flooded), "{self}");
+        // Elsewhere it is seen as ever, but the machine is as busy as it can be.
+        let bound = crash_within(interval) * 2;
+        assert!(self.crash.iter().all(|took| took.is_some_and(|took| took <= bound)), "{self}");
         if self.kind == Kind::Spoofed {
             return;
         }
         assert!(self.events.is_empty(), "{self}\n{:#?}", self.events);
-        let bounds = [crash_within(interval) * 2, crash_within(interval)];
-        let is_late = self.crash.iter().zip(bounds).any(|(took, bound)| took.is_none_or(|took| took > bound));
-        assert!(!is_late, "{self}");
         let is_filtered = self.grown(|c| c.filtered) > self.grown(|c| c.dropped);
         assert_eq!(is_filtered, is_flooded, "the kernel keeps them out: {self}");
     }

@@ -171,7 +171,8 @@ fn a_second_process_under_a_stolen_id_is_a_conflict_and_no_flapping() {
     for peer in [0, 2].map(|n| &cluster.nodes[n]) {
         thief.args(["--peer", &format!("{}@{}", peer.id, peer.udp)]);
     }
-    let mut thief = thief.env_clear().stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    thief.arg("--until-stdin-closes").env_clear().env("LASTSEEN_CONTROL__SOCKET", "");
+    let mut thief = thief.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let start = Clock.now();
     let seen = [0, 2].map(|at| {
         let cluster = &cluster;

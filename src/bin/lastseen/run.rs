@@ -76,6 +76,8 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let (server_id, cluster) = (config.server_id.clone(), config.cluster.clone());
     let exporter = Exporter::new();
     let options = Options { on_rtt: Some(exporter.rtt_recorder()) };
+    // Before any peer hears of this node.
+    let (control, ordered) = control::bind(&settings.control())?;
     let (handle, detector) = net::spawn(config, keys, options).await.map_err(|e| not_started(&e))?;
     let address = handle.local_addr();
     info!(%address, %server_id, %cluster, peers = peers.len(), "listening on {address}");
@@ -84,7 +86,6 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     drop(peers);
     let reloads = Arc::new(Reloads::started());
     let server = http_server(settings, &handle, exporter, Arc::clone(&reloads)).await?;
-    let (control, ordered) = control::bind(&settings.control())?;
     let serving = async {
         let http = async {
             match server {
@@ -186,6 +187,8 @@ async fn until_end(
     if let (Some(reply), Some(control)) = (order, control) {
         // Who no longer waits need not be told.
         let _ = reply.send(left);
+        // Whoever waits behind it is told that this is the end.
+        drop(orders);
         control.answered().await;
     }
     Ok(())

@@ -16,8 +16,12 @@ const IP: u32 = libc::SKF_NET_OFF as u32;
 const SOURCE_V4: u32 = IP + 12;
 const SOURCE_V6: u32 = IP + 8;
 
-/// Lets in what is as expected.
-pub(super) fn program(expected: &Expected) -> Vec<SockFilter> {
+/// For the addresses of sources: what the kernel takes at most, less the rest of the program; and what it takes where the
+/// memory for socket options is small.
+pub(super) const ROOM: [usize; 2] = [4000, 800];
+
+/// Lets in what is as expected, of the sources as many of the first as have room, in operations.
+pub(super) fn program(expected: &Expected, mut room: usize) -> Vec<SockFilter> {
     let Expected { sources, kinds, key_ids, longest } = expected;
     let longest = u32::try_from(*longest).map_or(u32::MAX, |longest| longest.saturating_add(PAYLOAD));
     let mut program =
@@ -30,9 +34,14 @@ pub(super) fn program(expected: &Expected) -> Vec<SockFilter> {
         );
         program.push(ret(0));
     }
-    let (v4, v6): (Vec<&SocketAddr>, _) = sources.iter().partition(|source| source.is_ipv4());
-    for (version, sources) in [(0x40, v4), (0x60, v6)] {
-        let entries: Vec<SockFilter> = sources.into_iter().flat_map(|source| pass_from(*source)).collect();
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for source in sources {
+        let (entries, entry) = (if source.is_ipv4() { &mut v4 } else { &mut v6 }, pass_from(*source));
+        let Some(left) = room.checked_sub(entry.len()) else { break };
+        room = left;
+        entries.extend(entry);
+    }
+    for (version, entries) in [(0x40, v4), (0x60, v6)] {
         program.push(load(libc::BPF_B, IP));
         program.push(op(libc::BPF_ALU | libc::BPF_AND, 0xF0));
         program.push(jump(libc::BPF_JEQ, version, 1, 0));

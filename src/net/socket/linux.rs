@@ -14,9 +14,9 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, getsockopt, recvmsg, sendmsg, setsockopt,
 };
 use nix::sys::time::TimeSpec;
-use socket2::SockRef;
+use socket2::{SockFilter, SockRef};
 
-use super::filter::program;
+use super::filter::{ROOM, program};
 use super::{Buffers, Datagram, Failure, Socket, canonical, errno_kind, source};
 use crate::proto::Expected;
 
@@ -80,7 +80,15 @@ pub(super) fn force_receive_buffer(socket: &socket2::Socket, bytes: usize) -> bo
 }
 
 pub(super) fn shut(socket: &Socket, expected: &Expected) -> bool {
-    let shut = SockRef::from(&socket.io).attach_filter(&program(expected)).is_ok();
+    let attach = |program: &[SockFilter]| SockRef::from(&socket.io).attach_filter(program).is_ok();
+    let shut = ROOM.into_iter().any(|room| {
+        let program = program(expected, room);
+        // The old one and the new one may be too much together.
+        attach(&program) || {
+            open(socket);
+            attach(&program)
+        }
+    });
     if !shut {
         // An older program knows only who was expected then.
         open(socket);

@@ -304,12 +304,12 @@ impl Node {
         }
     }
 
-    /// The kernel kept `count` more datagrams out of the receive queue, none of which was as [`expected`](Node::expected): this
-    /// node is flooded, and no heartbeat is void.
-    pub fn handle_filtered(&mut self, count: u64, now: Time) {
+    /// The kernel kept `count` more datagrams out of the receive queue, none of which was as [`expected`](Node::expected): no
+    /// heartbeat is void. `many`: they would have filled the queue, so this node is flooded.
+    pub fn handle_filtered(&mut self, count: u64, many: bool, now: Time) {
         self.advance(now);
-        if count > 0 {
-            self.stats.socket_filtered = self.stats.socket_filtered.saturating_add(count);
+        self.stats.socket_filtered = self.stats.socket_filtered.saturating_add(count);
+        if many {
             self.filtered = Some(self.now);
         }
     }

@@ -9,7 +9,7 @@ use crate::proto::seal::FrameKind;
 /// that this node has not learned yet: only a shell whose receive queue overflows should prefer these to others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// Where frames come from: the addresses of all with whom they are exchanged.
+    /// Where frames come from: first the addresses of those with whom they are exchanged, then of those who may ask something.
     pub sources: Vec<SocketAddr>,
     /// The first byte is one of these.
     pub kinds: [u8; 2],
@@ -28,6 +28,9 @@ impl Node {
         let mut sources: Vec<SocketAddr> = peers.chain(guests).flatten().collect();
         sources.sort_unstable();
         sources.dedup();
+        let others = self.others.iter().filter_map(|other| self.address_of(other.place as usize));
+        let others: Vec<SocketAddr> = others.filter(|at| sources.binary_search(at).is_err()).collect();
+        sources.extend(others);
         Expected {
             sources,
             kinds: [FrameKind::Bound, FrameKind::Hello].map(FrameKind::byte),

@@ -72,7 +72,7 @@ impl Node {
             return self.sessions[peer].confirmed.is_some().then_some(Party::Peer(peer));
         }
         let told = self.records.profile(place)?.instance;
-        let guest = self.let_in(place)?;
+        let guest = self.let_in(place, true)?;
         self.take_run(guest, told);
         self.guests[guest].session.confirmed.is_some().then_some(Party::Guest(guest))
     }
@@ -88,8 +88,9 @@ impl Node {
     }
 
     /// The guest at `place`; a new one takes the place of the one that was not used for longest. `None`: its id is not
-    /// known.
-    fn let_in(&mut self, place: usize) -> Option<usize> {
+    /// known; or all places are taken by guests with a run, and it is not `sure` who asks. A hello can be a recording, and
+    /// with a guest goes what it was asked, and which numbers it used.
+    fn let_in(&mut self, place: usize, sure: bool) -> Option<usize> {
         if let Some(guest) = self.guests.iter().position(|guest| guest.place == place) {
             self.guests[guest].used = self.now;
             return Some(guest);
@@ -97,7 +98,8 @@ impl Node {
         let id = self.id_at(place)?;
         let tags = self.tags_at(place, &id)?;
         if self.guests.len() == GUESTS {
-            self.dismiss((0..GUESTS).min_by_key(|guest| self.guests[*guest].used)?);
+            let may_go = |guest: &usize| sure || self.guests[*guest].session.confirmed.is_none();
+            self.dismiss((0..GUESTS).filter(may_go).min_by_key(|guest| self.guests[*guest].used)?);
         }
         let session = Session::beginning_at(tags, self.guest_numbers);
         self.guests.push(Guest { place, session, address: None, served: Budget::default(), used: self.now });
@@ -139,7 +141,7 @@ impl Node {
         {
             return Err(Reject::Replay);
         }
-        let guest = self.let_in(place).ok_or(Reject::Sender)?;
+        let guest = self.let_in(place, false).ok_or(Reject::Sender)?;
         self.guests[guest].session.note_welcome(instance, number, self.now);
         self.answer(Party::Guest(guest), &frame.question(Asked::Hello(sender, instance, sequence)));
         Ok(())
@@ -163,7 +165,7 @@ impl Node {
         }
         let message = read?;
         let (echo, hold) = echo.ok_or(Reject::Meaning)?;
-        let guest = self.let_in(place).ok_or(Reject::Sender)?;
+        let guest = self.let_in(place, true).ok_or(Reject::Sender)?;
         self.take_run(guest, instance);
         let session = &mut self.guests[guest].session;
         let read = session.read_echo(echo, hold, frame.received);

@@ -466,6 +466,8 @@ impl Node {
             self.beats[peer].probe_at(self.now + wait);
             self.arm(peer);
         }
+        // Their keys were those of the old run.
+        self.guests.iter_mut().for_each(|guest| guest.session.forget());
     }
 
     /// Time going backwards stands still. Notes a deadline that the loop came too late to, before any input can
@@ -512,10 +514,8 @@ impl Node {
                 return Err(Reject::Meaning);
             }
         }
-        // Who changes its id over and over fills nothing.
-        if self.learned.len() >= self.ring.len() * self.directory.len() {
-            self.learned.retain(|_, known| *known != place);
-        }
+        // It has one id: what was told before, perhaps by another in its name, is over.
+        self.learned.retain(|(k, tag), known| *known != place || tags[*k] == *tag);
         self.learned.extend(tags.iter().enumerate().map(|(k, tag)| ((k, *tag), place)));
         Ok(tags)
     }

@@ -19,7 +19,7 @@ use crate::proto::verdict::Verdict;
 /// What was told of a peer that this node does not observe. Small: there may be ten thousand.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Other {
-    place: u32,
+    pub(super) place: u32,
     status: PeerStatus,
     verdict: Verdict,
     /// Whether an observer of it had ever heard it.

@@ -169,6 +169,9 @@ impl Node {
         let instance = frame.header.instance;
         let Some((echo, hold)) = message.echo() else { return Err(Reject::Instance) };
         let session = &self.sessions[peer];
+        if matches!(message, Message::Welcome { .. }) && !session.asked_by_hello(echo) {
+            return Err(Reject::Instance);
+        }
         if let Some(replaced) = session.replaced_at(instance) {
             if matches!(message, Message::Leave { .. }) && session.known == Some(instance) {
                 return Ok(false); // Leave is sent three times.
@@ -232,7 +235,7 @@ impl Node {
     fn accept(&mut self, peer: usize, frame: &Frame<'_>, len: usize, message: Message) -> Result<(), Reject> {
         let Some((echo, hold)) = message.echo() else { return Err(Reject::Meaning) };
         if let Message::Welcome { server_id, .. } = &message
-            && !self.is_id_of(peer, server_id)
+            && !(self.is_id_of(peer, server_id) && self.sessions[peer].asked_by_hello(echo))
         {
             return Err(Reject::Meaning);
         }

@@ -46,6 +46,13 @@ impl Node {
                 None => self.dismiss(guest),
             }
         }
+        for index in 0..self.others.len() {
+            let place = self.others[index].place as usize;
+            // Whom it does not observe may ask it something all the same.
+            if let Some(id) = self.id_at(place).filter(|_| self.names_no_id(place)) {
+                let _ = self.learn_tags(place, &id);
+            }
+        }
         if is_other {
             let ids: Vec<String> = self.ring.ids().map(|id| format!("{id:02x}")).collect();
             let why = format!("the keys are now {}; the first one is sent with", ids.join(", "));

@@ -7,6 +7,7 @@ mod detector;
 mod explain;
 mod face;
 mod forge;
+mod guests;
 mod keys;
 #[cfg(feature = "sim")]
 mod model;

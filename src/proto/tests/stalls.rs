@@ -159,7 +159,7 @@ fn what_the_kernel_keeps_out_voids_nothing() {
     for _ in 0..70 {
         cluster.run(100 * MS);
         let now = cluster.now;
-        cluster.nodes[0].as_mut().unwrap().handle_filtered(9, now);
+        cluster.nodes[0].as_mut().unwrap().handle_filtered(9, true, now);
     }
     assert_eq!(cluster.status(1, 0), Down, "as soon as ever");
     let snapshot = cluster.node(0).snapshot(cluster.now);

@@ -260,6 +260,40 @@ fn hello_from_elsewhere() {
 }
 
 #[test]
+fn a_hello_for_another_restarts_nobody() {
+    // A hello names no addressee. Replayed to node 2 under node 0's address, it makes that one answer node 0 with a number
+    // of another pair, higher than all that node 0 ever sent it.
+    let (mut cluster, tape) = recorded(3, 13);
+    cluster.crash(2);
+    cluster.run(60 * SECOND);
+    let record = tape.clone();
+    cluster.rule = Box::new(move |packet, _| {
+        record.borrow_mut().push(packet.clone());
+        if packet.from + packet.to == 1 { Fate::Lost } else { Fate::After(PATH) }
+    });
+    tape.borrow_mut().clear();
+    cluster.run(4 * SECOND);
+    let hellos: Vec<Packet> =
+        tape.borrow().iter().filter(|p| (p.from, p.to, p.bytes[0]) == (0, 1, 0x6C)).cloned().collect();
+    assert!(hellos.len() > 2);
+    cluster.rule = cut(PATH, |_, _| false);
+    cluster.start(2);
+    cluster.run_until(15 * SECOND, Cluster::is_whole);
+    let (sent, run) = (cluster.sent[2], cluster.node(0).instance());
+    for hello in &hellos {
+        let _ = cluster.inject(2, address(0), &hello.bytes);
+    }
+    assert!(cluster.sent[2] > sent, "it answers");
+    cluster.run(5 * SECOND);
+    assert!(
+        !cluster.events.iter().any(|(_, e)| e.change == Change::Rollback),
+        "nobody takes itself for a clone"
+    );
+    assert_eq!((cluster.node(0).instance(), cluster.view(0, 1).restarts), (run, 0));
+    assert!(cluster.is_whole());
+}
+
+#[test]
 fn a_second_process_under_ones_own_id_is_a_conflict() {
     let (mut cluster, _) = recorded(2, 12);
     let config = cluster.node(0).config().clone();

@@ -21,6 +21,12 @@ const LONGEST: usize = 64 * 1024;
 pub(crate) fn run(order: &args::Order, command: &str) -> ExitCode {
     let answer = match talk(Path::new(&order.socket), command, WITHIN) {
         Ok(answer) => answer,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            return exit::fail(&format!("{}: {e}; its mode and its group say who may order", order.socket));
+        }
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+            return exit::fail(&format!("{}: {e}; the order may still be carried out", order.socket));
+        }
         Err(e) => {
             return unreachable(&format!("no daemon answers at {}: {e}", order.socket), "--socket PATH");
         }

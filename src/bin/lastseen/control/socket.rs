@@ -41,7 +41,8 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-/// Binds. What a dead daemon left is replaced; all else that lies there stays, and no symbolic link is followed.
+/// Binds. What a dead daemon left is replaced; all else that lies there stays. The directory must not be one
+/// that others can write to: no symbolic link is bound through, but who can replace the file can have the mode put on another.
 ///
 /// # Errors
 /// What is in the way.

@@ -192,6 +192,8 @@ pub(crate) async fn accept<S>(
                 // While no place is to be had this one waits, and who comes after it waits in the kernel's queue. The
                 // place is taken after the connection is there: a listener that nobody calls holds none.
                 tokio::spawn(connection(stream, router, timeout, places.take().await));
+                // What it has sent already is read before the next one can take its place.
+                tokio::task::yield_now().await;
             }
             Err(e) => {
                 // Out of descriptors, say: that passes.
