@@ -333,7 +333,7 @@ impl<'a> Run<'a> {
             0 => {
                 let count = self.input.number();
                 self.fixture.node.handle_drops(count, now);
-                self.fixture.node.handle_filtered(count, count % 2 == 0, now);
+                self.fixture.node.handle_filtered(count, count.is_multiple_of(2), now);
                 assert!(self.fixture.node.expected().key_ids.len() <= 5);
             }
             1 => self.fixture.node.handle_suspension(self.input.duration(), now),
