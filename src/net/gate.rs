@@ -21,12 +21,12 @@ pub(super) struct Gate {
     read: usize,
     /// Datagrams kept out since the last renewal: few are no flood, and keep nothing shut.
     kept: usize,
-    /// Who was let in when the kernel was told last.
-    expected: Option<Expected>,
     /// When something was dropped last.
     dropped: Time,
-    /// If it is shut: when the kernel was last told whom to let in.
-    shut: Option<Time>,
+    /// If it is shut: whom the kernel lets in.
+    shut: Option<Expected>,
+    /// When that was looked at last, whether or not the kernel can do it.
+    told: Option<Time>,
 }
 
 /// What a look into the socket gave.
@@ -41,20 +41,21 @@ pub(super) struct Drained {
 }
 
 impl Gate {
-    /// An open one. It is shut for as long as the node calls itself flooded.
+    /// An open one.
     pub(super) fn new(config: &PeerConfig) -> Gate {
         let interval = config.heartbeat_interval;
         let calm = interval * config.down_after;
         let dropped = Time::ZERO;
-        Gate { calm, renew: interval, drops: 0, read: 0, kept: 0, expected: None, dropped, shut: None }
+        Gate { calm, renew: interval, drops: 0, read: 0, kept: 0, dropped, shut: None, told: None }
     }
 
     /// Tells the kernel whom to let in, if that is new.
     fn renew(&mut self, socket: &Socket, node: &Node, now: Time) {
         let expected = node.expected();
-        let same = self.shut.is_some() && self.expected.as_ref() == Some(&expected);
-        self.shut = (same || socket.shut(&expected)).then_some(now);
-        (self.expected, self.kept) = (Some(expected), 0);
+        if self.shut.as_ref() != Some(&expected) {
+            self.shut = socket.shut(&expected).then_some(expected);
+        }
+        (self.told, self.kept) = (Some(now), 0);
     }
 
     /// Whether the queue has overflowed of late, or would have.
@@ -88,7 +89,7 @@ impl Gate {
         if self.shut.is_some() && now.since(self.dropped) >= self.calm {
             socket.open();
             self.shut = None;
-        } else if self.is_crowded(now) && self.shut.is_none_or(|since| now.since(since) >= self.renew) {
+        } else if self.is_crowded(now) && self.told.is_none_or(|at| now.since(at) >= self.renew) {
             self.renew(socket, node, now);
         }
         if drained.emptied {
