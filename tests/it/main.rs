@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod adversity;
+mod alerts;
 mod bad_input;
 mod cluster;
 mod confined;
