@@ -19,6 +19,7 @@ mod links;
 mod matrix;
 mod offline;
 mod partition;
+mod prometheus;
 mod secrets;
 mod security;
 mod sixty_four;
