@@ -73,12 +73,19 @@ impl Prometheus {
         self.get("query", Some(query))["result"].as_array().cloned().unwrap_or_default()
     }
 
-    /// All alerts that fire: name and peer.
+    /// All alerts that fire, name and peer; each can be read.
     fn firing(&self) -> BTreeSet<(String, String)> {
         let alerts = self.get("alerts", None)["alerts"].take();
         let firing = alerts.as_array().into_iter().flatten().filter(|alert| alert["state"] == "firing");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        firing.map(|alert| (text(&alert["labels"]["alertname"]), text(&alert["labels"]["peer"]))).collect()
+        let whole = |alert: &&Value| {
+            let told = alert["annotations"].to_string();
+            assert!(!told.contains("<error") && !told.contains("<no value>"), "{told}");
+        };
+        firing
+            .inspect(whole)
+            .map(|alert| (text(&alert["labels"]["alertname"]), text(&alert["labels"]["peer"])))
+            .collect()
     }
 }
 
@@ -141,21 +148,40 @@ fn one_alert_for_each_that_is_gone_and_of_the_right_kind() {
     );
 }
 
+/// The rules, evaluated every second, with what becomes of the other lines.
+fn every_second(line: impl Fn(&str) -> String) -> String {
+    let lines = ALERTS.lines().map(|text| line(text).replace("interval: 15s", "interval: 1s"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+#[ignore = "needs prometheus; waits for as long as a single loss would take to fire"]
+fn many_lost_at_once_are_one_alert() {
+    let mut cluster = cluster();
+    let prometheus = Prometheus::start(&cluster, "1s", "peers", &every_second(str::to_owned));
+    let since = cluster.kill(1);
+    cluster.kill(2);
+    cluster.kill(3);
+    let of_cluster = |name: &str| (name.to_owned(), String::new());
+    let (mass, quorum) = (of_cluster("MassLoss"), of_cluster("QuorumLost"));
+    within(AT_ALL, || prometheus.firing().contains(&mass).then_some(())).expect("it is told");
+    let fired = Clock.now().since(since);
+    watch(Duration::from_secs(45), Duration::from_secs(1), |_| {
+        let firing = prometheus.firing();
+        assert!(firing.iter().all(|alert| [&mass, &quorum].contains(&alert)), "{firing:?}");
+    });
+    assert_eq!(prometheus.firing(), [mass, quorum].into(), "two of five are no quorum");
+    println!("evaluated every second: SIGKILL to three of five to MassLoss {fired:.1?}");
+}
+
 #[test]
 #[ignore = "needs prometheus"]
 fn a_leave_raises_nothing_and_every_panel_has_data() {
     let mut cluster = cluster();
     // Nothing is waited for: what holds for a moment fires.
     let is_for = |line: &str| line.trim_start().starts_with("for: ");
-    let lines = ALERTS.lines().map(|line| {
-        if is_for(line) {
-            "        for: 0s".to_owned()
-        } else {
-            line.replace("interval: 15s", "interval: 1s")
-        }
-    });
-    let rules: Vec<String> = lines.collect();
-    let prometheus = Prometheus::start(&cluster, "1s", "matrix", &rules.join("\n"));
+    let rules = every_second(|line| if is_for(line) { "        for: 0s" } else { line }.to_owned());
+    let prometheus = Prometheus::start(&cluster, "1s", "matrix", &rules);
     let mut empty: Vec<String> = queries();
     assert!(empty.len() > 30, "there are queries");
     // What fires is nothing here.
