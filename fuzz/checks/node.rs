@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
 
     fn operate(&mut self) {
         self.left = false;
-        match self.input.byte() % 19 {
+        match self.input.byte() % 18 {
             0..=2 => {
                 let well = if self.input.one_in(4) { self.input.byte() } else { 0xFF };
                 (0..1 + self.input.below(8)).for_each(|_| self.beat(well));
@@ -173,7 +173,6 @@ impl<'a> Run<'a> {
             14 => self.restart(),
             15 => self.renew(),
             16 => self.drain(),
-            17 => self.change_roster(),
             _ => self.look_at_all(),
         }
     }
@@ -360,6 +359,7 @@ impl<'a> Run<'a> {
                 self.reached.insert("leaving");
                 self.fixture.node.leave(reason, now);
             }
+            1 => self.change_roster(),
             _ => {
                 let address = ([10, 0, 1, self.input.byte() % 4], 5278).into();
                 let address = [self.fixture.players[player].address, address][self.input.below(2)];
