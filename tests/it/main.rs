@@ -7,6 +7,7 @@ mod cluster;
 mod confined;
 mod control;
 mod corpus;
+mod dashboard;
 mod demo;
 mod explain;
 mod floods;
