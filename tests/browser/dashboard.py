@@ -90,6 +90,7 @@ def is_verdict(page, name, verdict, within=AT_ALL):
 
 def picture(page, name):
     if PICTURES:
+        expect(page.locator("#strip")).to_have_class("strip good", timeout=AT_ALL)
         page.screenshot(path=f"{PICTURES}/{name}.png")
 
 
@@ -207,10 +208,10 @@ def a_peer_explains_itself(page):
 
 
 def a_lost_quorum_is_told(page):
-    do("stop n5")
+    do("stop n5 n4")
     expect(card(page, "Quorum").locator(".value")).to_have_text("no", timeout=AT_ALL)
     expect(page.locator("#announce")).to_have_text(re.compile("Quorum is lost"), timeout=AT_ALL)
-    do("continue n5")
+    do("continue n5 n4")
     expect(card(page, "Quorum").locator(".value")).to_have_text("yes", timeout=AT_ALL)
 
 

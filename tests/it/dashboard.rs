@@ -62,13 +62,15 @@ impl Hands {
                 self.cluster.kill(self.number(id));
             }
             ["start", id] => self.cluster.launch(self.number(id)),
-            ["stop", id] => {
-                self.cluster.signal(self.number(id), Signal::SIGSTOP);
-            }
-            ["continue", id] => {
-                self.cluster.signal(self.number(id), Signal::SIGCONT);
-            }
+            ["stop", ref ids @ ..] => self.signal(ids, Signal::SIGSTOP),
+            ["continue", ref ids @ ..] => self.signal(ids, Signal::SIGCONT),
             _ => panic!("{order:?} is no order"),
+        }
+    }
+
+    fn signal(&self, ids: &[&str], signal: Signal) {
+        for id in ids {
+            self.cluster.signal(self.number(id), signal);
         }
     }
 

@@ -56,6 +56,7 @@ function fill() {
 function say() {
   const cell = view.over ?? (body?.contains(document.activeElement) ? document.activeElement : null);
   for (const lit of $("matrix-scroll").querySelectorAll(".lit")) lit.classList.remove("lit");
+  mark($("sentence"), "class", cell ? "sentence said" : "sentence quiet");
   if (!cell) return put($("sentence"), REST);
   const [row, column] = place(cell);
   const text = sentence(view.matrix, view.from[row], view.to[column]);

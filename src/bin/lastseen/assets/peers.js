@@ -6,7 +6,7 @@ import { age, isFine, matches, sorted, tone, votes, word } from "./model.js";
 const FIRST = 15;
 const MORE = 200;
 /** Round trips that are drawn. */
-const SAMPLES = 40;
+const SAMPLES = 30;
 const [WIDTH, HEIGHT] = [64, 16];
 const VOTES = ["healthy", "suspected", "down", "unknown"];
 
