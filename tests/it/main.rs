@@ -11,6 +11,7 @@ mod demo;
 mod explain;
 mod floods;
 mod harness;
+mod hooks;
 mod idle;
 mod innocent;
 mod keys;

@@ -157,7 +157,11 @@ fn is_unsafe(c: char) -> bool {
 
 /// A JSON string as text without control characters: nothing from afar moves a terminal.
 pub(crate) fn plain(value: &Value) -> String {
-    let text = value.as_str().unwrap_or_default();
+    plain_text(value.as_str().unwrap_or_default())
+}
+
+/// The same of any text.
+pub(crate) fn plain_text(text: &str) -> String {
     text.chars().map(|c| if is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

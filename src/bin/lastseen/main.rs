@@ -8,6 +8,7 @@ mod control;
 mod corpus;
 mod demo;
 mod exit;
+mod hooks;
 mod http;
 mod log;
 mod plan;
