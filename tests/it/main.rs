@@ -3,6 +3,7 @@
 
 mod adversity;
 mod bad_input;
+mod client;
 mod cluster;
 mod confined;
 mod control;
