@@ -8,6 +8,7 @@ mod cluster;
 mod confined;
 mod control;
 mod corpus;
+mod dashboard;
 mod demo;
 mod explain;
 mod floods;
