@@ -359,6 +359,18 @@ impl<'a> Run<'a> {
                 self.reached.insert("leaving");
                 self.fixture.node.leave(reason, now);
             }
+            1 => {
+                let drain = self.input.drain();
+                self.fixture.node.drain(drain, now);
+            }
+            2 => {
+                let drained = self.fixture.node.undrain(now);
+                self.reached.insert(if drained { "undrained" } else { "nothing to undrain" });
+            }
+            3 => {
+                let wall = self.input.duration();
+                self.fixture.node.set_wall_clock(wall, now);
+            }
             _ => {
                 let address = ([10, 0, 1, self.input.byte() % 4], 5278).into();
                 let address = [self.fixture.players[entry].address, address][self.input.below(2)];

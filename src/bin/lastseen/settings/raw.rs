@@ -79,6 +79,8 @@ pub(crate) enum Raw {
     Flag(bool),
     /// A list of strings.
     List(Vec<String>),
+    /// A table of strings.
+    Table(Vec<(String, String)>),
     /// A value of the environment or of a flag: text that stands for any of the above.
     Untyped(String),
     /// What no setting is: its name.
@@ -92,6 +94,7 @@ impl fmt::Display for Raw {
             Raw::Integer(n) => write!(f, "{n}"),
             Raw::Flag(b) => write!(f, "{b}"),
             Raw::List(items) => write!(f, "{items:?}"),
+            Raw::Table(_) => f.write_str("a table"),
             Raw::Other(name) => f.write_str(name),
         }
     }
