@@ -8,6 +8,7 @@ mod confined;
 mod control;
 mod corpus;
 mod demo;
+mod drain;
 mod explain;
 mod floods;
 mod harness;
