@@ -2,11 +2,13 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod adversity;
+mod alerts;
 mod bad_input;
 mod cluster;
 mod confined;
 mod control;
 mod corpus;
+mod dashboard;
 mod demo;
 mod drain;
 mod explain;
@@ -19,6 +21,7 @@ mod links;
 mod matrix;
 mod offline;
 mod partition;
+mod prometheus;
 mod secrets;
 mod security;
 mod sixty_four;

@@ -93,6 +93,15 @@ impl Node {
         met
     }
 
+    /// The roster has changed: who is gone drains no longer, and this node, that was called `own`, may be called otherwise.
+    pub(super) fn move_drains(&mut self, own: NodeName) {
+        let known = &mut self.drains.known;
+        if let Some(drain) = known.remove(&own) {
+            known.insert(self.records.names()[self.me], drain);
+        }
+        known.retain(|name, _| self.records.place(*name).is_some());
+    }
+
     fn note_drain(&mut self, place: usize, name: NodeName, told: Option<&Drain>) {
         if told == self.drains.known.get(&name).map(|known| &known.drain) {
             return;

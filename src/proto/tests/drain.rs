@@ -205,6 +205,26 @@ fn clocks_that_differ_move_the_end_and_a_mistake_ends_after_a_week() {
 }
 
 #[test]
+fn a_drain_outlives_a_change_of_the_roster_and_goes_with_its_node() {
+    let mut cluster = whole(4, 9);
+    for node in [2, 3] {
+        drain(&mut cluster, node, 10 * MINUTE, "");
+    }
+    cluster.run(SECOND);
+    let now = cluster.now;
+    let roster: Vec<_> = cluster.node(0).config().static_peers.to_vec();
+    let node = cluster.nodes[0].as_mut().unwrap();
+    node.set_roster(roster[..2].into(), name(0).into(), now).unwrap();
+    assert_eq!(cluster.view(2, 0).verdict.as_str(), "draining");
+    cluster.nodes[0].as_mut().unwrap().set_roster(roster.into(), name(0).into(), now).unwrap();
+    assert_eq!(cluster.view(3, 0).draining, None, "it is as new");
+    // This node drains under any name.
+    let roster: Vec<_> = cluster.node(3).config().static_peers.to_vec();
+    cluster.nodes[3].as_mut().unwrap().set_roster(roster.into(), "10.0.0.4:5278".into(), now).unwrap();
+    assert!(picture(&cluster, 3).draining.is_some());
+}
+
+#[test]
 fn labels_are_told_to_all() {
     let mut cluster = Cluster::with(3, 8, |config| {
         let role = if &*config.server_id == "node-0" { "db" } else { "web" };

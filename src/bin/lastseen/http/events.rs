@@ -147,7 +147,9 @@ fn ends(change: &Change) -> (Option<String>, Option<String>) {
         Change::Drain { until } => {
             return (None, Some(if until.is_some() { "draining" } else { "ended" }.to_owned()));
         }
-        Change::Restart | Change::Stall(_) | Change::Rollback | Change::Keys => return (None, None),
+        Change::Restart | Change::Stall(_) | Change::Rollback | Change::Keys | Change::Roster => {
+            return (None, None);
+        }
     };
     (Some(from), Some(to))
 }

@@ -63,7 +63,11 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
         "draining_seconds": s.draining.as_ref().map(|d| d.left.as_secs_f64()),
         "draining_reason": s.draining.as_ref().map(|d| d.drain.reason.as_str()),
         "oldest_row_seconds": s.oldest_row.map(|age| age.as_secs_f64()),
-        "strangers": [],
+        "strangers": s.strangers.iter().map(|stranger| json!({
+            "server_id": stranger.server_id.as_deref(),
+            "address": stranger.address.to_string(),
+            "last_seen_seconds": s.at.since(stranger.heard).as_secs_f64(),
+        })).collect::<Vec<_>>(),
         "roster_hash": format!("{:012x}", s.roster_hash),
         "config_hash": format!("{:012x}", s.config_hash),
     })
