@@ -11,6 +11,7 @@ mod control;
 mod corpus;
 mod dashboard;
 mod demo;
+mod drain;
 mod explain;
 mod floods;
 mod harness;

@@ -46,6 +46,10 @@ pub(crate) enum Command {
     Sim(Sim),
     /// Make the daemon read its settings anew, and say what came of it
     Reload(Order),
+    /// Announce that this node will be away: as long as it drains, its absence raises no alarm
+    Drain(Drain),
+    /// Call the drain of this node off
+    Undrain(Order),
     /// Take this node out of the cluster: its peers are told, raise no alarm, and the daemon ends
     Leave(Order),
     /// Print a new cluster key
@@ -172,7 +176,26 @@ pub(crate) struct Daemon {
     pub(crate) http: String,
 }
 
-/// `reload`, `leave`: what changes the daemon.
+/// `drain`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Drain {
+    /// For how long, like 30m [default: that of the daemon's settings, 1h]
+    #[arg(value_name = "FOR", value_parser = is_duration)]
+    pub(crate) length: Option<String>,
+    /// Why: shown wherever the drain is
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// The daemon to order.
+    #[command(flatten)]
+    pub(crate) order: Order,
+}
+
+/// The text itself, if it is a duration.
+fn is_duration(text: &str) -> Result<String, String> {
+    duration::parse(text).map(|_| text.to_owned())
+}
+
+/// `reload`, `undrain`, `leave`: what changes the daemon.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Order {
     /// The daemon's control socket
@@ -228,6 +251,9 @@ pub(crate) struct Peers {
     /// Only peers of this verdict
     #[arg(long, value_name = "VERDICT")]
     pub(crate) verdict: Option<String>,
+    /// Only peers with this label
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Option<String>,
     /// Only peers that this node observes itself
     #[arg(long)]
     pub(crate) observed: bool,

@@ -7,6 +7,7 @@ mod control;
 #[cfg(test)]
 mod corpus;
 mod demo;
+mod drain;
 mod exit;
 mod hooks;
 mod http;
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         Command::Plan(a) => plan::run(&a),
         Command::Sim(a) => simulate::run(&a),
         Command::Reload(a) => control::client::run(&a, "reload"),
+        Command::Drain(a) => control::client::drain(&a),
+        Command::Undrain(a) => control::client::run(&a, "undrain"),
         Command::Leave(a) => control::client::run(&a, "leave"),
         Command::Keygen => keygen(),
         Command::Config(Config::Default) => exit::print(&settings::default_file()),

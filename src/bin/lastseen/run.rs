@@ -14,10 +14,11 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::control::{Control, Orders};
+use crate::drain::Drainer;
 use crate::http::events::{Recorder, Shape};
 use crate::reload::{Reloader, Reloads};
 use crate::settings::{Entry, LogFormat, Settings};
-use crate::{args, control, exit, hooks, http, log, resolve, settings};
+use crate::{args, control, drain, exit, hooks, http, log, resolve, settings};
 
 /// Leaving is three datagrams a peer; whoever asked for the end does not wait longer than this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -75,7 +76,7 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let known: Vec<Option<SocketAddr>> = config.static_peers.iter().map(|p| p.address).collect();
     let (server_id, cluster) = (config.server_id.clone(), config.cluster.clone());
     let exporter = Exporter::new();
-    let options = Options { on_rtt: Some(exporter.rtt_recorder()) };
+    let options = Options { on_rtt: Some(exporter.rtt_recorder()), drain: drain::saved(&settings.values) };
     // Before any peer hears of this node.
     let (control, ordered) = control::bind(&settings.control())?;
     let (handle, detector) = net::spawn(config, keys, options).await.map_err(|e| not_started(&e))?;
@@ -116,6 +117,7 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let in_force = std::mem::take(&mut settings.sources);
     let reloader = Reloader { args: args.clone(), in_force, handle: handle.clone(), hooks, reloads };
     tokio::spawn(reloader.run(hang_up, ordered.reload));
+    tokio::spawn(Drainer::new(handle.clone(), &settings.values).run(ordered.drain));
     tokio::select! {
         ended = until_end(&handle, detector, &mut signals, control.as_ref(), ordered.leave) => ended,
         ended = serving => Err(ended.to_owned()),

@@ -146,6 +146,9 @@ fn ends(change: &Change) -> (Option<String>, Option<String>) {
         Change::Leave(LeaveReason::Restart) => return (None, Some("restart".to_owned())),
         Change::Leave(LeaveReason::Removal) => return (None, Some("removal".to_owned())),
         Change::Conflict { address } => return (None, Some(address.to_string())),
+        Change::Drain { until } => {
+            return (None, Some(if until.is_some() { "draining" } else { "ended" }.to_owned()));
+        }
         Change::Restart | Change::Stall(_) | Change::Rollback | Change::Keys | Change::Roster => {
             return (None, None);
         }

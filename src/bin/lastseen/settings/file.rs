@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::hooks::Section;
 use super::nearest;
@@ -128,6 +128,12 @@ fn raw(value: &Spanned<DeValue<'_>>) -> Raw {
         }
         DeValue::Float(_) => Raw::Other("a fraction"),
         DeValue::Datetime(_) => Raw::Other("a date"),
-        DeValue::Table(_) => Raw::Other("a table"),
+        DeValue::Table(table) => {
+            let pair = |(name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
+                Some((name.get_ref().to_string(), value.get_ref().as_str()?.to_owned()))
+            };
+            let pairs: Option<Vec<(String, String)>> = table.iter().map(pair).collect();
+            pairs.map_or(Raw::Other("a table with something else than strings"), Raw::Table)
+        }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod duration;
 pub(crate) mod file;
 mod hooks;
 mod keys;
+mod labels;
 mod listen;
 mod mode;
 mod raw;
@@ -18,7 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lastseen::proto::{Keyring, PeerConfig, SecretKey, StaticPeer};
+use lastseen::proto::{Drain, Keyring, PeerConfig, SecretKey, StaticPeer};
 use tracing::warn;
 
 use crate::args::Run;
@@ -125,8 +126,7 @@ fn ranges(v: &Values, sources: &Sourced) -> Vec<Fault> {
             faults.push(Fault::at(&sources[path].1, format!("{path}: {text}")));
         }
     };
-    let (interval, timeout) = (v.heartbeat_interval, v.heartbeat_timeout);
-    let show = duration::show;
+    let (interval, timeout, show) = (v.heartbeat_interval, v.heartbeat_timeout, duration::show);
     if let Some(id) = &v.server_id {
         let checked = check_id(id);
         need(checked.is_ok(), "server_id", checked.err().unwrap_or_default());
@@ -188,7 +188,23 @@ fn ranges(v: &Values, sources: &Sourced) -> Vec<Fault> {
         "0 serves nobody; right is at least 1".to_owned(),
     );
     need(!v.http_timeout.is_zero(), "http.timeout", "0s is too short; the default is 10s".to_owned());
+    drains(v, need);
     faults
+}
+
+/// How long drains may be.
+fn drains(v: &Values, mut need: impl FnMut(bool, &str, String)) {
+    let (default, max, show) = (v.drain_default, v.drain_max, duration::show);
+    need(
+        !max.is_zero() && max <= Drain::LONGEST,
+        "drain.max",
+        format!("{} does not fit; right is more than 0 to {}", show(max), show(Drain::LONGEST)),
+    );
+    need(
+        !default.is_zero() && default <= max,
+        "drain.default",
+        format!("{} does not fit; right is more than 0 and at most drain.max, {}", show(default), show(max)),
+    );
 }
 
 impl Settings {
@@ -282,6 +298,7 @@ impl Settings {
         config.max_backoff = v.max_backoff.unwrap_or(v.heartbeat_interval * 10);
         config.leave_grace = v.leave_grace;
         config.mass_loss = v.mass_loss.0;
+        config.labels = v.labels.clone();
         config.validate().map_err(|e| Fault::general(e.to_string()))?;
         Ok((config, peers.into_iter().map(|(entry, _)| entry).collect()))
     }

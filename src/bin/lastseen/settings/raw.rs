@@ -82,6 +82,8 @@ pub(crate) enum Raw {
     List(Vec<String>),
     /// What stands below each `[[hooks]]`.
     Hooks(Vec<Section>),
+    /// A table of strings.
+    Table(Vec<(String, String)>),
     /// A value of the environment or of a flag: text that stands for any of the above.
     Untyped(String),
     /// What no setting is: its name.
@@ -96,6 +98,7 @@ impl fmt::Display for Raw {
             Raw::Flag(b) => write!(f, "{b}"),
             Raw::List(items) => write!(f, "{items:?}"),
             Raw::Hooks(_) => f.write_str("a list of tables"),
+            Raw::Table(_) => f.write_str("a table"),
             Raw::Other(name) => f.write_str(name),
         }
     }

@@ -13,7 +13,7 @@ use crate::client::{self, plain, plain_json};
 /// Lists the peers that are not up, or those that are asked for.
 pub(crate) fn run_peers(args: &args::Peers) -> ExitCode {
     let mut query = Vec::new();
-    for (name, value) in [("status", &args.status), ("verdict", &args.verdict)] {
+    for (name, value) in [("status", &args.status), ("verdict", &args.verdict), ("label", &args.label)] {
         query.extend(value.as_ref().map(|v| format!("{name}={}", encode(v))));
     }
     let path = format!("/api/v1/peers?{}", query.join("&"));
