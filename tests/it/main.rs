@@ -16,6 +16,7 @@ mod innocent;
 mod keys;
 mod links;
 mod matrix;
+mod notify;
 mod offline;
 mod partition;
 mod secrets;

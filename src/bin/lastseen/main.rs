@@ -10,6 +10,7 @@ mod demo;
 mod exit;
 mod http;
 mod log;
+mod notify;
 mod plan;
 mod reload;
 mod resolve;

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::control::{Control, Orders};
 use crate::http::events::Recorder;
+use crate::notify::Notifier;
 use crate::reload::{Reloader, Reloads};
 use crate::settings::{Entry, LogFormat, Settings};
 use crate::{args, control, exit, http, log, resolve, settings};
@@ -107,8 +108,10 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let in_force = std::mem::take(&mut settings.sources);
     let reloader = Reloader { args: args.clone(), in_force, handle: handle.clone(), reloads };
     tokio::spawn(reloader.run(hang_up, ordered.reload));
+    let notifier = Notifier::from_environment();
+    tokio::spawn(notifier.clone().tell(handle.clone()));
     tokio::select! {
-        ended = until_end(&handle, detector, &mut signals, control.as_ref(), ordered.leave) => ended,
+        ended = until_end(&handle, detector, &mut signals, control.as_ref(), ordered.leave, &notifier) => ended,
         ended = serving => Err(ended.to_owned()),
     }
 }
@@ -161,6 +164,7 @@ async fn until_end(
     signals: &mut Signals,
     control: Option<&Control>,
     mut orders: Orders<Result<(), String>>,
+    notifier: &Notifier,
 ) -> Result<(), String> {
     let order = tokio::select! {
         () = signals.next() => None,
@@ -175,6 +179,7 @@ async fn until_end(
         Some(_) => (LeaveReason::Removal, "removal"),
     };
     info!("leaving, announced as a {name}");
+    notifier.stopping().await;
     let told = tokio::select! {
         () = handle.leave(reason) => true,
         () = tokio::time::sleep(LEAVE_WITHIN) => false,
