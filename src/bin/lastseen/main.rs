@@ -10,6 +10,7 @@ mod demo;
 mod exit;
 mod http;
 mod log;
+mod manual;
 mod notify;
 mod plan;
 mod reload;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Config(Config::Default) => exit::print(&settings::default_file()),
         Command::Config(Config::Check(a)) => config_check(&a),
         Command::Completions { shell } => completions(shell),
+        Command::Man { directory } => manual::run(&directory),
     }
 }
 
