@@ -145,6 +145,21 @@ fn files(docker: &Docker) -> Vec<String> {
 }
 
 #[test]
+fn the_example_for_compose_names_every_node_once() {
+    let text = include_str!("../../deploy/docker/compose.example.yml");
+    let file: Value = yaml_serde::from_str(text).unwrap();
+    let peers = NODES.map(|node| format!("{node}@{node}")).join(",");
+    assert_eq!(file["x-settings"]["LASTSEEN_STATIC_PEERS"], *peers);
+    let services = file["services"].as_object().unwrap();
+    assert_eq!(services.keys().collect::<Vec<_>>(), NODES);
+    for (name, service) in services {
+        let environment = &service["environment"];
+        assert_eq!(environment["LASTSEEN_SERVER_ID"], **name);
+        assert_eq!(environment["LASTSEEN_HTTP__METRICS_LISTEN"], *format!("{name}:5279"));
+    }
+}
+
+#[test]
 #[ignore = "needs root, dockerd, and minutes to build the static program"]
 fn three_containers_see_one_paused_and_one_cut_off() {
     let context = tool(&format!("{ROOT}/deploy/static.sh"), &[], "");

