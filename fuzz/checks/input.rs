@@ -144,7 +144,8 @@ impl<'a> Input<'a> {
             1 => NodeName::of(NODE),
             other => {
                 let entries = &fixture.node.config().static_peers;
-                NodeName::of(entries[usize::from(other) % entries.len()].roster_name())
+                let named = entries.get(usize::from(other) % entries.len().max(1));
+                NodeName::of(named.map_or(NODE, |entry| entry.roster_name()))
             }
         }
     }

@@ -352,19 +352,23 @@ impl<'a> Run<'a> {
     /// What a shell asks of it at times.
     fn ask(&mut self) {
         let now = self.fixture.now;
-        let entry = self.player();
+        let player = self.player();
         match self.input.byte() % 8 {
             0 => {
                 let reason = if self.input.one_in(2) { LeaveReason::Restart } else { LeaveReason::Removal };
                 self.reached.insert("leaving");
                 self.fixture.node.leave(reason, now);
             }
+            1 => self.change_roster(),
             _ => {
                 let address = ([10, 0, 1, self.input.byte() % 4], 5278).into();
-                let address = [self.fixture.players[entry].address, address][self.input.below(2)];
+                let address = [self.fixture.players[player].address, address][self.input.below(2)];
                 self.trusted.insert(address);
-                self.fixture.players[entry].address = address;
-                self.fixture.node.set_address(entry, address, now);
+                self.fixture.players[player].address = address;
+                let entries = self.fixture.node.config().static_peers.len();
+                if entries > 0 {
+                    self.fixture.node.set_address(player % entries, address, now);
+                }
             }
         }
     }
@@ -374,6 +378,25 @@ impl<'a> Run<'a> {
         let which = if which & 0x1E == which { which | 1 } else { which };
         let keys = keyring(if self.input.one_in(4) { which & 0x1E } else { which });
         self.fixture.node.set_keys(keys, self.fixture.now).expect("no two ids have one tag");
+    }
+
+    /// Another roster: any of the players, in any order, with or without their ids, and some that nobody is.
+    fn change_roster(&mut self) {
+        let (from, which, extra) = (self.input.below(8), self.input.byte(), self.input.below(3));
+        let players = &self.fixture.players;
+        let chosen = (0..players.len()).map(|n| (n + from) % players.len()).filter(|n| which >> n & 1 == 1);
+        let mut roster: Vec<_> = chosen
+            .map(|n| players[n].entry(which & 0x80 == 0 || n != 1, n != 2 || which & 0x40 == 0))
+            .collect();
+        let nobody = |n: usize| Player::new(["x", "y", "z"][n], 40 + n as u8);
+        roster.extend((0..extra).map(|n| nobody(n).entry(true, true)));
+        self.trusted.extend(roster.iter().filter_map(|entry| entry.address));
+        let (node, now) = (&mut self.fixture.node, self.fixture.now);
+        let name = node.config().own_name.clone();
+        // Two may be at one address by now.
+        if node.set_roster(roster.into(), name, now).is_ok() {
+            self.statuses = node.registry().get_all_peers().iter().map(|peer| peer.status).collect();
+        }
     }
 
     /// A player is another run, or again one that it was.

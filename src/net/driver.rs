@@ -268,14 +268,28 @@ impl Driver {
                 Command::Keys(keys, reply) => {
                     let _ = reply.send(self.node.set_keys(keys, self.now));
                 }
+                Command::Roster(static_peers, own_name, reply) => {
+                    // What was told before means entries of the old one.
+                    self.take_addresses();
+                    let entries = static_peers.len();
+                    let set = self.node.set_roster(static_peers, own_name, self.now);
+                    if set.is_ok() {
+                        self.shared.set_entries(entries);
+                    }
+                    let _ = reply.send(set);
+                }
                 Command::Addresses => {}
             }
         }
         // After any command, since the queue may have been too full for one that is only about addresses.
         if any {
-            for (entry, address) in self.shared.take_addresses() {
-                self.node.set_address(entry, address, self.now);
-            }
+            self.take_addresses();
+        }
+    }
+
+    fn take_addresses(&mut self) {
+        for (entry, address) in self.shared.take_addresses() {
+            self.node.set_address(entry, address, self.now);
         }
     }
 

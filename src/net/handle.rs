@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::proto::{ConfigError, Event, Keyring, LeaveReason, Scope, Snapshot};
+use crate::proto::{ConfigError, Event, Keyring, LeaveReason, Scope, Snapshot, StaticPeer};
 
 /// Events kept for a reader that falls behind.
 const EVENTS: usize = 256;
@@ -23,6 +23,8 @@ pub(super) enum Command {
     Leave(LeaveReason, oneshot::Sender<()>),
     /// Take other keys, and tell what came of it.
     Keys(Keyring, oneshot::Sender<Result<(), ConfigError>>),
+    /// Take another roster, in which this node has that name, and tell what came of it.
+    Roster(Arc<[StaticPeer]>, Arc<str>, oneshot::Sender<Result<(), ConfigError>>),
     /// Look at [`Shared::take_addresses`].
     Addresses,
 }
@@ -66,7 +68,7 @@ impl Teller {
 #[derive(Debug)]
 pub(super) struct Shared {
     local: SocketAddr,
-    entries: usize,
+    entries: AtomicUsize,
     dropped: AtomicU64,
     /// The newest address of each roster entry that the loop has not taken yet: bounded by the roster.
     addresses: Mutex<BTreeMap<usize, SocketAddr>>,
@@ -75,7 +77,15 @@ pub(super) struct Shared {
 impl Shared {
     /// For a socket bound to `local` and a roster of so many entries.
     pub(super) fn new(local: SocketAddr, entries: usize) -> Shared {
+        let entries = AtomicUsize::new(entries);
         Shared { local, entries, dropped: AtomicU64::new(0), addresses: Mutex::default() }
+    }
+
+    /// Another roster is in force, of so many entries: what was told of those before means nothing.
+    pub(super) fn set_entries(&self, entries: usize) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        self.entries.store(entries, Ordering::Relaxed);
+        addresses.clear();
     }
 
     /// The addresses told since the last call.
@@ -138,13 +148,31 @@ impl Handle {
         answer.await.ok()
     }
 
+    /// From now on this is the roster; see [`Node::set_roster`](crate::proto::Node::set_roster). Indices of entries are those of
+    /// this one when it returns. `None` when the loop has ended.
+    ///
+    /// # Errors
+    /// What is wrong with it; the old roster stays in force.
+    pub async fn set_roster(
+        &self,
+        static_peers: Arc<[StaticPeer]>,
+        own_name: Arc<str>,
+    ) -> Option<Result<(), ConfigError>> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Roster(static_peers, own_name, reply)).await.ok()?;
+        answer.await.ok()
+    }
+
     /// A roster entry (by its index in `static_peers`) was resolved, at first or again. Of several addresses told
-    /// for one entry the newest counts. An index outside of the roster does nothing.
+    /// for one entry the newest counts. An index outside of the roster does nothing. Not while another roster is being set: the
+    /// index could be of either.
     pub fn set_address(&self, entry: usize, address: SocketAddr) {
-        if entry >= self.shared.entries {
+        let mut addresses = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if entry >= self.shared.entries.load(Ordering::Relaxed) {
             return;
         }
-        self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner).insert(entry, address);
+        addresses.insert(entry, address);
+        drop(addresses);
         // Where the queue is full, the loop looks at the addresses after the commands that fill it.
         let _ = self.commands.try_send(Command::Addresses);
     }

@@ -162,6 +162,11 @@ impl ConnectionPool {
         &mut self.connections[index]
     }
 
+    /// All of them, to be changed with the roster.
+    pub(crate) fn connections_mut(&mut self) -> &mut Vec<PeerConnection> {
+        &mut self.connections
+    }
+
     fn change(&mut self, server_id: &str, f: impl FnOnce(&mut PeerConnection)) -> bool {
         match self.connections.iter_mut().find(|c| &*c.server_id == server_id) {
             Some(connection) => {

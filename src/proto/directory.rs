@@ -1,7 +1,7 @@
 //! The directory: who is in the roster, this node included, and how to find them.
 //!
-//! It is the same for all nodes of one roster under one keyring, and changes in a run with the keys alone: a node's place
-//! in it is its index in every table of the whole cluster.
+//! It is the same for all nodes of one roster under one keyring: a node's place in it is its index in every table of the whole
+//! cluster. Other keys, and another roster, make another one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -86,11 +86,13 @@ pub enum Change {
     Rollback,
     /// Other keys are in force.
     Keys,
+    /// Other nodes are in the roster.
+    Roster,
 }
 
 impl Change {
-    /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `quorum`, `mass_loss`, `self` or `key`, and
-    /// for an address `migrate`.
+    /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `quorum`, `mass_loss`, `self`, `key` or
+    /// `roster`, and for an address `migrate`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Change::Status { .. } => "status",
@@ -102,6 +104,7 @@ impl Change {
             Change::Health { .. } | Change::Stall(_) | Change::Rollback | Change::Conflict { .. } => "self",
             Change::Address { .. } => "migrate",
             Change::Keys => "key",
+            Change::Roster => "roster",
         }
     }
 }

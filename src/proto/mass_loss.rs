@@ -65,6 +65,16 @@ impl MassLoss {
         }
     }
 
+    /// The roster has so many other nodes now, each in another place: `now` tells where, if it is still there.
+    pub(crate) fn moved(&mut self, peers: usize, now: impl Fn(usize) -> Option<usize>) {
+        let follow = |lost: &BTreeSet<usize>| lost.iter().filter_map(|peer| now(*peer)).collect();
+        self.peers = peers;
+        self.recent = self.recent.iter().filter_map(|(at, peer)| Some((*at, now(*peer)?))).collect();
+        if let Some(present) = &mut self.present {
+            (present.lost, present.away) = (follow(&present.lost), follow(&present.away));
+        }
+    }
+
     /// A peer is Down no longer.
     pub(crate) fn back(&mut self, peer: usize) {
         self.recent.retain(|(_, lost)| *lost != peer);

@@ -62,7 +62,7 @@ pub use records::{Life, LinkState, Release};
 pub use registry::{ClusterStatus, PeerRegistry};
 pub use seal::{Instance, Keyring, SecretKey, Tag};
 pub use server_id::ServerId;
-pub use snapshot::{Edge, EdgeView, LinkView, PeerView, RowView, Scope, Snapshot};
+pub use snapshot::{Edge, EdgeView, LinkView, PeerView, RowView, Scope, Snapshot, StrangerView};
 pub use stats::{Reject, RelayResult, SendErrorKind, Stats};
 pub use strip::{Outcome, Strip};
 pub use timer::Time;

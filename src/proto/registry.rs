@@ -136,6 +136,11 @@ impl PeerRegistry {
         &mut self.peers[index]
     }
 
+    /// All of them, to be changed with the roster.
+    pub(crate) fn peers_mut(&mut self) -> &mut Vec<PeerInfo> {
+        &mut self.peers
+    }
+
     fn change(&mut self, server_id: &str, f: impl FnOnce(&mut PeerInfo, Thresholds)) -> bool {
         let thresholds = self.thresholds;
         match self.peers.iter_mut().find(|p| &*p.server_id == server_id) {

@@ -315,6 +315,16 @@ impl Session {
         }
     }
 
+    /// The peers have other indices: where each is now, if it is still one.
+    pub(crate) fn moved(&mut self, peers: &[Option<usize>]) {
+        for sent in &mut self.sent {
+            if let What::About(peer) = sent.what {
+                let now = peers[peer as usize].and_then(|now| u32::try_from(now).ok());
+                sent.what = now.map_or(What::Other, What::About);
+            }
+        }
+    }
+
     /// Other keys: the peer's tags under them, and for each of them where the old keyring had it.
     pub(crate) fn rekey(&mut self, tags: Vec<Tag>, before: &[Option<usize>]) {
         self.tags = tags;

@@ -62,6 +62,8 @@ pub struct Snapshot {
     pub degraded_peers: usize,
     /// How many peers have no address yet.
     pub unresolved_peers: usize,
+    /// Who speaks under the cluster's key and is not in the roster: at most 8, heard within ten minutes.
+    pub strangers: Vec<StrangerView>,
     /// The age of the oldest row that can be believed.
     pub oldest_row: Option<Duration>,
     /// The peers of the scope, sorted by name.
@@ -74,6 +76,17 @@ pub struct Snapshot {
     pub config_hash: u64,
     /// The core's counters.
     pub stats: Stats,
+}
+
+/// A node that speaks under the cluster's key and is not in the roster. It is not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StrangerView {
+    /// Its id, by its own word; `None` as long as it has sent no hello.
+    pub server_id: Option<Arc<str>>,
+    /// Where its newest frame came from.
+    pub address: SocketAddr,
+    /// When that came.
+    pub heard: Time,
 }
 
 /// What one node says that it sees.

@@ -70,6 +70,8 @@ pub struct Host {
     pub(super) blocked: bool,
     pub(super) deaf: bool,
     pub(super) mute: bool,
+    /// For so many reasons its roster is not that of all, or it is not in that of all.
+    pub(super) apart: u32,
     pub(super) slow: Duration,
     /// How long its next turn stands still before it sends.
     pub(super) pause: Option<Duration>,
@@ -98,6 +100,7 @@ impl Host {
             blocked: false,
             deaf: false,
             mute: false,
+            apart: 0,
             slow: Duration::ZERO,
             pause: None,
             refuses: false,
@@ -131,7 +134,11 @@ impl Host {
     pub fn is_well(&self, now: Time) -> bool {
         let awake = !self.frozen && self.slow == Duration::ZERO && self.pause.is_none();
         let passes = !(self.is_shut() || self.mute);
-        self.is_present() && passes && awake && self.rests_until <= now + Duration::from_millis(50)
+        self.is_present()
+            && passes
+            && awake
+            && self.apart == 0
+            && self.rests_until <= now + Duration::from_millis(50)
     }
 
     /// Whether its node runs, and means to, where it is expected.

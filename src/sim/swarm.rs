@@ -86,7 +86,7 @@ fn timed(rng: &mut Rng, nodes: usize, duration: f64, interval: f64) -> Timed {
 }
 
 fn fault(rng: &mut Rng, nodes: usize, interval: f64) -> Fault {
-    match rng.below(13) {
+    match rng.below(14) {
         0 => Fault::Crash { nodes: some(rng, nodes), refuses: rng.chance(0.5) },
         1 => Fault::Leave { nodes: some(rng, nodes) },
         2 => Fault::Freeze { nodes: some(rng, nodes) },
@@ -107,6 +107,7 @@ fn fault(rng: &mut Rng, nodes: usize, interval: f64) -> Fault {
             let rule = rng.pick(&[Link::Cut, Link::Cut, Link::Refuse]);
             Fault::Links { between: Some(between), rule }
         }
+        12 => Fault::Roster { nodes: some(rng, nodes), without: some(rng, nodes) },
         _ => Fault::Links { between: None, rule: weather(rng, interval) },
     }
 }

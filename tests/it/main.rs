@@ -2,12 +2,14 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod adversity;
+mod alerts;
 mod bad_input;
 mod cluster;
 mod confined;
 mod container;
 mod control;
 mod corpus;
+mod dashboard;
 mod demo;
 mod explain;
 mod floods;
@@ -22,6 +24,7 @@ mod notify;
 mod offline;
 mod package;
 mod partition;
+mod prometheus;
 mod secrets;
 mod security;
 mod sixty_four;

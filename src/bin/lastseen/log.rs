@@ -160,7 +160,7 @@ fn write_own(event: &Event) {
         }
         Change::Stall(late) => warn!(stall_seconds = late.as_secs_f64(), "stalled: {why}"),
         Change::Rollback => error!("this process was cloned or rolled back: {why}"),
-        Change::Keys => info!("{why}"),
+        Change::Keys | Change::Roster => info!("{why}"),
         other => debug!(kind = other.kind(), "{why}"),
     }
 }

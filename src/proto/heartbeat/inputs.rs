@@ -103,6 +103,11 @@ impl Heartbeat {
         self.misses.excuse(limit);
     }
 
+    /// So many heartbeats are taken for missed, since others said so: whatever is heard ends that.
+    pub(crate) fn presume(&mut self, missed: u32) {
+        self.misses.presume(missed);
+    }
+
     /// An isolated node does not back off.
     pub(crate) fn keep_trying(&mut self) {
         if self.spacing > 1 {

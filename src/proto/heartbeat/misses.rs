@@ -59,6 +59,11 @@ impl Misses {
         self.count = self.count.saturating_add(1).min(limit);
     }
 
+    /// The count begins at `missed`. No slot stands for it, so that any evidence ends it.
+    pub(super) fn presume(&mut self, missed: u32) {
+        self.count = missed;
+    }
+
     /// The count falls to `limit` at most.
     pub(super) fn excuse(&mut self, limit: u32) {
         if self.count > limit {

@@ -33,6 +33,11 @@ impl Drawing {
     pub(super) fn new(now: Time) -> Drawing {
         Drawing { picture: Picture::default(), drawn: now, fused: now, next: Some(now) }
     }
+
+    /// Nothing is drawn yet of another roster.
+    pub(super) fn anew(&self, now: Time) -> Drawing {
+        Drawing { fused: self.fused, ..Drawing::new(now) }
+    }
 }
 
 impl Node {

@@ -73,6 +73,15 @@ impl Questions {
         self.last = Some(now);
     }
 
+    /// Where each place of the roster before is now: of whom one is gone, nobody was asked.
+    pub(super) fn moved(&mut self, places: &[Option<usize>]) {
+        let asked = self.whom.len().min(self.asked as usize);
+        for relay in &mut self.whom[..asked] {
+            let Some(now) = places[*relay] else { return *self = Questions::default() };
+            *relay = now;
+        }
+    }
+
     pub(super) fn answered(&mut self) {
         self.answered = self.answered.saturating_add(1).min(self.asked);
     }

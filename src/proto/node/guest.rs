@@ -101,7 +101,7 @@ impl Node {
             let may_go = |guest: &usize| sure || self.guests[*guest].session.confirmed.is_none();
             self.dismiss((0..GUESTS).filter(may_go).min_by_key(|guest| self.guests[*guest].used)?);
         }
-        let session = Session::beginning_at(tags, self.guest_numbers);
+        let session = Session::beginning_at(tags, self.spent_numbers);
         self.guests.push(Guest { place, session, address: None, served: Budget::default(), used: self.now });
         Some(self.guests.len() - 1)
     }
@@ -109,7 +109,12 @@ impl Node {
     /// No number is used twice for one run: those who come later begin above all that have gone.
     pub(super) fn dismiss(&mut self, guest: usize) {
         let gone = self.guests.swap_remove(guest);
-        self.guest_numbers = self.guest_numbers.max(gone.session.upcoming());
+        self.spend(&gone.session);
+    }
+
+    /// A session is over. Its run may be met again, as a guest or as a peer.
+    pub(super) fn spend(&mut self, gone: &Session) {
+        self.spent_numbers = self.spent_numbers.max(gone.upcoming());
     }
 
     /// The id of the node at `place`, by the roster or by its own word.

@@ -15,7 +15,9 @@ mod receive;
 mod rekey;
 mod relay;
 mod report;
+mod roster;
 mod send;
+mod strangers;
 mod views;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -34,8 +36,9 @@ use self::others::Other;
 use self::relay::Budget;
 use self::report::Account;
 use self::send::Outbox;
+use self::strangers::Stranger;
 use self::views::News;
-use super::config::{ConfigError, PeerConfig, StaticPeer};
+use super::config::{ConfigError, PeerConfig};
 use super::connection::ConnectionPool;
 use super::directory::Directory;
 use super::event::{Event, SelfHealth};
@@ -104,12 +107,14 @@ pub struct Node {
     by_place: Vec<(usize, usize)>,
     /// The nodes that this one does not observe, by place; and addresses that were told of them.
     others: Vec<Other>,
-    /// Some of these with whom frames are exchanged; new ones number their frames from here.
+    /// Some of these with whom frames are exchanged.
     guests: Vec<Guest>,
-    guest_numbers: u64,
+    /// Sessions that begin after this node's start number their frames from here.
+    spent_numbers: u64,
     /// Welcomes to all of them.
     guests_welcomed: Budget,
     addresses: BTreeMap<usize, SocketAddr>,
+    strangers: Vec<Stranger>,
     news: News,
     drawing: Drawing,
     /// Tags of ids that were learned: (index of the key, tag) to place.
@@ -185,7 +190,6 @@ impl Node {
         let me = directory.place(&config.own_name).expect("a directory holds its own node");
         let (entries, places) = directory.observed_by(me);
         let peers = entries.len();
-        let rhythm = Rhythm::of(&config);
         let own_tags = keys.tags(&config.server_id);
         let by_place = sorted(places.iter().copied().zip(0..).collect());
         let observed = || entries.iter().map(|entry| &config.static_peers[*entry]);
@@ -194,10 +198,11 @@ impl Node {
             places,
             others: others::others(directory.len(), me, &by_place, now),
             guests: Vec::new(),
-            guest_numbers: 0,
+            spent_numbers: 0,
             guests_welcomed: Budget::default(),
             by_place,
             addresses: BTreeMap::new(),
+            strangers: Vec::new(),
             me,
             news: News::new(now),
             drawing: Drawing::new(now),
@@ -246,28 +251,32 @@ impl Node {
         };
         node.make_hello_keys();
         for entry in entries {
-            node.add_peer(entry, rhythm);
+            node.add_peer(entry);
         }
         node.publish_profile();
         node.review();
         Ok(node)
     }
 
-    /// A starting node pings everybody, spread over one interval.
-    fn add_peer(&mut self, entry: usize, rhythm: Rhythm) {
-        let (peer, StaticPeer { server_id, address, .. }) =
-            (self.sessions.len(), &self.config.static_peers[entry]);
-        let tags = server_id.as_ref().map(|id| self.ring.tags(id));
+    fn add_peer(&mut self, entry: usize) {
+        let (peer, entry) = (self.sessions.len(), &self.config.static_peers[entry]);
+        let tags = entry.server_id.as_ref().map(|id| self.ring.tags(id));
         self.sessions.push(Session::new(tags.unwrap_or_default()));
-        if let Some(address) = address {
-            self.by_address.insert(*address, peer);
+        if let Some(address) = entry.address {
+            self.by_address.insert(address, peer);
         }
-        let first = self.now + self.config.heartbeat_interval.mul_f64(self.share());
-        self.beats.push(Heartbeat::new(rhythm, first));
-        let turn = self.rng_below(self.places.len());
-        self.accounts.push(Account::new(self.now, turn));
-        self.timers.set(peer, Some(first));
+        let (beat, account) = self.first_beat();
+        self.beats.push(beat);
+        self.accounts.push(account);
+        self.arm(peer);
         self.refresh(peer);
+    }
+
+    /// Of a peer that nobody has tried yet. A starting node pings everybody, spread over one interval.
+    fn first_beat(&mut self) -> (Heartbeat, Account) {
+        let first = self.now + self.config.heartbeat_interval.mul_f64(self.share());
+        let turn = self.rng_below(self.places.len());
+        (Heartbeat::new(Rhythm::of(&self.config), first), Account::new(self.now, turn))
     }
 
     /// The peer at a place, if this node observes that.

@@ -20,14 +20,14 @@ use crate::proto::verdict::Verdict;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Other {
     pub(super) place: u32,
-    status: PeerStatus,
-    verdict: Verdict,
+    pub(super) status: PeerStatus,
+    pub(super) verdict: Verdict,
     /// Whether an observer of it had ever heard it.
-    heard_of: bool,
+    pub(super) heard_of: bool,
     /// For how many halves of an interval no observer has had a vote.
-    voteless: u8,
+    pub(super) voteless: u8,
     /// Since when status and verdict hold.
-    since: Time,
+    pub(super) since: Time,
 }
 
 /// All that `me` does not observe.
@@ -107,6 +107,20 @@ impl Node {
         if self.gives_nobody_up() || !self.listens(self.now) { 0 } else { passed.min(4) as u8 }
     }
 
+    /// What is known of the node at `place`, but for heartbeats: it will be at `now`, in another roster.
+    pub(super) fn known_of(&self, place: usize, now: usize) -> Option<Other> {
+        let known = match self.peer_at(place) {
+            Some(peer) => self.accounts[peer].as_told(),
+            None => self.others[self.other_at(place)?],
+        };
+        Some(Other { place: now as u32, ..known })
+    }
+
+    /// The index of the one at `place`, if this node does not observe it.
+    fn other_at(&self, place: usize) -> Option<usize> {
+        self.others.binary_search_by_key(&(place as u32), |other| other.place).ok()
+    }
+
     fn tell_other(&mut self, index: usize, status: PeerStatus, verdict: Verdict, why: String) {
         let other = &mut self.others[index];
         let before = (other.status, other.verdict);
@@ -132,9 +146,7 @@ impl Node {
 
     /// The profile of a node was told: its id may be new, or its run, if this node does not observe it.
     pub(super) fn note_profile(&mut self, place: usize, before: Option<Instance>) {
-        let Ok(index) = self.others.binary_search_by_key(&(place as u32), |other| other.place) else {
-            return;
-        };
+        let Some(index) = self.other_at(place) else { return };
         let Some(Profile { instance, id, .. }) = self.records.profile(place).cloned() else { return };
         // An id that another node has is nobody's.
         if let Some(id) = id.filter(|_| self.names_no_id(place)) {
@@ -235,8 +247,15 @@ impl Node {
     /// The status of one that this node does not observe.
     #[cfg(feature = "sim")]
     pub(crate) fn other_status(&self, place: usize) -> Option<PeerStatus> {
-        let index = self.others.binary_search_by_key(&(place as u32), |other| other.place).ok()?;
-        Some(self.others[index].status)
+        Some(self.others[self.other_at(place)?].status)
+    }
+
+    /// What the roster, or who resolved its name, says where the node at `place` is reached.
+    pub(super) fn resolved(&self, place: usize) -> Option<std::net::SocketAddr> {
+        match self.peer_at(place) {
+            Some(peer) => self.pool.at(peer).roster_address,
+            None => self.address_of(place),
+        }
     }
 
     /// Where the node at `place` is reached.

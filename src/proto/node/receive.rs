@@ -73,7 +73,10 @@ impl Node {
             None => self.by_address.get(&from).copied().filter(nameless),
         };
         let Some(peer) = known else {
-            return self.receive_from_guest(place.ok_or(Reject::Sender)?, frame);
+            return match place {
+                Some(place) => self.receive_from_guest(place, frame),
+                None => Err(self.note_stranger(frame)),
+            };
         };
         match header.kind {
             FrameKind::Hello => self.receive_hello(peer, frame),

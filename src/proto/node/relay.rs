@@ -63,6 +63,14 @@ impl Inquiry {
     pub(super) fn new(turn: usize) -> Inquiry {
         Inquiry { turn, ..Inquiry::default() }
     }
+
+    /// Where each place of the roster before is now.
+    pub(super) fn moved(&mut self, places: &[Option<usize>]) {
+        self.worked = self.worked.and_then(|relay| places[relay]);
+        let open = self.open.iter().filter_map(|(relay, number)| Some((places[*relay]?, *number)));
+        self.open = open.collect();
+        self.questions.moved(places);
+    }
 }
 
 impl Node {

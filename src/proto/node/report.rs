@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::drawing::NEWS;
 use super::explain::History;
+use super::others::Other;
 use super::relay::Inquiry;
 use super::send::Question;
 use super::views::Paging;
@@ -93,9 +94,31 @@ impl Account {
             put_off: false,
         }
     }
+
+    /// What was told of the peer, for when this node no longer observes it.
+    pub(super) fn as_told(&self) -> Other {
+        let Account { status, verdict, since, was_there, .. } = *self;
+        Other { place: 0, status, verdict, heard_of: was_there, voteless: 0, since }
+    }
 }
 
 impl Node {
+    /// Takes over what the observers of a peer said of it before this node was one of them.
+    pub(super) fn presume(&mut self, peer: usize, known: &Other) {
+        let Other { status, verdict, since, heard_of, .. } = *known;
+        let account = &mut self.accounts[peer];
+        (account.status, account.verdict, account.since) = (status, verdict, since);
+        account.was_there = heard_of;
+        let info = self.registry.at_mut(peer);
+        (info.status, info.excused) = (status, !verdict.is_alarm(PeerStatus::Down));
+        info.missed_heartbeats = match status {
+            PeerStatus::Healthy => 0,
+            PeerStatus::Suspected => self.config.suspect_after,
+            PeerStatus::Down => self.config.down_after,
+        };
+        self.beats[peer].presume(info.missed_heartbeats);
+    }
+
     /// Compares what holds of a peer with what was told of it, and tells the difference.
     pub(super) fn refresh(&mut self, peer: usize) {
         let evidence = self.evidence_of(peer, self.now);
@@ -381,6 +404,7 @@ impl Node {
             verdicts,
             degraded_peers,
             unresolved_peers,
+            strangers: self.strangers(now),
             oldest_row: picture.oldest(),
             peers,
             rows: if scope == Scope::Whole { self.rows(&picture) } else { Vec::new() },

@@ -123,6 +123,29 @@ impl Owed {
         }
     }
 
+    /// What was owed in another roster, of which `slots` tells for each slot where it was, and `was` for each neighbour which it
+    /// was.
+    pub(super) fn follow(&mut self, before: &Owed, slots: &[Option<usize>], was: &[Option<usize>]) {
+        let mut now = vec![None; before.slots];
+        for (slot, was) in slots.iter().enumerate().filter_map(|(slot, was)| Some((slot as u32, (*was)?))) {
+            now[was] = Some(slot);
+        }
+        let now = |slot: u32| now[slot as usize];
+        for (line, old) in
+            self.lines.iter_mut().zip(was).filter_map(|(line, was)| Some((line, &before.lines[(*was)?])))
+        {
+            (line.present, line.more, line.unanswered) = (old.present, old.more, old.unanswered);
+            for (slot, was) in slots.iter().enumerate() {
+                line.set(slot, was.is_some_and(|was| old.owes(was)));
+            }
+            let carried = |(slot, version): &(u32, u32)| Some((now(*slot)?, *version));
+            let flight =
+                |(number, all): &(u64, Vec<(u32, u32)>)| (*number, all.iter().filter_map(carried).collect());
+            line.flights = old.flights.iter().map(flight).collect();
+        }
+        self.fresh.extend(before.fresh.iter().filter_map(|slot| now(*slot)));
+    }
+
     /// What is in `slot` is new: it goes out first, to its audience (`scatter`, all 64 bits of it, chooses), but not to who
     /// brought it.
     pub(super) fn news(&mut self, slot: usize, audience: &Audience, from: Option<usize>, scatter: u64) {

@@ -129,6 +129,29 @@ impl Records {
         }
     }
 
+    /// The table of another roster: of the nodes with these names, in order, this one at `me` and its neighbours at
+    /// `neighbours`. `place_was`: for each place where it was; `was`: for each neighbour which it was. What is known of those
+    /// that stay, and what is owed to them, stays.
+    pub(crate) fn moved(
+        &self,
+        names: Arc<[NodeName]>,
+        me: usize,
+        neighbours: &[usize],
+        place_was: &[Option<usize>],
+        was: &[Option<usize>],
+    ) -> Records {
+        let mut moved = Records::new(names, me, neighbours);
+        let slots: Vec<Option<usize>> =
+            place_was.iter().flat_map(|was| [0, 1].map(|kind| was.map(|was| was * 2 + kind))).collect();
+        for (slot, was) in slots.iter().enumerate() {
+            if let Some(record) = was.and_then(|was| self.record(was)) {
+                moved.store(slot, record.version, record.body);
+            }
+        }
+        moved.owed.follow(&self.owed, &slots, was);
+        moved
+    }
+
     /// The place of a node in the table.
     pub(crate) fn place(&self, name: NodeName) -> Option<usize> {
         self.names.binary_search(&name).ok()

@@ -16,6 +16,7 @@ mod order;
 mod padding;
 mod refused;
 mod relays;
+mod rosters;
 mod stalls;
 mod wire;
 

@@ -160,6 +160,13 @@ pub enum Fault {
         /// Which.
         nodes: Vec<u32>,
     },
+    /// Their rosters lack these others, as they run; with the end they have all again.
+    Roster {
+        /// Whose.
+        nodes: Vec<u32>,
+        /// Whom they lack, but for themselves.
+        without: Vec<u32>,
+    },
     /// Links do something else beside.
     Links {
         /// Which; all by default.
@@ -281,6 +288,7 @@ impl Fault {
             | Fault::Slow { nodes, .. }
             | Fault::Pause { nodes, .. }
             | Fault::Move { nodes }
+            | Fault::Roster { nodes, .. }
             | Fault::Hostile { nodes, .. } => nodes,
         }
     }

@@ -165,6 +165,9 @@ impl Stage {
                 world.remove_rule(&scope, &rule.rule());
             }
         }
+        if let Fault::Roster { without, .. } = fault {
+            without.iter().for_each(|node| world.part(*node, begins));
+        }
         for &node in fault.nodes() {
             self.ail(world, begins, fault, node)?;
         }
@@ -193,6 +196,11 @@ impl Stage {
                 let mut elsewhere = address(node);
                 elsewhere.set_port(10_000 + self.places % 50_000);
                 world.relocate(node, begins.then_some(elsewhere));
+            }
+            Fault::Roster { without, .. } => {
+                let absent: Vec<u32> = without.iter().copied().filter(|n| begins && *n != node).collect();
+                world.leave_out(node, &absent);
+                world.part(node, begins);
             }
             Fault::Pause { by, .. } if begins => world.pause_in_turn(node, secs(*by)),
             Fault::Hostile { rate, .. } if begins => return self.attack(world, node, *rate),

@@ -4,6 +4,7 @@ mod failures;
 mod mass_loss;
 mod mtu;
 mod rings;
+mod rosters;
 mod theory;
 
 use std::time::Duration;

@@ -19,7 +19,7 @@ fn few(seed: u64, change: fn(&mut PeerConfig)) -> World {
     settled(setup, seed)
 }
 
-fn settled(setup: Setup, seed: u64) -> World {
+pub(super) fn settled(setup: Setup, seed: u64) -> World {
     let mut world = World::new(Setup { cheap_seal: true, start_within: SECOND, ..setup }, seed);
     let settles = (0..60).any(|_| {
         world.run_for(SECOND);

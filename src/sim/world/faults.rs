@@ -76,6 +76,12 @@ impl World {
         self.hosts[node as usize].mute = mute;
     }
 
+    /// The node has another roster than most, or is not in that of some.
+    pub fn part(&mut self, node: u32, begins: bool) {
+        let apart = &mut self.hosts[node as usize].apart;
+        *apart = if begins { *apart + 1 } else { apart.saturating_sub(1) };
+    }
+
     /// After every turn the node does nothing for so long.
     pub fn slow(&mut self, node: u32, by: Duration) {
         self.hosts[node as usize].slow = by;

@@ -78,10 +78,10 @@ impl World {
         world
     }
 
-    /// From its next start on the roster of a node lacks these nodes; it must not lack itself.
+    /// The roster of a node lacks these nodes from now on, and no others; it must not lack itself. A running node changes it as
+    /// it runs.
     pub fn leave_out(&mut self, node: u32, absent: &[u32]) {
         assert!(self.setup.peers.is_none() && !absent.contains(&node), "a node is in its own roster");
-        assert!(self.node(node).is_none(), "a roster changes with a restart");
         let members = self.setup.nodes - absent.len();
         let same = |shared: &Shared| {
             shared.members.len() == members && !absent.iter().any(|node| shared.members.contains(node))
@@ -92,7 +92,14 @@ impl World {
             self.shared.len() - 1
         });
         self.roster_of[node as usize] = roster;
-        self.rosters[node as usize] = self.shared[roster].observed_by(node);
+        let shared = &self.shared[roster];
+        self.rosters[node as usize] = shared.observed_by(node);
+        let host = &mut self.hosts[node as usize];
+        if let Some(core) = &mut host.node {
+            let config = PeerConfig { static_peers: shared.roster.clone(), ..core.config().clone() };
+            core.enter(config, shared.directory.clone(), host.clock.show(self.net.now));
+            self.turn(node);
+        }
     }
 
     fn shared(&self, node: u32) -> Option<&Shared> {

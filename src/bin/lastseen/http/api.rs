@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{Shared, explain, json as shape};
 use crate::log;
 use crate::settings::Detail;
+use crate::views;
 
 /// The most nodes whose matrix is exported as metrics.
 const MATRIX: usize = 1000;
@@ -184,10 +185,13 @@ fn nearest(peers: &[PeerView], id: &str) -> Vec<String> {
     near.iter().take(3).map(|(_, id)| id.to_string()).collect()
 }
 
-/// All that is known of one peer.
+/// All that is known of one peer, and the words for it: the dashboard shows those of `lastseen explain`.
 pub(crate) fn one_peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
     let mut body = shape::peer(p, s, clock);
     body["explain"] = explain::explain(p, s, clock);
+    let (headline, facts) = (views::headline(&body), views::facts(&body));
+    body["explain"]["headline"] = json!(headline);
+    body["explain"]["facts"] = json!(facts);
     body["generated_at"] = json!(shape::now(clock));
     body
 }

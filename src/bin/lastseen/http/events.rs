@@ -144,7 +144,9 @@ fn ends(change: &Change) -> (Option<String>, Option<String>) {
         Change::Leave(LeaveReason::Restart) => return (None, Some("restart".to_owned())),
         Change::Leave(LeaveReason::Removal) => return (None, Some("removal".to_owned())),
         Change::Conflict { address } => return (None, Some(address.to_string())),
-        Change::Restart | Change::Stall(_) | Change::Rollback | Change::Keys => return (None, None),
+        Change::Restart | Change::Stall(_) | Change::Rollback | Change::Keys | Change::Roster => {
+            return (None, None);
+        }
     };
     (Some(from), Some(to))
 }

@@ -55,7 +55,11 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
         "mass_loss": s.mass_loss,
         "draining_until": null,
         "oldest_row_seconds": s.oldest_row.map(|age| age.as_secs_f64()),
-        "strangers": [],
+        "strangers": s.strangers.iter().map(|stranger| json!({
+            "server_id": stranger.server_id.as_deref(),
+            "address": stranger.address.to_string(),
+            "last_seen_seconds": s.at.since(stranger.heard).as_secs_f64(),
+        })).collect::<Vec<_>>(),
         "roster_hash": format!("{:012x}", s.roster_hash),
         "config_hash": format!("{:012x}", s.config_hash),
     })

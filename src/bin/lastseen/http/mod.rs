@@ -1,6 +1,7 @@
 //! The HTTP listener: read-only, bounded, and only for those who call it by its name.
 
 mod api;
+mod assets;
 pub(crate) mod events;
 mod explain;
 pub(crate) mod host;
@@ -116,6 +117,8 @@ fn routes(shared: &Arc<Shared>, own: Arc<Own>, full: bool) -> Router {
         .route("/quorumz", get(api::quorumz));
     if full {
         router = router
+            .route("/", get(assets::page))
+            .route("/assets/{name}", get(assets::asset))
             .route("/api/v1/status", get(api::status))
             .route("/api/v1/peers", get(api::peers))
             .route("/api/v1/peers/{id}", get(api::peer))

@@ -154,6 +154,38 @@ async fn pages_answer() {
 }
 
 #[tokio::test]
+async fn the_dashboard_is_served_where_the_api_is() {
+    let (full, metrics, _handle) = node(8, PATIENT).await;
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/assets/style.css", "text/css; charset=utf-8"),
+        ("/assets/main.js", "text/javascript; charset=utf-8"),
+    ] {
+        let (status, head, body) = ask(full, &format!("GET {path}"), "").await;
+        assert_eq!(status, 200, "{path}: {body}");
+        assert!(head.lines().any(|line| line == format!("content-type: {kind}")), "{path}: {head}");
+        assert!(head.contains("cache-control: no-store") && head.contains("nosniff"), "{path}: {head}");
+        let (status, head, body) = ask(full, &format!("HEAD {path}"), "").await;
+        assert_eq!((status, body.as_str()), (200, ""), "{path}: {head}");
+        assert_eq!(ask(metrics, &format!("GET {path}"), "").await.0, 404, "metrics only: {path}");
+        assert_eq!(ask(full, &format!("GET {path}"), "Host: evil.example\r\n").await.0, 421, "{path}");
+    }
+    let (_, head, _) = ask(full, "GET /", "").await;
+    let policy = "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                  img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    assert_eq!(
+        head.lines().filter(|line| line.starts_with("content-security-policy")).collect::<Vec<_>>(),
+        [policy]
+    );
+    is_hardened(&ask(full, "GET /assets/main.js", "").await.1);
+    for path in ["/assets/nothing.js", "/assets/%ff", "/assets/..%2findex.html"] {
+        let (status, head, body) = ask(full, &format!("GET {path}"), "").await;
+        assert_eq!(status, 404, "{path}: {head}");
+        is_error(&body, "not_found");
+    }
+}
+
+#[tokio::test]
 async fn errors_are_json() {
     let (full, metrics, _handle) = node(8, PATIENT).await;
     for (address, first, more, status, code) in [
@@ -217,7 +249,7 @@ async fn json_has_the_fields_of_the_contract() {
     assert!(peers["peers"][0].get("explain").is_none(), "a list has no room for it: {peers}");
     let peer: Value = serde_json::from_str(&ask(*full, "GET /api/v1/peers/web-2", "").await.2).unwrap();
     for field in
-        "meaning rule status_since status_for_seconds before last_proof heartbeats missed loss relays socket \
+        "headline facts meaning rule status_since status_for_seconds before last_proof heartbeats missed loss relays socket \
         observers myself said setup"
             .split_whitespace()
     {

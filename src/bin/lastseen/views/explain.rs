@@ -28,39 +28,45 @@ pub(crate) fn run_explain(args: &args::Explain) -> ExitCode {
 
 /// The whole answer for people, from what the daemon says of a peer.
 pub(super) fn explain_text(peer: &Value, colours: bool) -> String {
-    let why = &peer["explain"];
     let headline = wrap(&headline(peer), WIDTH).join("\n");
     let mut text = match colours {
         true => format!("\x1b[{}m{headline}\x1b[0m\n", colour(peer)),
         false => headline + "\n",
     };
-    text += &(wrap(&plain(&why["meaning"]), WIDTH).join("\n") + "\n\n");
-    let mut fact = |name: &str, words: &str| {
-        let mut name = name;
+    text += &(wrap(&plain(&peer["explain"]["meaning"]), WIDTH).join("\n") + "\n\n");
+    for (mut name, words) in facts(peer) {
         for line in words.lines().flat_map(lines_of) {
             text += &format!("  {name:<12}{line}\n");
             name = "";
         }
-    };
-    let elsewhere = peer["observed"] == false;
-    fact("status", &status(peer));
-    if elsewhere {
-        fact("measured", &measured(&why["observers"]));
-    } else {
-        fact("last proof", &last_proof(&why["last_proof"]));
-        fact("heartbeats", &heartbeats(&why["heartbeats"]));
-        fact("missed", &missed(&why["missed"]));
-        fact("relays", &relays(peer));
-        fact("socket", &socket(&why["socket"]));
     }
-    fact("observers", &observers(&why["observers"]));
-    fact("myself", &myself(&why["myself"]));
-    if !elsewhere {
-        fact("it said", &said(&why["said"]));
-    }
-    fact("setup", &setup(&why["setup"], elsewhere));
-    fact("rule", &plain(&why["rule"]));
     text
+}
+
+/// What the answer rests on: the name of each fact, and its words.
+pub(crate) fn facts(peer: &Value) -> Vec<(&'static str, String)> {
+    let why = &peer["explain"];
+    let elsewhere = peer["observed"] == false;
+    let mut facts = vec![("status", status(peer))];
+    if elsewhere {
+        facts.push(("measured", measured(&why["observers"])));
+    } else {
+        facts.extend([
+            ("last proof", last_proof(&why["last_proof"])),
+            ("heartbeats", heartbeats(&why["heartbeats"])),
+            ("missed", missed(&why["missed"])),
+            ("relays", relays(peer)),
+            ("socket", socket(&why["socket"])),
+        ]);
+    }
+    facts.push(("observers", observers(&why["observers"])));
+    facts.push(("myself", myself(&why["myself"])));
+    if !elsewhere {
+        facts.push(("it said", said(&why["said"])));
+    }
+    facts.push(("setup", setup(&why["setup"], elsewhere)));
+    facts.push(("rule", plain(&why["rule"])));
+    facts
 }
 
 /// The lines of a line. One that fits stays as it is: a legend is held apart by spaces.
@@ -82,7 +88,8 @@ fn roughly(value: &Value) -> String {
     since(value).split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
 
-fn headline(peer: &Value) -> String {
+/// The answer in one sentence.
+pub(crate) fn headline(peer: &Value) -> String {
     let (status, verdict) = (plain(&peer["status"]), plain(&peer["verdict"]));
     let word = match (status.as_str(), verdict.as_str()) {
         // What is missed, and nothing is known to be wrong with it.

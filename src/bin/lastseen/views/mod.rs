@@ -18,7 +18,7 @@ use crate::client::ClientError;
 use crate::exit;
 
 pub(crate) use events::run_events;
-pub(crate) use explain::run_explain;
+pub(crate) use explain::{facts, headline, run_explain};
 pub(crate) use keys::run_keys;
 pub(crate) use matrix::run_matrix;
 pub(crate) use peers::run_peers;
