@@ -12,6 +12,8 @@ mod exit;
 mod hooks;
 mod http;
 mod log;
+mod manual;
+mod notify;
 mod plan;
 mod reload;
 mod resolve;
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Config(Config::Default) => exit::print(&settings::default_file()),
         Command::Config(Config::Check(a)) => config_check(&a),
         Command::Completions { shell } => completions(shell),
+        Command::Man { directory } => manual::run(&directory),
     }
 }
 

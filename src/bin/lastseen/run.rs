@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::control::{Control, Orders};
 use crate::drain::Drainer;
 use crate::http::events::{Recorder, Shape};
+use crate::notify::Notifier;
 use crate::reload::{Reloader, Reloads};
 use crate::settings::{Entry, LogFormat, Settings};
 use crate::{args, control, drain, exit, hooks, http, log, resolve, settings};
@@ -118,8 +119,10 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let reloader = Reloader { args: args.clone(), in_force, handle: handle.clone(), hooks, reloads };
     tokio::spawn(reloader.run(hang_up, ordered.reload));
     tokio::spawn(Drainer::new(handle.clone(), &settings.values).run(ordered.drain));
+    let notifier = Notifier::from_environment();
+    tokio::spawn(notifier.clone().tell(handle.clone()));
     tokio::select! {
-        ended = until_end(&handle, detector, &mut signals, control.as_ref(), ordered.leave) => ended,
+        ended = until_end(&handle, detector, &mut signals, control.as_ref(), ordered.leave, &notifier) => ended,
         ended = serving => Err(ended.to_owned()),
     }
 }
@@ -171,6 +174,7 @@ async fn until_end(
     signals: &mut Signals,
     control: Option<&Control>,
     mut orders: Orders<Result<(), String>>,
+    notifier: &Notifier,
 ) -> Result<(), String> {
     let order = tokio::select! {
         () = signals.next() => None,
@@ -185,6 +189,7 @@ async fn until_end(
         Some(_) => (LeaveReason::Removal, "removal"),
     };
     info!("leaving, announced as a {name}");
+    notifier.stopping().await;
     let told = tokio::select! {
         () = handle.leave(reason) => true,
         () = tokio::time::sleep(LEAVE_WITHIN) => false,

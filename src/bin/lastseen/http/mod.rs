@@ -45,7 +45,7 @@ use places::{Held, Places};
 use stall::Stalling;
 
 /// A loop that does not answer for so long does not turn.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What every answer says, unless it says otherwise.
 const HEADERS: [(HeaderName, &str); 5] = [
