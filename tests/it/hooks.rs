@@ -117,6 +117,35 @@ fn a_crash_is_told_once_and_a_leave_is_not() {
 }
 
 #[test]
+fn a_mass_loss_is_one_call_and_who_stays_away_is_told_after_it() {
+    let mut cluster = Cluster::with_files(5, |dir| {
+        let page = noting(dir, "page");
+        // What is lost within two intervals is known as one loss, on a busy machine too.
+        let slow = "heartbeat_interval = \"500ms\"\nheartbeat_timeout = \"250ms\"\n";
+        slow.to_owned() + &hook("[\"down\", \"mass_loss\"]", &page, "")
+    });
+    let told = |cluster: &Cluster| -> Vec<(String, Value)> {
+        let events = noted(cluster, "page");
+        let events = events
+            .iter()
+            .map(|line| serde_json::from_str::<Value>(line.splitn(3, '|').nth(2).unwrap()).unwrap());
+        let of_first = events.filter(|event| event["server_id"] == "n1");
+        of_first.map(|mut event| (event["on"].as_str().unwrap().to_owned(), event["peer"].take())).collect()
+    };
+    for n in 2..5 {
+        cluster.kill(n);
+    }
+    within(AT_ALL, || (!told(&cluster).is_empty()).then_some(())).expect("the mass loss is told");
+    for n in 2..4 {
+        cluster.launch(n);
+    }
+    within(AT_ALL, || (told(&cluster).len() == 2).then_some(()))
+        .unwrap_or_else(|| panic!("{:?}", told(&cluster)));
+    assert_eq!(told(&cluster), [("mass_loss".to_owned(), Value::Null), ("down".to_owned(), "n5".into())]);
+    within(AT_ALL, || counts(&cluster, [2, 0, 0, 2])).expect("those that are back are held");
+}
+
+#[test]
 fn a_program_that_hangs_is_killed_and_hooks_change_at_a_reload() {
     let pids = |dir: &Path| dir.join("pids");
     let mut cluster = Cluster::with_files(2, |dir| {

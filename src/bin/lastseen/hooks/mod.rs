@@ -245,3 +245,63 @@ async fn serve(hook: Arc<Hook>, mut calls: mpsc::Receiver<String>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lastseen::net;
+    use lastseen::proto::{Keyring, PeerConfig, StaticPeer};
+
+    use super::*;
+    use crate::settings::{Action, Word};
+
+    /// A desk that has read no event yet, and whose detector knows of a peer that nobody has heard.
+    async fn desk() -> Desk {
+        let peer = StaticPeer { server_id: Some("b".into()), name: "b".into(), address: None };
+        let config = PeerConfig::new("a", "hooks", ([127, 0, 0, 1], 0).into(), vec![peer]);
+        let keys = Keyring::new("hooks", &[], true).unwrap();
+        let (handle, _detector) = net::spawn(config, keys, net::Options::default()).await.unwrap();
+        let hook = Hook {
+            name: "h".into(),
+            on: Word::all().filter(|word| word.as_str() == "unknown").collect(),
+            action: Action::Command(vec!["/bin/true".into()]),
+            timeout: Duration::from_secs(1),
+            at_most: 1,
+            only_with_quorum: false,
+            hold_on_mass_loss: false,
+            damping: Duration::ZERO,
+        };
+        let (_, hooks) = watch::channel(Arc::from([hook]));
+        let present = Arc::clone(&hooks.borrow());
+        let shape = Shape { instance: "ab".into(), observer: "a".into(), clock: Clock };
+        let decider = Decider::new(Arc::clone(&present), Duration::from_secs(1));
+        Desk { decider, lanes: lanes(&present), hooks, handle, number: 0, shape, cluster: "hooks".into() }
+    }
+
+    #[tokio::test]
+    async fn what_lost_events_told_is_made_up_for() {
+        let mut desk = desk().await;
+        desk.catch_up().await;
+        let call = desk.decider.poll_call().expect("the peer is unknown, and was presumed fine");
+        let told: Value = serde_json::from_str(&desk.text(&desk.lanes[0].0, &call)).unwrap();
+        for (key, value) in
+            [("peer", "b"), ("type", "verdict"), ("to", "unknown"), ("on", "unknown"), ("server_id", "a")]
+        {
+            assert_eq!(told[key], value, "{told}");
+        }
+        assert_eq!(told["id"], Value::Null, "no reader saw it");
+        desk.catch_up().await;
+        assert!(desk.decider.poll_call().is_none(), "that is known now");
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_place_to_wait_is_held() {
+        let mut desk = desk().await;
+        desk.catch_up().await;
+        let call = desk.decider.poll_call().unwrap();
+        let (held, (hook, _)) = (counts()[HELD], desk.lanes.remove(0));
+        let (lane, _calls) = mpsc::channel(QUEUE);
+        desk.lanes.push((hook, lane));
+        (0..QUEUE + 3).for_each(|_| desk.make(&call));
+        assert_eq!(counts()[HELD] - held, 3);
+    }
+}
