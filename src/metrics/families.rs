@@ -101,6 +101,8 @@ families! {
         "Time by which the detector's loop woke late, in seconds."
     "lastseen_log_lines_suppressed_total" Counter Count [] "Log lines folded into others."
     "lastseen_events_dropped_total" Counter Count [] "Events lost: too many at once, or a reader too slow."
+    "lastseen_hooks_total" Counter Count ["result"]
+        "Calls of hooks, by what became of them; held: an event that was waited for and became no call."
     "lastseen_rtt_seconds" Histogram Seconds [] "Round-trip times to all observed peers, in seconds."
     "process_cpu_seconds_total" Counter Seconds [] "User and system CPU time, in seconds."
     "process_open_fds" Gauge Count [] "Open file descriptors."

@@ -4,6 +4,7 @@
 mod adversity;
 mod alerts;
 mod bad_input;
+mod client;
 mod cluster;
 mod confined;
 mod control;
@@ -13,6 +14,7 @@ mod demo;
 mod explain;
 mod floods;
 mod harness;
+mod hooks;
 mod idle;
 mod innocent;
 mod keys;

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Events(Events),
     /// Show which key each peer sends with, and which keys may go
     Keys(View),
+    /// Watch the cluster in this terminal: peers, matrix, events
+    Top(Top),
     /// Answer as a monitoring plugin: one line and an exit code
     Check(Check),
     /// What a cluster of some size will do and cost, and the cheapest settings for a wish
@@ -254,6 +256,14 @@ pub(crate) struct Events {
     /// Go on with new events until interrupted
     #[arg(long)]
     pub(crate) follow: bool,
+}
+
+/// `top`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Top {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
 }
 
 /// `check`.

@@ -8,6 +8,7 @@ mod control;
 mod corpus;
 mod demo;
 mod exit;
+mod hooks;
 mod http;
 mod log;
 mod plan;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Keys(a) => views::run_keys(&a),
         Command::Explain(a) => views::run_explain(&a),
         Command::Events(a) => views::run_events(&a),
+        Command::Top(a) => views::run_top(&a),
         Command::Check(a) => check::run(&a),
         Command::Plan(a) => plan::run(&a),
         Command::Sim(a) => simulate::run(&a),

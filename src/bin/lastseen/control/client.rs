@@ -22,7 +22,10 @@ pub(crate) fn run(order: &args::Order, command: &str) -> ExitCode {
     let answer = match talk(Path::new(&order.socket), command, WITHIN) {
         Ok(answer) => answer,
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            return exit::fail(&format!("{}: {e}; its mode and its group say who may order", order.socket));
+            let socket = &order.socket;
+            return exit::fail(&format!(
+                "{socket}: {e}; its mode and its group say who may order (`ls -l {socket}`): be root, or of that group"
+            ));
         }
         Err(e) if e.kind() == io::ErrorKind::TimedOut => {
             return exit::fail(&format!("{}: {e}; the order may still be carried out", order.socket));
@@ -34,6 +37,7 @@ pub(crate) fn run(order: &args::Order, command: &str) -> ExitCode {
     match read(&order.socket, &answer) {
         Ok(answer) if order.json => exit::print(&plain_json(&answer)),
         Ok(answer) => exit::print(&format!("{}\n", plain(&answer["message"]))),
+        Err(ClientError::Foreign(why)) => exit::fail(&format!("{why}; name a daemon's with --socket PATH")),
         Err(error) => error.report(),
     }
 }

@@ -14,9 +14,9 @@ use lastseen::proto::{PeerStatus, PeerView, Scope, Snapshot, Verdict};
 use serde_json::{Value, json};
 
 use super::{Shared, explain, json as shape};
-use crate::log;
 use crate::settings::Detail;
 use crate::views;
+use crate::{hooks, log};
 
 /// The most nodes whose matrix is exported as metrics.
 const MATRIX: usize = 1000;
@@ -85,6 +85,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Par
     let extra = Extra {
         log_lines_suppressed: log::lines_suppressed(),
         events_dropped: shared.handle.events_dropped() + shared.events.lost(),
+        hooks: hooks::counts(),
         reload_failed: !reloaded,
         config_loaded: at,
         peers: detail != Detail::Summary,

@@ -2,6 +2,7 @@
 
 pub(crate) mod duration;
 pub(crate) mod file;
+mod hooks;
 mod keys;
 mod listen;
 mod mode;
@@ -11,6 +12,7 @@ mod roster;
 mod share;
 pub(crate) mod sources;
 pub(crate) mod table;
+mod word;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -21,11 +23,13 @@ use tracing::warn;
 
 use crate::args::Run;
 
+pub(crate) use hooks::{Action, Hook, read as read_hooks};
 pub(crate) use listen::Listen;
 pub(crate) use raw::{Detail, Fault, Level, LogFormat, Source, Transitions};
 pub(crate) use report::{report, series_of};
 pub(crate) use roster::{Entry, Host, Myself, check_id};
 pub(crate) use table::{Sourced, Values, default_file};
+pub(crate) use word::{Standing, Word};
 
 /// What the HTTP listener is told.
 #[derive(Clone, Debug)]
@@ -61,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) sources: Sourced,
     /// The cluster's keys.
     pub(crate) keys: Vec<SecretKey>,
+    /// What is called when something happens.
+    pub(crate) hooks: Vec<Hook>,
     /// What is odd, but no error.
     pub(crate) warnings: Vec<String>,
 }
@@ -74,9 +80,14 @@ pub(crate) fn load(config: Option<&Path>, run: &Run) -> Result<Settings, Vec<Fau
     let mut faults = file::read(config, &mut sources);
     let warnings = sources::environment(std::env::vars_os(), &mut sources);
     sources::flags(run, &mut sources);
+    let hooks = read_hooks(&sources["hooks"]).and_then(|hooks| {
+        hooks::check_programs(&hooks, &sources["hooks"].1)?;
+        Ok(hooks)
+    });
+    let hooks = hooks.map_err(|wrong| faults.extend(wrong)).unwrap_or_default();
     let Some(values) = read(&sources, &mut faults) else { return Err(faults) };
     match keys::read(&values, &sources["security.key_files"].1) {
-        Ok(keys) if faults.is_empty() => Ok(Settings { values, sources, keys, warnings }),
+        Ok(keys) if faults.is_empty() => Ok(Settings { values, sources, keys, hooks, warnings }),
         Ok(_) => Err(faults),
         Err(wrong) => {
             faults.extend(wrong);
@@ -101,6 +112,7 @@ pub(crate) fn read(sources: &Sourced, faults: &mut Vec<Fault>) -> Option<Values>
 pub(crate) fn defaults() -> Sourced {
     let mut sources = Sourced::new();
     let faults = file::parse(&default_file(), |_| Source::Default, &mut sources);
+    sources.insert("hooks", (raw::Raw::Hooks(Vec::new()), Source::Default));
     debug_assert_eq!(faults, Vec::new());
     sources
 }

@@ -142,5 +142,5 @@ pub(crate) fn default_file() -> String {
         }
         out.push_str(&format!("{name} = {}\n", key.default));
     }
-    out
+    out + super::hooks::HELP
 }

@@ -34,7 +34,8 @@ fn key_text(status: &Value) -> String {
     }
 }
 
-fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
+/// Who speaks, and how the cluster is.
+pub(super) fn head(status: &Value, peers: &Value, colours: bool) -> String {
     let number = |key: &str| status[key].as_u64().unwrap_or(0);
     let mut text = format!(
         "{} of {}     lastseen {}   up {}   key {}   self {}\n",
@@ -56,6 +57,11 @@ fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
     if status["mass_loss"] == true {
         text += &headline("MASS LOSS", &status["mass_loss"], true, "many were lost at once", colours);
     }
+    text
+}
+
+fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
+    let mut text = head(status, peers, colours);
     let odd: Vec<&Value> = rows(peers).filter(|p| !is_fine(p)).collect();
     if odd.is_empty() {
         return text;
