@@ -142,7 +142,7 @@ def the_lost_are_down_without_a_reload(page):
     do("kill n7")
     do("stop n6")
     is_verdict(page, "n7", "refused")
-    expect(page.locator("#announce")).to_have_text(re.compile("n7 is refused: "), timeout=AT_ALL)
+    expect(page.locator("#announce")).to_contain_text("n7 is refused: its host answers", timeout=AT_ALL)
     is_verdict(page, "n6", "down")
     expect(peer(page, "n6").locator(".why")).to_have_text(re.compile("^[0-9]+ heartbeats missed in a row "), timeout=AT_ALL)
     expect(page.locator("#timeline li", has_text="suspected → down")).not_to_have_count(0)
@@ -210,7 +210,7 @@ def a_peer_explains_itself(page):
 def a_lost_quorum_is_told(page):
     do("stop n5 n4")
     expect(card(page, "Quorum").locator(".value")).to_have_text("no", timeout=AT_ALL)
-    expect(page.locator("#announce")).to_have_text(re.compile("Quorum is lost"), timeout=AT_ALL)
+    expect(page.locator("#announce")).to_contain_text("Quorum is lost.", timeout=AT_ALL)
     do("continue n5 n4")
     expect(card(page, "Quorum").locator(".value")).to_have_text("yes", timeout=AT_ALL)
 
@@ -226,7 +226,7 @@ def a_node_that_is_away_is_told_and_comes_back(page, witness):
         assert page.title() == "no answer · n1", page.title()
         do(back)
         expect(strip).to_have_class("strip good", timeout=AT_ALL)
-        expect(page.locator("#announce")).to_have_text(re.compile("n1 answers|is down|are down|refused|Quorum"))
+        expect(page.locator("#announce")).to_contain_text("n1 does not answer")
         witness.is_away = False
     expect(card(page, "This node")).to_contain_text("ok")
     assert page.evaluate("window.same") is True, "it came back by itself"

@@ -204,7 +204,6 @@ export function strip({ status, silent, failure }) {
 
 /** What a screen reader is told between two answers. */
 export function news(before, now) {
-  if (!before) return [];
   const told = [];
   if (before.status.is_quorum_available !== now.status.is_quorum_available) {
     told.push(now.status.is_quorum_available ? "Quorum is available again." : "Quorum is lost.");
