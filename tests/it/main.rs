@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod adversity;
+mod alerts;
 mod bad_input;
 mod cluster;
 mod confined;
@@ -19,6 +20,7 @@ mod links;
 mod matrix;
 mod offline;
 mod partition;
+mod prometheus;
 mod secrets;
 mod security;
 mod sixty_four;
