@@ -40,11 +40,12 @@ use crate::settings;
 #[cfg(test)]
 pub(crate) use api::one_peer;
 pub(crate) use api::{answer, error};
+pub(crate) use json::stamp_of;
 use places::{Held, Places};
 use stall::Stalling;
 
 /// A loop that does not answer for so long does not turn.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What every answer says, unless it says otherwise.
 const HEADERS: [(HeaderName, &str); 5] = [

@@ -45,7 +45,11 @@ pub(crate) fn environment(
 /// Variables that others set: Kubernetes for a Service of our name, and the address that client commands ask.
 fn is_foreign(name: &str) -> bool {
     let rest = name.strip_prefix("LASTSEEN_").unwrap_or(name);
-    rest == "HTTP" || rest.starts_with("PORT") || rest.starts_with("SERVICE_") || rest.contains("_PORT")
+    let services = ["_PORT", "_SERVICE_HOST"];
+    rest == "HTTP"
+        || rest.starts_with("PORT")
+        || rest.starts_with("SERVICE_")
+        || services.iter().any(|part| rest.contains(part))
 }
 
 /// Takes the flags of `run`.
@@ -94,7 +98,10 @@ mod tests {
             ("LASTSEEN_PORT", "tcp://10.0.0.1:5279"),
             ("LASTSEEN_PORT_5279_TCP_ADDR", "10.0.0.1"),
             ("LASTSEEN_SERVICE_HOST", "10.0.0.1"),
+            ("LASTSEEN_SERVICE_PORT_METRICS", "5279"),
             ("LASTSEEN_METRICS_PORT_5279_TCP", "x"),
+            ("LASTSEEN_METRICS_SERVICE_HOST", "10.0.0.1"),
+            ("LASTSEEN_METRICS_SERVICE_PORT", "5279"),
             ("LASTSEEN_HTTP", "http://127.0.0.1:1"),
             ("LASTSEEN_CLUSTR", "prod"),
         ]);
