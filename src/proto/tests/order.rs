@@ -82,6 +82,7 @@ fn picture(cluster: &Cluster) -> String {
         (setup.foreign_keys, setup.foreign_versions) = (0, 0);
     }
     snapshot.stats = Default::default();
+    snapshot.strangers.clear();
     format!("{snapshot:?}")
 }
 
@@ -99,12 +100,14 @@ fn the_first_fault_counts_and_nothing_else_changes() {
         // What is fine is taken, once.
         let (from, used) = datagram(&Sender { fresh: 1000, ..sender }, kind, Faults(0));
         assert_eq!(cluster.inject(0, from, &used), Ok(()), "{kind:?}");
-        let before = picture(&cluster);
         let mut seen = BTreeMap::new();
         for faults in (1..1 << Reject::ALL.len()).map(Faults) {
             let expected = faults.first().unwrap();
             let (from, bytes) = datagram(&sender, kind, faults);
             let (counted, sent) = (cluster.node(0).stats().rejected, cluster.sent[0]);
+            let strangers = cluster.node(0).snapshot(cluster.now).strangers;
+            cluster.now += MS / 1000;
+            let before = picture(&cluster);
             assert_eq!(cluster.inject(0, from, &bytes), Err(expected), "{kind:?} {faults:?}");
             let counts = cluster.node(0).stats().rejected;
             for reason in Reject::ALL {
@@ -116,6 +119,11 @@ fn the_first_fault_counts_and_nothing_else_changes() {
             if expected != Reject::Meaning || kind == FrameKind::Hello {
                 assert_eq!(picture(&cluster), before, "{kind:?} {faults:?}");
             }
+            // Who is not in the roster is a stranger if the seal holds, and nothing is known of it otherwise.
+            let is_noted = cluster.node(0).snapshot(cluster.now).strangers != strangers;
+            let may_be = expected == Reject::Sender && !faults.has(Reject::Seal);
+            // A hello's id is not that of this tag.
+            assert_eq!(is_noted, may_be && kind == FrameKind::Bound, "{kind:?} {faults:?}");
             *seen.entry(expected.as_str()).or_insert(0) += 1;
         }
         assert_eq!(seen.len(), Reject::ALL.len());
