@@ -293,6 +293,7 @@ impl Driver {
                     }
                     let _ = reply.send(set);
                 }
+                Command::Reloaded(succeeded, why) => self.node.note_reload(succeeded, &why, self.now),
                 Command::Addresses => {}
             }
         }

@@ -29,6 +29,8 @@ pub(super) enum Command {
     Keys(Keyring, oneshot::Sender<Result<(), ConfigError>>),
     /// Take another roster, in which this node has that name, and tell what came of it.
     Roster(Arc<[StaticPeer]>, Arc<str>, oneshot::Sender<Result<(), ConfigError>>),
+    /// Tell that the settings were read anew, with what success.
+    Reloaded(bool, String),
     /// Look at [`Shared::take_addresses`].
     Addresses,
 }
@@ -165,6 +167,13 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Keys(keys, reply)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// The settings were read anew, and are in force, or nothing has changed; see
+    /// [`Node::note_reload`](crate::proto::Node::note_reload).
+    pub async fn note_reload(&self, succeeded: bool, why: String) {
+        // Where the loop has ended nobody is told any more.
+        let _ = self.commands.send(Command::Reloaded(succeeded, why)).await;
     }
 
     /// From now on this is the roster; see [`Node::set_roster`](crate::proto::Node::set_roster). Indices of entries are those of

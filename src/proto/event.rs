@@ -93,11 +93,16 @@ pub enum Change {
     Keys,
     /// Other nodes are in the roster.
     Roster,
+    /// The shell has read its settings anew, or could not.
+    Reload {
+        /// Whether they are in force.
+        succeeded: bool,
+    },
 }
 
 impl Change {
-    /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `drain`, `quorum`, `mass_loss`, `self`, `key`
-    /// or `roster`, and for an address `migrate`.
+    /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `drain`, `quorum`, `mass_loss`, `self`, `key`,
+    /// `roster` or `reload`, and for an address `migrate`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Change::Status { .. } => "status",
@@ -111,6 +116,7 @@ impl Change {
             Change::Address { .. } => "migrate",
             Change::Keys => "key",
             Change::Roster => "roster",
+            Change::Reload { .. } => "reload",
         }
     }
 }

@@ -43,7 +43,7 @@ use self::views::News;
 use super::config::{ConfigError, PeerConfig};
 use super::connection::ConnectionPool;
 use super::directory::Directory;
-use super::event::{Event, SelfHealth};
+use super::event::{Change, Event, SelfHealth};
 use super::heartbeat::{Heartbeat, Rhythm, Role};
 use super::mass_loss::MassLoss;
 use super::messages::LeaveReason;
@@ -437,6 +437,14 @@ impl Node {
     #[cfg(test)]
     pub(crate) fn out_bytes(&self) -> usize {
         self.out.held()
+    }
+
+    /// The shell has read its settings anew: they are in force now, or nothing has changed. It becomes an event among the others,
+    /// and is no other change. `why`: what has changed, or the culprit, in one line; what is no text is left out.
+    pub fn note_reload(&mut self, succeeded: bool, why: &str, now: Time) {
+        self.advance(now);
+        let why = why.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        self.push_event(None, Change::Reload { succeeded }, why);
     }
 
     /// The counters.

@@ -149,6 +149,9 @@ fn ends(change: &Change) -> (Option<String>, Option<String>) {
         Change::Drain { until } => {
             return (None, Some(if until.is_some() { "draining" } else { "ended" }.to_owned()));
         }
+        Change::Reload { succeeded } => {
+            return (None, Some(if *succeeded { "succeeded" } else { "failed" }.to_owned()));
+        }
         Change::Restart | Change::Stall(_) | Change::Rollback | Change::Keys | Change::Roster => {
             return (None, None);
         }

@@ -18,7 +18,7 @@ pub(crate) enum Word {
 }
 
 /// Types of events that are words themselves.
-const KINDS: [&str; 6] = ["restart", "leave", "migrate", "self", "roster", "key"];
+const KINDS: [&str; 8] = ["restart", "leave", "drain", "migrate", "self", "roster", "reload", "key"];
 
 impl Word {
     /// All there are. The status `down` stands for the verdict of that name too: a peer that is `refused` is down as well.
