@@ -42,7 +42,7 @@ impl Reason {
         match text.chars().find(|c| !is_printable(*c) && !matches!(c, ' ' | '\'')) {
             Some(c) => Err(format!(
                 "the reason must not have the character {}; it is one plain line",
-                c.escape_unicode()
+                c.escape_debug()
             )),
             None => Ok(Reason(text.into())),
         }

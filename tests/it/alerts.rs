@@ -35,9 +35,6 @@ const NAMES: [&str; 19] = [
     "FalseDown",
 ];
 
-/// A verdict of the contract that alerts allow for, whether or not this release can give it.
-const AHEAD: &str = "draining";
-
 /// The rest of the line behind a rule's key.
 fn field<'a>(rule: &'a str, key: &str) -> Option<&'a str> {
     rule.lines().find_map(|line| line.trim_start().strip_prefix(key)).map(str::trim)
@@ -160,8 +157,7 @@ fn not_there(query: &str, families: &Families) -> Vec<String> {
         };
         for (label, value) in labels.iter().filter(|(label, _)| label != "job") {
             let known = family.get(label);
-            let is_there =
-                |v: &str| v.starts_with('$') || v == AHEAD || known.is_some_and(|known| known.contains(v));
+            let is_there = |v: &str| v.starts_with('$') || known.is_some_and(|known| known.contains(v));
             wrong.extend(value.split('|').filter(|v| !is_there(v)).map(|v| format!("{name}{{{label}={v}}}")));
         }
     }

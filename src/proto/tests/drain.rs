@@ -215,7 +215,7 @@ fn a_drain_outlives_a_change_of_the_roster_and_goes_with_its_node() {
     let roster: Vec<_> = cluster.node(0).config().static_peers.to_vec();
     let node = cluster.nodes[0].as_mut().unwrap();
     node.set_roster(roster[..2].into(), name(0).into(), now).unwrap();
-    assert_eq!(cluster.view(2, 0).verdict.as_str(), "draining");
+    assert!(cluster.view(2, 0).draining.is_some(), "its roster differs, and it drains");
     cluster.nodes[0].as_mut().unwrap().set_roster(roster.into(), name(0).into(), now).unwrap();
     assert_eq!(cluster.view(3, 0).draining, None, "it is as new");
     // This node drains under any name.
