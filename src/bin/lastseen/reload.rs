@@ -112,6 +112,8 @@ impl Reloaded {
 /// The settings in force, and what came of the newest try to read them.
 pub(crate) struct Reloader {
     pub(crate) args: args::Run,
+    /// The name under which this node runs: another one waits for the next start, and keys are of this one until then.
+    pub(crate) cluster: String,
     /// What was read last, but for `static_peers`: those are with the roster.
     pub(crate) in_force: Sourced,
     pub(crate) handle: Handle,
@@ -174,7 +176,8 @@ impl Reloader {
     async fn reload(&mut self) -> Outcome {
         let ended = "the detector's loop has ended";
         let mut settings = read(self.args.clone()).await?;
-        let (keys, keyring, plan) = (settings.keys.len(), settings.keyring()?, settings.take_plan());
+        let (keys, keyring, plan) =
+            (settings.keys.len(), settings.keyring(&self.cluster)?, settings.take_plan());
         let (checked, is_fine) = oneshot::channel();
         let (go, gone) = oneshot::channel();
         self.roster.send(Replan { plan, checked, go: gone }).await.map_err(|_| ended)?;

@@ -71,7 +71,7 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
         warn_of_host_name(&config.server_id);
     }
     drop(roster);
-    let keys = settings.keyring()?;
+    let keys = settings.keyring(&settings.values.cluster.clone())?;
     let told = Told::by(&config);
     let (server_id, cluster) = (config.server_id.clone(), config.cluster.clone());
     let exporter = Exporter::new();
@@ -113,9 +113,9 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     };
     let in_force = std::mem::take(&mut settings.sources);
     let watched = reload::watched(args, &settings.values);
-    let (args, detector_handle) = (args.clone(), handle.clone());
+    let (args, cluster, detector_handle) = (args.clone(), cluster.to_string(), handle.clone());
     let reloader =
-        Reloader { args, in_force, handle: detector_handle, hooks, reloads, live, roster, watched };
+        Reloader { args, cluster, in_force, handle: detector_handle, hooks, reloads, live, roster, watched };
     tokio::spawn(reloader.run(hang_up, ordered.reload));
     tokio::spawn(Drainer::new(handle.clone(), &settings.values).run(ordered.drain));
     let notifier = Notifier::from_environment();

@@ -276,12 +276,12 @@ impl Settings {
         }
     }
 
-    /// The keys of the wire. Without any, and with `insecure`, the key that the cluster's name gives is used. They are wiped
+    /// The keys of the wire in a cluster of that name. Without any, and with `insecure`, the key that the cluster's name gives is used. They are wiped
     /// from these settings.
     ///
     /// # Errors
     /// Two files with one key, or with keys of one key id.
-    pub(crate) fn keyring(&mut self) -> Result<Keyring, String> {
+    pub(crate) fn keyring(&mut self, cluster: &str) -> Result<Keyring, String> {
         let keys = std::mem::take(&mut self.keys);
         if self.values.insecure || keys.is_empty() {
             let why = if self.values.insecure { "insecure = true" } else { "no cluster key" };
@@ -289,7 +289,7 @@ impl Settings {
                 "{why}: datagrams without a cluster key are accepted, anybody who reaches the port can forge them"
             );
         }
-        Keyring::new(&self.values.cluster, &keys, self.values.insecure).map_err(|e| e.to_string())
+        Keyring::new(cluster, &keys, self.values.insecure).map_err(|e| e.to_string())
     }
 
     /// The core's configuration for a node with this roster.
