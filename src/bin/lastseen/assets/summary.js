@@ -1,7 +1,7 @@
 // The summary, as `lastseen status` tells it.
 
 import { $, el, mark, put, resize } from "./dom.js";
-import { age, clock, counts, word } from "./model.js";
+import { age, counts, word } from "./model.js";
 
 const yes = (is) => (is ? "yes" : "no");
 
@@ -22,7 +22,7 @@ function misfits({ strangers }, peers) {
 /** The cards: name, value, tone, text. */
 function cards(status, peers) {
   const misfit = misfits(status, peers).join("; ");
-  const draining = status.draining_until ? `, draining until ${clock(status.draining_until)}` : "";
+  const draining = status.draining_until ? `, draining: ${age(status.draining_seconds)} left` : "";
   const oldest = status.oldest_row_seconds;
   const { is_quorum_available: quorum, is_degraded: degraded, mass_loss: mass, self_health: self } = status;
   const proven = `${status.proven_peers} of ${status.total_peers} proven, ${status.quorum_needed} needed`;
