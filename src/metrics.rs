@@ -4,6 +4,7 @@
 //! the families of each peer are written from the [`Snapshot`] at scrape time, since the exporter cannot remove a
 //! series. All series are there from the start and go with the peer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Histogram, with_local_recorder};
@@ -28,7 +29,7 @@ const UPKEEP: u32 = 4096;
 pub const HOOK_RESULTS: [&str; 4] = ["ok", "failed", "timeout", "held"];
 
 /// What the snapshot does not know.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Extra {
     /// Log lines that were folded into others.
     pub log_lines_suppressed: u64,
@@ -44,6 +45,8 @@ pub struct Extra {
     pub peers: bool,
     /// Whether what every node sees of every other is written too.
     pub matrix: bool,
+    /// Failed look-ups of the roster's sources, each with its name.
+    pub discovery_failures: Vec<(Arc<str>, u64)>,
 }
 
 /// Where a process-wide counter is read.

@@ -14,8 +14,8 @@ use crate::args::{Cli, Command};
 use crate::http::host;
 use crate::settings::table::KEYS;
 use crate::settings::{
-    Entry, Fault, Settings, Source, Sourced, Values, defaults, duration, file, read, read_hooks, report,
-    sources,
+    Entry, Fault, Listed, Report, Settings, Source, Sourced, Values, defaults, duration, file, peer_file,
+    read, read_hooks, sources,
 };
 
 /// Runs one input: what it was, and what became of it. `None` if it is empty, or no text.
@@ -73,14 +73,16 @@ fn settle(sourced: Sourced, mut faults: Vec<Fault>, names: [&'static str; 2]) ->
         return names[1];
     };
     assert_eq!(read_back(&values).show(), values.show());
-    let addresses: Vec<_> = values.static_peers.iter().map(Entry::literal).collect();
+    let entries = values.static_peers.iter().filter_map(Listed::entry).cloned();
+    let roster = entries.map(|entry| (entry.clone(), entry.literal())).collect();
     let settings = Settings { values, sources: sourced, keys: Vec::new(), hooks, warnings: Vec::new() };
-    match settings.peer_config(&addresses) {
-        Ok((config, peers)) => {
+    match settings.peer_config(&roster) {
+        Ok(config) => {
             assert_eq!(config.validate(), Ok(()));
-            let json = report(&settings, &config.server_id, peers.len(), true);
-            assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
-            assert!(!report(&settings, &config.server_id, peers.len(), false).is_empty());
+            let (is_open, peers) = (settings.plan().is_open(), config.static_peers.len());
+            let report = Report { server_id: &config.server_id, peers, is_open, rollout: None };
+            assert!(serde_json::from_str::<serde_json::Value>(&report.print(&settings, true)).is_ok());
+            assert!(!report.print(&settings, false).is_empty());
             names[0]
         }
         Err(fault) => {
@@ -134,8 +136,11 @@ fn key(text: &str) -> &'static str {
     }
 }
 
-/// A share and a duration of the command line.
+/// A share and a duration of the command line; and a file of peers.
 fn words(text: &str) -> &'static str {
+    if let Some(text) = text.strip_prefix('p') {
+        return peers(text);
+    }
     if let Some(text) = text.strip_prefix('d') {
         return match duration::parse(text) {
             Ok(read) => {
@@ -156,6 +161,21 @@ fn words(text: &str) -> &'static str {
         }
         Ok(other) => panic!("{other:?} is no plan"),
         Err(_) => "share refused",
+    }
+}
+
+/// In a file of peers is JSON, or after a `y` YAML. What is accepted are entries that read back.
+fn peers(text: &str) -> &'static str {
+    let yaml = text.strip_prefix('y');
+    match peer_file::parse(yaml.unwrap_or(text), yaml.is_none()) {
+        Ok(entries) => {
+            assert!(entries.iter().all(|entry| Entry::parse(&entry.to_string()).as_ref() == Ok(entry)));
+            "peers"
+        }
+        Err(why) => {
+            assert!(!why.is_empty());
+            "peers refused"
+        }
     }
 }
 

@@ -74,6 +74,7 @@ families! {
         "1 if the last reading of the configuration succeeded."
     "lastseen_config_last_reload_success_timestamp_seconds" Gauge Seconds []
         "When the configuration was last read with success, in seconds since 1970."
+    "lastseen_discovery_failures_total" Counter Count ["source"] "Failed look-ups of roster sources."
     "lastseen_drain_end_timestamp_seconds" Gauge Seconds []
         "When the drain of this node ends, in seconds since 1970; 0 if it does not drain."
     "lastseen_heartbeats_sent_total" Counter Count [] "Heartbeats begun by a ping or hello of this node."

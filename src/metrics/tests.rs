@@ -26,7 +26,15 @@ fn text(peers: bool, samples: u64) -> String {
     snapshot.stats.rejected[Reject::Replay as usize] = 3;
     snapshot.stats.events_dropped = 3;
     snapshot.stats.stalled = Duration::from_millis(1500);
-    let extra = Extra { peers, matrix: peers, events_dropped: 7, config_loaded: 1.5, ..Extra::default() };
+    let discovery_failures = vec![("dns+srv://x".into(), 2)];
+    let extra = Extra {
+        peers,
+        matrix: peers,
+        events_dropped: 7,
+        config_loaded: 1.5,
+        discovery_failures,
+        ..Extra::default()
+    };
     exporter.render(&snapshot, &extra, &|_| 1.0)
 }
 
@@ -42,6 +50,7 @@ fn all_series_are_there_from_the_start() {
         "lastseen_events_dropped_total 10",
         "lastseen_stall_seconds_total 1.5",
         "lastseen_config_last_reload_success_timestamp_seconds 1.5",
+        "lastseen_discovery_failures_total{source=\"dns+srv://x\"} 2",
         "lastseen_rtt_seconds_bucket{le=\"2.5\"} 0",
         "lastseen_rtt_seconds_count 0",
         "lastseen_node_info{server_id=\"a\",cluster_name=\"te\\\"st\"} 1",

@@ -55,6 +55,11 @@ impl Text {
         self.value("config_hash", s.config_hash as f64);
         self.value("config_last_reload_successful", flag(!extra.reload_failed));
         self.value("config_last_reload_success_timestamp_seconds", extra.config_loaded);
+        // A source goes with the setting that names it.
+        let mut failures = self.family("discovery_failures_total");
+        for (source, count) in &extra.discovery_failures {
+            failures.add(&[source], *count as f64);
+        }
         let end = s.draining.as_ref().map_or(0, |draining| draining.drain.until);
         self.value("drain_end_timestamp_seconds", end as f64);
         // The facade counts in whole numbers, so this one counter is written here.

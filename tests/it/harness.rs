@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 mod asks;
+pub(crate) mod dns;
 
 pub(crate) use asks::{Expected, Transitions};
 
@@ -146,12 +147,22 @@ impl Cluster {
         self
     }
 
+    /// `count` nodes, each with a file that says this, of which nobody runs yet.
+    pub(crate) fn unstarted(count: usize, text: impl Fn(&Cluster, usize) -> String) -> Cluster {
+        let mut cluster = Cluster::reserve(count, Cluster::own_address());
+        for n in 0..count {
+            std::fs::write(cluster.settings(n), text(&cluster, n)).unwrap();
+            cluster.nodes[n].args = args(&["--config", cluster.settings(n).to_str().unwrap()]).collect();
+        }
+        cluster
+    }
+
     /// Where the files of all nodes are.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    fn settings(&self, n: usize) -> PathBuf {
+    pub(crate) fn settings(&self, n: usize) -> PathBuf {
         self.dir().join(format!("{}.toml", self.nodes[n].id))
     }
 

@@ -12,6 +12,7 @@ mod control;
 mod corpus;
 mod dashboard;
 mod demo;
+mod discovery;
 mod drain;
 mod explain;
 mod floods;

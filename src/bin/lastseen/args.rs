@@ -336,6 +336,9 @@ pub(crate) struct ConfigCheck {
     /// The file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// Say whether the change from this file keeps a quorum [exit code 1: it does not]
+    #[arg(long, value_name = "OLD")]
+    pub(crate) against: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -29,6 +29,8 @@ fn the_corpus_of_config() {
         "share refused",
         "duration",
         "duration refused",
+        "peers",
+        "peers refused",
         "host refused",
         "host, an address",
         "host, localhost",

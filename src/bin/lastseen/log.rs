@@ -1,13 +1,20 @@
 //! The log on standard error: how it looks, and one line a transition with its cause.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lastseen::net::EventStream;
 use lastseen::proto::{Change, Event, LeaveReason, PeerStatus, SelfHealth, Verdict};
+use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
+use crate::reload::Live;
 use crate::settings::{Level, LogFormat, Transitions};
 
 /// So many lines about peers within [`WINDOW`]; what is more becomes one line at its end.
@@ -15,6 +22,7 @@ const LINES: usize = 10;
 const WINDOW: Duration = Duration::from_secs(1);
 
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
+static FILTER: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 
 /// Lines about peers that were folded into one, since the start.
 pub(crate) fn lines_suppressed() -> u64 {
@@ -23,28 +31,42 @@ pub(crate) fn lines_suppressed() -> u64 {
 
 /// Begins to log.
 pub(crate) fn init(format: LogFormat, level: Level) {
-    let level = match level {
-        Level::Error => tracing::Level::ERROR,
-        Level::Warn => tracing::Level::WARN,
-        Level::Info => tracing::Level::INFO,
-        Level::Debug => tracing::Level::DEBUG,
-        Level::Trace => tracing::Level::TRACE,
-    };
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    let builder = tracing_subscriber::fmt()
+    let lines = fmt::layer()
         .with_writer(std::io::stderr)
-        .with_max_level(level)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal() && !no_color);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+    };
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let _ = FILTER.set(handle);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+}
+
+/// From now on this is the least grave that is written.
+pub(crate) fn set_level(level: Level) {
+    if let Some(handle) = FILTER.get() {
+        // Its layer lives as long as the process.
+        let _ = handle.reload(filter(level));
+    }
+}
+
+fn filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
     }
 }
 
 /// Writes every event until the detector ends.
-pub(crate) async fn write_events(mut events: EventStream, policy: Transitions) {
+pub(crate) async fn write_events(mut events: EventStream, live: watch::Receiver<Live>) {
     while let Some(event) = events.next().await {
+        let policy = live.borrow().transitions;
         let mut window = Window::default();
         window.write(event, policy);
         let end = tokio::time::sleep(WINDOW);

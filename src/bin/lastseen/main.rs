@@ -3,10 +3,12 @@
 mod args;
 mod check;
 mod client;
+mod config_check;
 mod control;
 #[cfg(test)]
 mod corpus;
 mod demo;
+mod discovery;
 mod drain;
 mod exit;
 mod hooks;
@@ -16,7 +18,6 @@ mod manual;
 mod notify;
 mod plan;
 mod reload;
-mod resolve;
 mod run;
 mod settings;
 mod simulate;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
         Command::Leave(a) => control::client::run(&a, "leave"),
         Command::Keygen => keygen(),
         Command::Config(Config::Default) => exit::print(&settings::default_file()),
-        Command::Config(Config::Check(a)) => config_check(&a),
+        Command::Config(Config::Check(a)) => config_check::run(&a),
         Command::Completions { shell } => completions(shell),
         Command::Man { directory } => manual::run(&directory),
     }
@@ -67,22 +68,6 @@ fn keygen() -> ExitCode {
     match SysRng.try_fill_bytes(&mut bytes) {
         Ok(()) => exit::print(&format!("{}\n", AsRef::<str>::as_ref(&SecretKey::new(bytes).to_text()))),
         Err(e) => exit::fail(&format!("the operating system gave no random bits: {e}")),
-    }
-}
-
-/// Checks a file as `run` would, without asking the resolver.
-fn config_check(a: &args::ConfigCheck) -> ExitCode {
-    let checked = settings::load(Some(&a.file), &args::Run::default()).and_then(|settings| {
-        let addresses: Vec<_> = settings.values.static_peers.iter().map(settings::Entry::literal).collect();
-        let (config, peers) = settings.peer_config(&addresses).map_err(|fault| vec![fault])?;
-        Ok(settings::report(&settings, &config.server_id, peers.len(), a.json))
-    });
-    match checked {
-        Ok(report) => exit::print(&report),
-        Err(faults) => {
-            faults.iter().for_each(|fault| exit::complain(&fault.to_string()));
-            ExitCode::from(exit::FAILED)
-        }
     }
 }
 

@@ -1,17 +1,52 @@
-//! SIGHUP, and `lastseen reload`: the settings are read anew. What can change in a running daemon changes; a file that is wrong changes nothing.
+//! SIGHUP, `lastseen reload`, and where it is set a file that changes: the settings are read anew. What can change in a running
+//! daemon changes; a file that is wrong changes nothing.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use lastseen::net::{Clock, Handle};
 use serde_json::{Value, json};
 use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-use crate::args;
 use crate::control::Orders;
+use crate::discovery::{LOOK_EVERY, Replan, Stamp, finished};
 use crate::hooks::Hooks;
-use crate::settings::{self, Fault, Settings, Sourced};
+use crate::settings::{self, Detail, Fault, Settings, Sourced, Transitions, Values};
+use crate::{args, log};
+
+/// What changes while the daemon runs, beside the keys (`security.*`).
+const LIVE: [&str; 10] = [
+    "dns_servers",
+    "forget_after",
+    "hooks",
+    "log.level",
+    "log.transitions",
+    "metrics.detail",
+    "peer_files",
+    "refresh_interval",
+    "reload_on_change",
+    "static_peers",
+];
+
+/// Settings that others look at whenever they need them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live {
+    /// Whose transitions are logged.
+    pub(crate) transitions: Transitions,
+    /// What `/metrics` tells when the request does not say.
+    pub(crate) detail: Detail,
+}
+
+impl Live {
+    pub(crate) fn of(values: &Values) -> Live {
+        Live { transitions: values.log_transitions, detail: values.metrics_detail }
+    }
+}
 
 /// What came of the newest reload; at first of the start.
 #[derive(Debug)]
@@ -74,24 +109,44 @@ impl Reloaded {
     }
 }
 
-/// Reads the settings anew when it is told to.
+/// The settings in force, and what came of the newest try to read them.
 pub(crate) struct Reloader {
     pub(crate) args: args::Run,
-    /// What was read last.
+    /// The name under which this node runs: another one waits for the next start, and keys are of this one until then.
+    pub(crate) cluster: String,
+    /// What was read last, but for `static_peers`: those are with the roster.
     pub(crate) in_force: Sourced,
     pub(crate) handle: Handle,
     pub(crate) hooks: Hooks,
     pub(crate) reloads: Arc<Reloads>,
+    pub(crate) live: watch::Sender<Live>,
+    /// Where another roster goes.
+    pub(crate) roster: mpsc::Sender<Replan>,
+    /// The files that are looked at, if any.
+    pub(crate) watched: Vec<PathBuf>,
 }
 
 impl Reloader {
-    /// Reloads at every signal and every order.
+    /// Reloads at every signal and every order, and when a watched file changes.
     pub(crate) async fn run(mut self, mut hang_up: Signal, mut orders: Orders<Outcome>) {
+        let mut tick = interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut looking, mut seen) = (None, None);
         loop {
             let reply = tokio::select! {
                 Some(()) = hang_up.recv() => None,
                 Some(reply) = orders.recv() => Some(reply),
-                else => return,
+                _ = tick.tick(), if looking.is_none() && !self.watched.is_empty() => {
+                    looking = Some(self.look());
+                    continue;
+                }
+                Some(stamps) = finished(&mut looking) => {
+                    let before = seen.replace(stamps);
+                    if before.is_none() || before == seen {
+                        continue;
+                    }
+                    None
+                }
             };
             let outcome = self.reload().await;
             self.reloads.note(outcome.is_ok());
@@ -107,18 +162,51 @@ impl Reloader {
         }
     }
 
-    /// Puts into force what can change: the keys, whether datagrams without one are taken, and the hooks.
+    /// What tells the state of the watched files from another. They may lie where looking at them hangs.
+    fn look(&self) -> JoinHandle<Vec<(PathBuf, Option<Stamp>)>> {
+        let watched = self.watched.clone();
+        let look = |path: PathBuf| {
+            let stamp = Stamp::of(&path).ok();
+            (path, stamp)
+        };
+        tokio::task::spawn_blocking(move || watched.into_iter().map(look).collect())
+    }
+
+    /// Puts into force what can change, if all of it is right.
     async fn reload(&mut self) -> Outcome {
+        let ended = "the detector's loop has ended";
         let mut settings = read(self.args.clone()).await?;
-        let keys = settings.keys.len();
-        let outcome = self.handle.set_keys(settings.keyring()?).await;
-        outcome.ok_or("the detector's loop has ended")?.map_err(|e| e.to_string())?;
+        let (keys, keyring, plan) =
+            (settings.keys.len(), settings.keyring(&self.cluster)?, settings.take_plan());
+        let (checked, is_fine) = oneshot::channel();
+        let (go, gone) = oneshot::channel();
+        self.roster.send(Replan { plan, checked, go: gone }).await.map_err(|_| ended)?;
+        let has_other_peers = is_fine.await.map_err(|_| ended)??;
+        // Where a key is refused the roster is not told to go on, and stays.
+        self.handle.set_keys(keyring).await.ok_or(ended)?.map_err(|e| e.to_string())?;
+        let (done, is_done) = oneshot::channel();
+        go.send(done).map_err(|_| ended)?;
+        is_done.await.map_err(|_| ended)??;
         self.hooks.set(settings.hooks);
-        let (changed, waiting) =
+        log::set_level(settings.values.log_level);
+        self.live.send_replace(Live::of(&settings.values));
+        self.watched = watched(&self.args, &settings.values);
+        let (mut changed, waiting): (Vec<_>, _) =
             differing(&settings.sources, &self.in_force).partition(|path| can_change(path));
+        changed.extend(has_other_peers.then_some("static_peers"));
+        changed.sort_unstable();
         self.in_force.extend(settings.sources.into_iter().filter(|(path, _)| can_change(path)));
         Ok(Reloaded { keys, changed, waiting })
     }
+}
+
+/// The files that are looked at: where it is set, the settings' own and those of the keys.
+pub(crate) fn watched(args: &args::Run, values: &Values) -> Vec<PathBuf> {
+    if !values.reload_on_change {
+        return Vec::new();
+    }
+    let own = args.config.clone().unwrap_or_else(|| settings::file::DEFAULT_PATH.into());
+    [own].into_iter().chain(values.key_files.iter().cloned()).collect()
 }
 
 fn count(keys: usize) -> String {
@@ -137,11 +225,11 @@ async fn read(args: args::Run) -> Result<Settings, String> {
 }
 
 fn can_change(path: &str) -> bool {
-    path.starts_with("security.") || path == "hooks"
+    path.starts_with("security.") || LIVE.contains(&path)
 }
 
-/// The settings that differ. The roster's old entries are not kept, so it is not compared.
+/// The settings that differ.
 fn differing(new: &Sourced, old: &Sourced) -> impl Iterator<Item = &'static str> {
     let differs = |path: &&str| old.get(*path).map(|o| &o.0) != new.get(*path).map(|n| &n.0);
-    new.keys().copied().filter(|path| *path != "static_peers").filter(differs)
+    new.keys().copied().filter(differs)
 }

@@ -1,6 +1,5 @@
 //! `run`: settings to a running daemon, and its end.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +8,18 @@ use lastseen::metrics::Exporter;
 use lastseen::net::{self, Clock, EventStream, Handle, NetError, Options};
 use lastseen::proto::{LeaveReason, Scope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::control::{Control, Orders};
+use crate::discovery::{Discovery, Failures};
 use crate::drain::Drainer;
 use crate::http::events::{Recorder, Shape};
 use crate::notify::Notifier;
-use crate::reload::{Reloader, Reloads};
-use crate::settings::{Entry, LogFormat, Settings};
-use crate::{args, control, drain, exit, hooks, http, log, resolve, settings};
+use crate::reload::{Live, Reloader, Reloads};
+use crate::settings::{LogFormat, Settings, Told};
+use crate::{args, control, drain, exit, hooks, http, log, reload, settings};
 
 /// Leaving is three datagrams a peer; whoever asked for the end does not wait longer than this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -58,23 +58,21 @@ pub(crate) fn run(args: &args::Run) -> ExitCode {
 async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> {
     let mut signals = Signals::new(args.until_stdin_closes)?;
     let hang_up = take(SignalKind::hangup())?;
-    let listen = settings.values.listen_address;
-    let addresses = tokio::select! {
-        addresses = resolve::at_start(&settings.values.static_peers, listen) => addresses,
+    let plan = settings.take_plan();
+    let mut discovery = tokio::select! {
+        discovery = Discovery::start(plan, settings.identity()) => discovery,
         () = signals.next() => return Ok(()),
     };
-    let (config, peers) = settings.peer_config(&addresses).map_err(|fault| fault.to_string())?;
-    let is_in_roster = peers.len() < settings.values.static_peers.len();
-    if settings.values.server_id.is_none() && !is_in_roster && addresses.contains(&None) {
-        let id = &config.server_id;
-        warn!(
-            "no entry of static_peers that resolves is this node: its id is the host name, {id}, unless server_id is set"
-        );
+    let roster = discovery.roster();
+    let config = settings.peer_config(&roster).map_err(|fault| fault.to_string())?;
+    let peers = config.static_peers.len();
+    let is_unresolved = peers == roster.len() && roster.iter().any(|(_, address)| address.is_none());
+    if settings.values.server_id.is_none() && is_unresolved {
+        warn_of_host_name(&config.server_id);
     }
-    drop(addresses);
-    settings.forget_roster();
-    let keys = settings.keyring()?;
-    let known: Vec<Option<SocketAddr>> = config.static_peers.iter().map(|p| p.address).collect();
+    drop(roster);
+    let keys = settings.keyring(&settings.values.cluster.clone())?;
+    let told = Told::by(&config);
     let (server_id, cluster) = (config.server_id.clone(), config.cluster.clone());
     let exporter = Exporter::new();
     let options = Options { on_rtt: Some(exporter.rtt_recorder()), drain: drain::saved(&settings.values) };
@@ -82,21 +80,19 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let (control, ordered) = control::bind(&settings.control())?;
     let (handle, detector) = net::spawn(config, keys, options).await.map_err(|e| not_started(&e))?;
     let address = handle.local_addr();
-    info!(%address, %server_id, %cluster, peers = peers.len(), "listening on {address}");
-    tokio::spawn(log::write_events(handle.subscribe(), settings.values.log_transitions));
-    keep_resolving(&handle, &peers, known, listen);
-    drop(peers);
+    info!(%address, %server_id, %cluster, peers, "listening on {address}");
+    let (live, seen) = watch::channel(Live::of(&settings.values));
+    tokio::spawn(log::write_events(handle.subscribe(), seen.clone()));
     let reloads = Arc::new(Reloads::started());
+    let known = Known { exporter, reloads: Arc::clone(&reloads), live: seen, failures: discovery.failures() };
+    let (roster, plans) = mpsc::channel(1);
+    tokio::spawn(discovery.keep(told, handle.clone(), plans));
     // At one moment, so that both number the events alike.
     let (recorded, hooked) = (handle.subscribe(), handle.subscribe());
-    let first = handle.snapshot_of(Scope::Observed).await.ok_or("the detector's loop has ended")?;
-    let shape =
-        Shape { instance: first.instance.to_string(), observer: first.server_id.to_string(), clock: Clock };
-    drop(first);
-    let interval = settings.values.heartbeat_interval;
-    let hooks = std::mem::take(&mut settings.hooks);
+    let shape = shape_of(&handle).await.ok_or("the detector's loop has ended")?;
+    let (hooks, interval) = (std::mem::take(&mut settings.hooks), settings.values.heartbeat_interval);
     let hooks = hooks::start(hooks, handle.clone(), hooked, (shape.clone(), cluster.to_string()), interval);
-    let server = http_server(settings, &handle, (shape, recorded), exporter, Arc::clone(&reloads))?;
+    let server = http_server(settings, &handle, (shape, recorded), known)?;
     let serving = async {
         let http = async {
             match server {
@@ -116,7 +112,10 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
         }
     };
     let in_force = std::mem::take(&mut settings.sources);
-    let reloader = Reloader { args: args.clone(), in_force, handle: handle.clone(), hooks, reloads };
+    let watched = reload::watched(args, &settings.values);
+    let (args, cluster, detector_handle) = (args.clone(), cluster.to_string(), handle.clone());
+    let reloader =
+        Reloader { args, cluster, in_force, handle: detector_handle, hooks, reloads, live, roster, watched };
     tokio::spawn(reloader.run(hang_up, ordered.reload));
     tokio::spawn(Drainer::new(handle.clone(), &settings.values).run(ordered.drain));
     let notifier = Notifier::from_environment();
@@ -127,22 +126,31 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     }
 }
 
-/// One task for each entry that is a name. Entries are numbered as in the core's configuration.
-fn keep_resolving(handle: &Handle, peers: &[Entry], known: Vec<Option<SocketAddr>>, listen: SocketAddr) {
-    let addresses = resolve::Addresses::new(std::sync::Mutex::new(known));
-    for (index, peer) in peers.iter().enumerate() {
-        if peer.literal().is_none() {
-            tokio::spawn(resolve::keep(handle.clone(), index, peer.clone(), listen, addresses.clone()));
-        }
-    }
+fn warn_of_host_name(id: &str) {
+    warn!(
+        "no entry of static_peers that resolves is this node: its id is the host name, {id}, unless server_id is set"
+    );
+}
+
+/// What all events of this run have.
+async fn shape_of(handle: &Handle) -> Option<Shape> {
+    let first = handle.snapshot_of(Scope::Observed).await?;
+    Some(Shape { instance: first.instance.to_string(), observer: first.server_id.to_string(), clock: Clock })
+}
+
+/// What the HTTP listener tells beside the picture.
+struct Known {
+    exporter: Exporter,
+    reloads: Arc<Reloads>,
+    live: watch::Receiver<Live>,
+    failures: Arc<Failures>,
 }
 
 fn http_server(
     settings: &Settings,
     handle: &Handle,
     (shape, recorded): (Shape, EventStream),
-    exporter: Exporter,
-    reloads: Arc<Reloads>,
+    known: Known,
 ) -> Result<Option<http::HttpServer>, String> {
     let http = settings.http();
     if http.listen.is_empty() && http.metrics_listen.is_empty() {
@@ -150,13 +158,15 @@ fn http_server(
     }
     let events = Arc::new(Recorder::new(shape));
     tokio::spawn(Arc::clone(&events).record(recorded));
+    let Known { exporter, reloads, live, failures } = known;
     let state = http::Shared {
         handle: handle.clone(),
         clock: Clock,
         exporter,
         events,
         reloads,
-        detail: http.detail,
+        live,
+        failures,
         // Half of the places, none of a single one: the others are for those who come and go.
         streams: Arc::new(Semaphore::new(http.max_connections / 2)),
     };

@@ -67,7 +67,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Par
         return response;
     }
     let detail = match query.get("detail").map(String::as_str) {
-        None => shared.detail,
+        None => shared.live.borrow().detail,
         Some("summary") => Detail::Summary,
         Some("peers") => Detail::Peers,
         Some("matrix") => Detail::Matrix,
@@ -90,6 +90,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Par
         config_loaded: at,
         peers: detail != Detail::Summary,
         matrix: detail == Detail::Matrix,
+        discovery_failures: shared.failures.all(),
     };
     let wall = |t| shared.clock.wall(t).duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     let text = shared.exporter.render(&snapshot, &extra, &wall);

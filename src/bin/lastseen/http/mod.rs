@@ -32,10 +32,11 @@ use lastseen::net::{Clock, Handle};
 use lastseen::proto::{Scope, Snapshot};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
-use crate::reload::Reloads;
+use crate::discovery::Failures;
+use crate::reload::{Live, Reloads};
 use crate::settings;
 #[cfg(test)]
 pub(crate) use api::one_peer;
@@ -63,7 +64,8 @@ pub(crate) struct Shared {
     pub(crate) exporter: Exporter,
     pub(crate) events: Arc<events::Recorder>,
     pub(crate) reloads: Arc<Reloads>,
-    pub(crate) detail: settings::Detail,
+    pub(crate) live: watch::Receiver<Live>,
+    pub(crate) failures: Arc<Failures>,
     /// Places for readers of events.
     pub(crate) streams: Arc<Semaphore>,
 }

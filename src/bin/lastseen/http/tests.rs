@@ -36,13 +36,15 @@ fn serve(handle: &Handle, connections: usize, timeout: Duration) -> (SocketAddr,
         clock: Clock,
     }));
     tokio::spawn(Arc::clone(&events).record(handle.subscribe()));
+    let live = Live { transitions: settings::Transitions::Observed, detail: settings::Detail::Peers };
     let shared = Shared {
         handle: handle.clone(),
         clock: Clock,
         exporter: Exporter::new(),
         events,
         reloads: Arc::new(Reloads::started()),
-        detail: settings::Detail::Peers,
+        live: watch::channel(live).1,
+        failures: Arc::default(),
         streams: Arc::new(Semaphore::new(1)),
     };
     let any = settings::Listen::parse("127.0.0.1:0").unwrap();
@@ -51,7 +53,6 @@ fn serve(handle: &Handle, connections: usize, timeout: Duration) -> (SocketAddr,
         metrics_listen: vec![any],
         max_connections: connections,
         timeout,
-        detail: settings::Detail::Peers,
     };
     let server = bind(&settings, shared).unwrap();
     let addresses: Vec<SocketAddr> = server.listeners.iter().map(|(l, _)| l.local_addr().unwrap()).collect();

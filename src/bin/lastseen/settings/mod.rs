@@ -1,12 +1,17 @@
 //! Settings: defaults, then the file, then the environment, then flags; read as their types and checked.
 
+mod dns_server;
 pub(crate) mod duration;
 pub(crate) mod file;
 mod hooks;
+mod identity;
 mod keys;
 mod labels;
+mod listed;
 mod listen;
 mod mode;
+pub(crate) mod peer_file;
+mod plan;
 mod raw;
 mod report;
 mod roster;
@@ -15,20 +20,23 @@ pub(crate) mod sources;
 pub(crate) mod table;
 mod word;
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lastseen::proto::{Drain, Keyring, PeerConfig, SecretKey, StaticPeer};
+use lastseen::proto::{Drain, Keyring, PeerConfig, SecretKey};
 use tracing::warn;
 
 use crate::args::Run;
 
 pub(crate) use hooks::{Action, Hook, read as read_hooks};
+pub(crate) use identity::{Identity, Resolved, Told};
+pub(crate) use listed::Listed;
 pub(crate) use listen::Listen;
+pub(crate) use peer_file::PeerFile;
+pub(crate) use plan::{RosterPlan, STATIC_PEERS};
 pub(crate) use raw::{Detail, Fault, Level, LogFormat, Source, Transitions};
-pub(crate) use report::{report, series_of};
-pub(crate) use roster::{Entry, Host, Myself, check_id};
+pub(crate) use report::{Report, series_of};
+pub(crate) use roster::{Entry, Host, check_id};
 pub(crate) use table::{Sourced, Values, default_file};
 pub(crate) use word::{Standing, Word};
 
@@ -43,8 +51,6 @@ pub(crate) struct Http {
     pub(crate) max_connections: usize,
     /// For a request to be complete.
     pub(crate) timeout: Duration,
-    /// What `/metrics` tells when the request does not say.
-    pub(crate) detail: Detail,
 }
 
 /// What the control socket is told.
@@ -101,7 +107,8 @@ pub(crate) fn load(config: Option<&Path>, run: &Run) -> Result<Settings, Vec<Fau
 pub(crate) fn read(sources: &Sourced, faults: &mut Vec<Fault>) -> Option<Values> {
     let values = Values::read(sources).map_err(|wrong| faults.extend(wrong)).ok()?;
     faults.extend(ranges(&values, sources));
-    faults.extend(roster::check_duplicates(&values.static_peers, &sources["static_peers"].1));
+    faults.extend(check_refresh(&values, sources));
+    faults.extend(listed::check_duplicates(&values.static_peers, &sources["static_peers"].1));
     if faults.is_empty() {
         // Only then: a misspelt key_files would look like none.
         faults.extend(keys::check_needed(&values));
@@ -116,6 +123,15 @@ pub(crate) fn defaults() -> Sourced {
     sources.insert("hooks", (raw::Raw::Hooks(Vec::new()), Source::Default));
     debug_assert_eq!(faults, Vec::new());
     sources
+}
+
+/// Nobody is asked all the time.
+fn check_refresh(v: &Values, sources: &Sourced) -> Option<Fault> {
+    let fine = (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&v.refresh_interval);
+    let text = || {
+        format!("refresh_interval: {} is out of range; right is 1s to 1d", duration::show(v.refresh_interval))
+    };
+    (!fine).then(|| Fault::at(&sources["refresh_interval"].1, text()))
 }
 
 /// Rules about single values and between them. The core checks again; here the source is known.
@@ -216,7 +232,6 @@ impl Settings {
             metrics_listen: v.http_metrics_listen.clone(),
             max_connections: v.http_max_connections as usize,
             timeout: v.http_timeout,
-            detail: v.metrics_detail,
         }
     }
 
@@ -229,18 +244,44 @@ impl Settings {
         }
     }
 
-    /// Drops the entries of the roster, which may be many, once the core's configuration has them.
-    pub(crate) fn forget_roster(&mut self) {
-        self.values.static_peers = Vec::new();
+    /// Where the roster comes from. It may be long, and is taken out of these settings.
+    pub(crate) fn take_plan(&mut self) -> RosterPlan {
+        let plan = self.plan();
         self.sources.remove("static_peers");
+        self.values.static_peers = Vec::new();
+        plan
     }
 
-    /// The keys of the wire. Without any, and with `insecure`, the key that the cluster's name gives is used. They are wiped
+    /// Where the roster comes from.
+    pub(crate) fn plan(&self) -> RosterPlan {
+        let v = &self.values;
+        RosterPlan {
+            listed: v.static_peers.clone(),
+            files: v.peer_files.clone(),
+            refresh: v.refresh_interval,
+            forget_after: v.forget_after,
+            servers: v.dns_servers.iter().map(|server| server.0).collect(),
+            only_loopback: v.key_files.is_empty() && !v.insecure,
+        }
+    }
+
+    /// What is said of this node itself.
+    pub(crate) fn identity(&self) -> Identity {
+        let v = &self.values;
+        Identity {
+            server_id: v.server_id.clone(),
+            listen: v.listen_address,
+            advertise: v.advertise_address,
+            settled: None,
+        }
+    }
+
+    /// The keys of the wire in a cluster of that name. Without any, and with `insecure`, the key that the cluster's name gives is used. They are wiped
     /// from these settings.
     ///
     /// # Errors
     /// Two files with one key, or with keys of one key id.
-    pub(crate) fn keyring(&mut self) -> Result<Keyring, String> {
+    pub(crate) fn keyring(&mut self, cluster: &str) -> Result<Keyring, String> {
         let keys = std::mem::take(&mut self.keys);
         if self.values.insecure || keys.is_empty() {
             let why = if self.values.insecure { "insecure = true" } else { "no cluster key" };
@@ -248,48 +289,26 @@ impl Settings {
                 "{why}: datagrams without a cluster key are accepted, anybody who reaches the port can forge them"
             );
         }
-        Keyring::new(&self.values.cluster, &keys, self.values.insecure).map_err(|e| e.to_string())
+        Keyring::new(cluster, &keys, self.values.insecure).map_err(|e| e.to_string())
     }
 
-    /// The core's configuration, given what the names of `static_peers` resolved to; and the entries that are
-    /// its peers, in the order of `PeerConfig::static_peers`.
+    /// The core's configuration for a node with this roster.
     ///
     /// # Errors
     /// The id contradicts the roster, or a value is out of the core's range.
-    pub(crate) fn peer_config(
-        &self,
-        resolved: &[Option<SocketAddr>],
-    ) -> Result<(PeerConfig, Vec<Entry>), Fault> {
+    pub(crate) fn peer_config(&self, roster: &Resolved) -> Result<PeerConfig, Fault> {
         let v = &self.values;
-        let roster: Vec<_> = v.static_peers.iter().cloned().zip(resolved.iter().copied()).collect();
-        let (interfaces, host_name) = (interfaces(), host_name());
-        let myself = Myself {
-            server_id: v.server_id.as_deref(),
-            listen: v.listen_address,
-            advertise: v.advertise_address,
-            interfaces: &interfaces,
-            host_name: &host_name,
-        };
         let source = &self.sources["server_id"].1;
-        let (server_id, is_own) = myself.find(&roster).map_err(|text| Fault::at(source, text))?;
+        let Told { server_id, own_name, peers } =
+            self.identity().split(roster).map_err(|text| Fault::at(source, text))?;
         check_id(&server_id).map_err(|e| {
             Fault::at(
                 source,
                 format!("the host name \"{server_id}\" cannot be this node's id: {e}; set server_id"),
             )
         })?;
-        let (own, peers): (Vec<_>, Vec<_>) = roster.into_iter().zip(is_own).partition(|(_, own)| *own);
-        let peers: Vec<_> = peers.into_iter().map(|(peer, _)| peer).collect();
-        let static_peers = peers.iter().map(|(entry, address)| StaticPeer {
-            server_id: entry.server_id.as_deref().map(Into::into),
-            name: entry.name().into(),
-            address: *address,
-        });
-        let mut config = PeerConfig::new(&server_id, &v.cluster, v.listen_address, static_peers.collect());
-        // Its own entry, as all rosters have it.
-        if let Some(((entry @ Entry { server_id: None, .. }, _), _)) = own.first() {
-            config.own_name = entry.name().into();
-        }
+        let mut config = PeerConfig::new(&server_id, &v.cluster, v.listen_address, peers);
+        config.own_name = own_name;
         config.observers = v.observers;
         config.heartbeat_interval = v.heartbeat_interval;
         config.heartbeat_timeout = v.heartbeat_timeout;
@@ -300,23 +319,8 @@ impl Settings {
         config.mass_loss = v.mass_loss.0;
         config.labels = v.labels.clone();
         config.validate().map_err(|e| Fault::general(e.to_string()))?;
-        Ok((config, peers.into_iter().map(|(entry, _)| entry).collect()))
+        Ok(config)
     }
-}
-
-/// The addresses of this machine's interfaces.
-fn interfaces() -> Vec<IpAddr> {
-    let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let ip = |a: nix::sys::socket::SockaddrStorage| {
-        let v4 = a.as_sockaddr_in().map(|s| IpAddr::V4(s.ip()));
-        v4.or_else(|| a.as_sockaddr_in6().map(|s| IpAddr::V6(s.ip())))
-    };
-    all.filter_map(|i| i.address).filter_map(ip).collect()
-}
-
-fn host_name() -> String {
-    let full = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default();
-    full.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// The one of `words` that `text` most likely meant: at most a third of it differs, or one is short for the other.

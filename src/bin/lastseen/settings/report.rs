@@ -8,11 +8,10 @@ use lastseen::sim::plan::DATAGRAM_BYTES;
 use serde_json::{Value, json};
 
 use super::raw::Setting;
-use super::{Detail, Settings, Values};
+use super::{Detail, Settings};
 
 /// What a node costs.
 struct Cost {
-    nodes: usize,
     datagrams: f64,
     bytes: f64,
     series: usize,
@@ -20,7 +19,8 @@ struct Cost {
 
 impl Cost {
     /// In the quiet state each node sends, and receives, one datagram per observed peer and interval.
-    fn of(peers: usize, values: &Values) -> Cost {
+    fn of(peers: usize, settings: &Settings) -> Cost {
+        let values = &settings.values;
         let (nodes, observed) = (peers + 1, values.observers.most(peers));
         let datagrams = observed as f64 / values.heartbeat_interval.as_secs_f64();
         let series = match values.metrics_detail {
@@ -29,7 +29,8 @@ impl Cost {
             // Two series for each node that watches another one, one for each row.
             Detail::Matrix => series_of(observed) + nodes * (2 * observed + 1),
         };
-        Cost { nodes: peers + 1, datagrams, bytes: datagrams * DATAGRAM_BYTES, series }
+        let series = series + settings.plan().sources().count();
+        Cost { datagrams, bytes: datagrams * DATAGRAM_BYTES, series }
     }
 }
 
@@ -50,31 +51,49 @@ fn series(peers: bool) -> usize {
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count()
 }
 
-/// The report about `settings`, for a node `server_id` with so many peers.
-pub(crate) fn report(settings: &Settings, server_id: &str, peers: usize, json: bool) -> String {
-    let cost = Cost::of(peers, &settings.values);
-    let mut rows: Vec<(&str, String, String)> = settings
-        .values
-        .show()
-        .into_iter()
-        .map(|(path, value)| (path, value, settings.sources[path].1.to_string()))
-        .collect();
-    let hooks: Vec<String> = settings.hooks.iter().map(super::hooks::show).collect();
-    rows.push(("hooks", hooks.show(), settings.sources["hooks"].1.to_string()));
-    if json { as_json(&rows, settings, server_id, &cost) } else { as_text(&rows, settings, server_id, &cost) }
+/// What is told beside the settings themselves.
+#[derive(Debug)]
+pub(crate) struct Report<'a> {
+    /// The id of this node.
+    pub(crate) server_id: &'a str,
+    /// How many peers it has.
+    pub(crate) peers: usize,
+    /// Whether more may be found.
+    pub(crate) is_open: bool,
+    /// Whether the change from another file keeps a quorum, and why.
+    pub(crate) rollout: Option<(bool, &'a str)>,
 }
 
-fn as_text(rows: &[(&str, String, String)], settings: &Settings, server_id: &str, cost: &Cost) -> String {
+impl Report<'_> {
+    /// For people, or as JSON.
+    pub(crate) fn print(&self, settings: &Settings, json: bool) -> String {
+        let cost = Cost::of(self.peers, settings);
+        let mut rows: Vec<(&str, String, String)> = settings
+            .values
+            .show()
+            .into_iter()
+            .map(|(path, value)| (path, value, settings.sources[path].1.to_string()))
+            .collect();
+        let hooks: Vec<String> = settings.hooks.iter().map(super::hooks::show).collect();
+        rows.push(("hooks", hooks.show(), settings.sources["hooks"].1.to_string()));
+        if json { as_json(&rows, settings, self, &cost) } else { as_text(&rows, settings, self, &cost) }
+    }
+}
+
+fn as_text(rows: &[(&str, String, String)], settings: &Settings, told: &Report<'_>, cost: &Cost) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     for (path, value, source) in rows {
         let _ = writeln!(out, "{path:<22} {source:<28} {value}");
     }
     let v = &settings.values;
+    // Whom a resolver would add is not known here.
+    let least = if told.is_open { "at least " } else { "" };
     let _ = writeln!(
         out,
-        "\nthis node is {server_id}, with {} peers; {}",
-        cost.nodes - 1,
+        "\nthis node is {}, with {least}{} peers; {}",
+        told.server_id,
+        told.peers,
         if settings.keys.is_empty() { "no key" } else { "sealed with a cluster key" }
     );
     let _ = writeln!(
@@ -85,21 +104,27 @@ fn as_text(rows: &[(&str, String, String)], settings: &Settings, server_id: &str
     );
     let _ = writeln!(
         out,
-        "sends and receives {:.1} datagrams, {:.0} bytes a second each; {} series in /metrics",
+        "sends and receives {least}{:.1} datagrams, {:.0} bytes a second each; {} series in /metrics",
         cost.datagrams, cost.bytes, cost.series
     );
+    if let Some((_, why)) = told.rollout {
+        let _ = writeln!(out, "{why}");
+    }
     for warning in &settings.warnings {
         let _ = writeln!(out, "warning: {warning}");
     }
     out
 }
 
-fn as_json(rows: &[(&str, String, String)], settings: &Settings, server_id: &str, cost: &Cost) -> String {
+fn as_json(rows: &[(&str, String, String)], settings: &Settings, told: &Report<'_>, cost: &Cost) -> String {
     let values: serde_json::Map<String, Value> =
         rows.iter().map(|(p, v, s)| ((*p).to_owned(), json!({"value": value(v), "source": s}))).collect();
     let report = json!({
-        "server_id": server_id,
-        "peers": cost.nodes - 1,
+        "server_id": told.server_id,
+        "peers": told.peers,
+        "more_peers_may_be_found": told.is_open,
+        "keeps_quorum": told.rollout.map(|(keeps, _)| keeps),
+        "rollout": told.rollout.map(|(_, why)| why),
         "secure": !settings.keys.is_empty(),
         "values": values,
         "datagrams_per_second": cost.datagrams,

@@ -1,15 +1,13 @@
-//! The roster: the entries of `static_peers`, and which of them is this node itself.
+//! The roster: its entries, and which of them is this node itself.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-
-use super::raw::{Fault, Raw, Setting, Source, quoted, text};
 
 /// The port of an entry or address that names none.
 pub(crate) const DEFAULT_PORT: u16 = 5278;
 
 /// A host as it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Host {
     /// An address: nothing to resolve.
     Ip(IpAddr),
@@ -17,8 +15,8 @@ pub(crate) enum Host {
     Name(String),
 }
 
-/// One entry of `static_peers`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
     /// The id in front of the `@`.
     pub(crate) server_id: Option<String>,
@@ -94,7 +92,7 @@ impl Entry {
     pub(crate) fn is_loopback(&self) -> bool {
         match &self.host {
             Host::Ip(ip) => ip.is_loopback(),
-            Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+            Host::Name(name) => is_local_name(name),
         }
     }
 }
@@ -108,13 +106,9 @@ impl fmt::Display for Entry {
     }
 }
 
-impl Setting for Entry {
-    fn read(raw: &Raw) -> Result<Self, String> {
-        Entry::parse(text(raw, "\"ID@HOST:PORT\"")?)
-    }
-    fn show(&self) -> String {
-        quoted(&self.to_string())
-    }
+/// Whether no resolver says that this name is another machine's.
+pub(super) fn is_local_name(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Checks a server id.
@@ -143,29 +137,6 @@ pub(super) fn check_name(name: &str) -> Result<String, &'static str> {
         name if name.len() <= 253 && name.chars().all(fits) => Ok(name.to_ascii_lowercase()),
         _ => Err("the host is neither an address nor a name"),
     }
-}
-
-/// No two entries may name one node.
-pub(crate) fn check_duplicates(entries: &[Entry], source: &Source) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for (i, entry) in entries.iter().enumerate() {
-        for earlier in &entries[..i] {
-            let what = if entry.server_id.is_some() && entry.server_id == earlier.server_id {
-                "the same id"
-            } else if entry.host == earlier.host && entry.port == earlier.port {
-                "the same address"
-            } else {
-                continue;
-            };
-            faults.push(Fault::at(
-                source,
-                format!(
-                    "static_peers: \"{earlier}\" and \"{entry}\" have {what}; every node stands there once"
-                ),
-            ));
-        }
-    }
-    faults
 }
 
 /// What tells this node from the others.

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use lastseen::proto::{Labels, Observers};
 
+use super::dns_server::DnsServer;
+use super::listed::Listed;
 use super::listen::Listen;
 use super::mode::Mode;
+use super::peer_file::PeerFile;
 use super::raw::{Detail, Fault, Level, LogFormat, Raw, Setting, Source, Transitions};
-use super::roster::Entry;
 use super::share::Share;
 
 /// One setting.
@@ -73,8 +75,22 @@ settings! {
     /// The address under which the others reach this node. Only to find itself in static_peers behind NAT.
     advertise_address: Option<SocketAddr>, "advertise_address" = r#""""#;
     /// All nodes: "ID@HOST:PORT" or "HOST:PORT"; IPv6 in brackets, the port is 5278 if absent. The entry that
-    /// is this node itself is left out, so one file serves the whole fleet.
-    static_peers: Vec<Entry>, "static_peers" = "[]";
+    /// is this node itself is left out, so one file serves the whole fleet. "dns+a://NAME:PORT" stands for a node at
+    /// each address of a name, "dns+srv://NAME" for one at the target and port of each SRV record.
+    static_peers: Vec<Listed>, "static_peers" = "[]";
+    /// Files with more nodes, in the JSON or YAML of Prometheus' file_sd; "*" in a file's name stands for anything. A
+    /// node has its id as "ID@HOST:PORT", or as the label server_id of a group of one. Changes count at once.
+    peer_files: Vec<PeerFile>, "peer_files" = "[]";
+    /// Names are looked up again so often; a failed look-up is tried again sooner. 1s to 1d.
+    refresh_interval: Duration, "refresh_interval" = r#""30s""#;
+    /// A node that was found by "dns+" stays for so long after answers have ceased to name it. Where nobody
+    /// answers, it stays.
+    forget_after: Duration, "forget_after" = r#""24h""#;
+    /// DNS servers, "ADDRESS" or "ADDRESS:PORT", that are asked for all names of nodes. Empty: the system's
+    /// resolver, and for SRV records those of /etc/resolv.conf.
+    dns_servers: Vec<DnsServer>, "dns_servers" = "[]";
+    /// Read this file and the keys' anew when one of them changes, as at SIGHUP.
+    reload_on_change: bool, "reload_on_change" = "false";
     /// Each pair of nodes exchanges one heartbeat so often. Shorter detects faster and costs more. 10ms to 1h.
     heartbeat_interval: Duration, "heartbeat_interval" = r#""1s""#;
     /// A heartbeat that is not answered for so long is a miss. At most heartbeat_interval.
