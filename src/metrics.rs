@@ -24,6 +24,9 @@ const RTT: &str = "lastseen_rtt_seconds";
 /// The exporter keeps samples until somebody looks: looked at after so many.
 const UPKEEP: u32 = 4096;
 
+/// What may become of the call of a hook, in the order of [`Extra::hooks`].
+pub const HOOK_RESULTS: [&str; 4] = ["ok", "failed", "timeout", "held"];
+
 /// What the snapshot does not know.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Extra {
@@ -31,6 +34,8 @@ pub struct Extra {
     pub log_lines_suppressed: u64,
     /// Events that slow readers lost, beside those that the core dropped.
     pub events_dropped: u64,
+    /// Calls of hooks by result, and events that became no call.
+    pub hooks: [u64; HOOK_RESULTS.len()],
     /// Whether the newest try to read the configuration anew failed.
     pub reload_failed: bool,
     /// When the configuration was last read, in seconds since 1970.
@@ -103,6 +108,12 @@ fn counters() -> Vec<(Counter, Read)> {
     counts.extend(
         RelayResult::ALL
             .map(|result| counter("relays_total", result.as_str(), move |s, _| s.relays[result as usize])),
+    );
+    counts.extend(
+        HOOK_RESULTS
+            .iter()
+            .enumerate()
+            .map(|(at, result)| counter("hooks_total", result, move |_, extra| extra.hooks[at])),
     );
     counts.extend(Reject::ALL.map(|reason| {
         counter("datagrams_rejected_total", reason.as_str(), move |s, _| s.rejected[reason as usize])

@@ -14,7 +14,8 @@ use crate::args::{Cli, Command};
 use crate::http::host;
 use crate::settings::table::KEYS;
 use crate::settings::{
-    Entry, Fault, Settings, Source, Sourced, Values, defaults, duration, file, read, report, sources,
+    Entry, Fault, Settings, Source, Sourced, Values, defaults, duration, file, read, read_hooks, report,
+    sources,
 };
 
 /// Runs one input: what it was, and what became of it. `None` if it is empty, or no text.
@@ -62,6 +63,7 @@ fn variable(text: &str) -> &'static str {
 
 /// What is accepted prints, and what is printed is read back as the same; what is refused is named.
 fn settle(sourced: Sourced, mut faults: Vec<Fault>, names: [&'static str; 2]) -> &'static str {
+    let hooks = read_hooks(&sourced["hooks"]).map_err(|wrong| faults.extend(wrong)).unwrap_or_default();
     let values = read(&sourced, &mut faults);
     for fault in &faults {
         assert!(fault.source.is_some() || fault.text.starts_with("no cluster key"), "{fault} names no place");
@@ -72,7 +74,7 @@ fn settle(sourced: Sourced, mut faults: Vec<Fault>, names: [&'static str; 2]) ->
     };
     assert_eq!(read_back(&values).show(), values.show());
     let addresses: Vec<_> = values.static_peers.iter().map(Entry::literal).collect();
-    let settings = Settings { values, sources: sourced, keys: Vec::new(), warnings: Vec::new() };
+    let settings = Settings { values, sources: sourced, keys: Vec::new(), hooks, warnings: Vec::new() };
     match settings.peer_config(&addresses) {
         Ok((config, peers)) => {
             assert_eq!(config.validate(), Ok(()));

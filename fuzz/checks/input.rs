@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use lastseen::proto::messages::{LeaveReason, Message, More};
-use lastseen::proto::records::{Body, Digest, NodeName, Profile, Record, Seen};
-use lastseen::proto::{Instance, Life, LinkState, Release, ServerId, Tag};
+use lastseen::proto::records::{Body, Digest, NodeName, Notice, Profile, Record, Seen};
+use lastseen::proto::{Drain, Instance, Labels, Life, LinkState, Reason, Release, ServerId, Tag};
 
 use super::fixture::{Fixture, NODE};
 
@@ -204,6 +204,22 @@ impl<'a> Input<'a> {
             release: Release(self.fixed()),
             wire: self.byte(),
             id: (which & 8 != 0).then(|| ServerId::new(player.id).expect("a valid id")),
+            notice: if which & 16 != 0 { self.notice() } else { None },
         }
+    }
+
+    /// What an operator may say of a node, if anything.
+    fn notice(&mut self) -> Option<Box<Notice>> {
+        let names = ["a", "rack", "role"];
+        let labels = names.iter().take(self.below(4)).map(|name| ((*name).to_owned(), "x".to_owned()));
+        let labels = Labels::new(labels.collect()).expect("valid labels");
+        let draining = (self.byte() % 2 == 1).then(|| self.drain());
+        Notice { labels, draining }.carried()
+    }
+
+    /// A drain that ends at some time.
+    pub(crate) fn drain(&mut self) -> Drain {
+        let reason = ["", "kernel upgrade"][self.below(2)];
+        Drain { until: self.number(), reason: Reason::new(reason).expect("a valid reason") }
     }
 }

@@ -360,6 +360,18 @@ impl<'a> Run<'a> {
                 self.fixture.node.leave(reason, now);
             }
             1 => self.change_roster(),
+            2 => {
+                let drain = self.input.drain();
+                self.fixture.node.drain(drain, now);
+            }
+            3 => {
+                let drained = self.fixture.node.undrain(now);
+                self.reached.insert(if drained { "undrained" } else { "nothing to undrain" });
+            }
+            4 => {
+                let wall = self.input.duration();
+                self.fixture.node.set_wall_clock(wall, now);
+            }
             _ => {
                 let address = ([10, 0, 1, self.input.byte() % 4], 5278).into();
                 let address = [self.fixture.players[player].address, address][self.input.below(2)];

@@ -74,6 +74,8 @@ families! {
         "1 if the last reading of the configuration succeeded."
     "lastseen_config_last_reload_success_timestamp_seconds" Gauge Seconds []
         "When the configuration was last read with success, in seconds since 1970."
+    "lastseen_drain_end_timestamp_seconds" Gauge Seconds []
+        "When the drain of this node ends, in seconds since 1970; 0 if it does not drain."
     "lastseen_heartbeats_sent_total" Counter Count [] "Heartbeats begun by a ping or hello of this node."
     "lastseen_heartbeats_missed_total" Counter Count [] "Heartbeats that timed out."
     "lastseen_heartbeat_retries_total" Counter Count [] "Tries of a heartbeat after the first."
@@ -101,6 +103,8 @@ families! {
         "Time by which the detector's loop woke late, in seconds."
     "lastseen_log_lines_suppressed_total" Counter Count [] "Log lines folded into others."
     "lastseen_events_dropped_total" Counter Count [] "Events lost: too many at once, or a reader too slow."
+    "lastseen_hooks_total" Counter Count ["result"]
+        "Calls of hooks, by what became of them; held: an event that was waited for and became no call."
     "lastseen_rtt_seconds" Histogram Seconds [] "Round-trip times to all observed peers, in seconds."
     "process_cpu_seconds_total" Counter Seconds [] "User and system CPU time, in seconds."
     "process_open_fds" Gauge Count [] "Open file descriptors."
@@ -108,7 +112,7 @@ families! {
     "process_virtual_memory_bytes" Gauge Bytes [] "Virtual memory, in bytes."
     "process_resident_memory_bytes" Gauge Bytes [] "Resident memory, in bytes."
     "process_start_time_seconds" Gauge Seconds [] "Start of the process, in seconds since 1970."
-    "lastseen_peer_info" Gauge Count ["peer", "address"] "Always 1."
+    "lastseen_peer_info" Gauge Count ["peer", "address"] "Always 1; with the labels of the peer, each as label_*."
     "lastseen_peer_status" Gauge Count ["peer", "status"] "1 for the status that holds, 0 for the others."
     "lastseen_peer_verdict" Gauge Count ["peer", "verdict"] "1 for the verdict that holds, 0 for the others."
     "lastseen_peer_observers" Gauge Count ["peer", "says"] "Observers of the peer, by their newest row."

@@ -4,7 +4,9 @@ use std::process::{Command, Stdio};
 
 use super::families::{FAMILIES, Kind};
 use super::*;
-use crate::proto::{Instance, Keyring, Node, PeerConfig, RowView, StaticPeer};
+use crate::proto::{
+    Drain, Draining, Instance, Keyring, Labels, Node, PeerConfig, Reason, RowView, StaticPeer,
+};
 
 fn snapshot() -> Snapshot {
     let peer = StaticPeer { server_id: Some("b".into()), name: "127.0.0.1:2".into(), address: None };
@@ -50,6 +52,7 @@ fn all_series_are_there_from_the_start() {
         "lastseen_peer_last_seen_timestamp_seconds{peer=\"b\"} NaN",
         "lastseen_peer_transitions_total{peer=\"b\",to=\"suspected\"} 0",
         "lastseen_unresolved_peers 1",
+        "lastseen_drain_end_timestamp_seconds 0",
         "lastseen_peer_observers{peer=\"b\",says=\"unknown\"} 1",
         "lastseen_matrix_link_up{observer=\"a\",peer=\"b\"} NaN",
         "lastseen_matrix_alive{observer=\"a\",peer=\"b\"} NaN",
@@ -82,6 +85,23 @@ fn of_whom_a_cut_row_does_not_name_there_is_no_value() {
         line.unwrap().to_owned()
     };
     assert_eq!([at_b(false), at_b(true)], ["1", "NaN"]);
+}
+
+#[test]
+fn drains_and_labels() {
+    let mut snapshot = snapshot();
+    let drain = Drain { until: 1_700_000_000, reason: Reason::default() };
+    snapshot.draining = Some(Draining { left: Duration::from_secs(1), drain });
+    snapshot.peers[0].labels =
+        Labels::new(vec![("role".into(), "db".into()), ("rack".into(), "r7".into())]).ok();
+    let extra = Extra { peers: true, ..Extra::default() };
+    let text = Exporter::new().render(&snapshot, &extra, &|_| 1.0);
+    for line in [
+        "lastseen_drain_end_timestamp_seconds 1700000000",
+        "lastseen_peer_info{peer=\"b\",address=\"\",label_rack=\"r7\",label_role=\"db\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is missing in:\n{text}");
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use super::Extra;
 use super::families::{Family, family};
-use crate::proto::{Edge, EdgeView, Life, PeerStatus, PeerView, Says, SelfHealth, Snapshot, Time, Verdict};
+use crate::proto::{
+    Edge, EdgeView, Labels, Life, PeerStatus, PeerView, Says, SelfHealth, Snapshot, Time, Verdict,
+};
 
 /// Exposition text that grows.
 pub(super) struct Text(pub(super) String);
@@ -53,6 +55,8 @@ impl Text {
         self.value("config_hash", s.config_hash as f64);
         self.value("config_last_reload_successful", flag(!extra.reload_failed));
         self.value("config_last_reload_success_timestamp_seconds", extra.config_loaded);
+        let end = s.draining.as_ref().map_or(0, |draining| draining.drain.until);
+        self.value("drain_end_timestamp_seconds", end as f64);
         // The facade counts in whole numbers, so this one counter is written here.
         self.value("stall_seconds_total", s.stats.stalled.as_secs_f64());
     }
@@ -77,7 +81,8 @@ impl Text {
         let mut info = self.family("peer_info");
         for p in told() {
             let address = p.address.map(|a| a.to_string()).unwrap_or_default();
-            info.add(&[&p.server_id, &address], 1.0);
+            let labels = p.labels.iter().flat_map(Labels::iter);
+            info.add_labelled(&[&p.server_id, &address], labels, 1.0);
         }
         let mut statuses = self.family("peer_status");
         for p in told() {
@@ -174,11 +179,24 @@ pub(super) struct Samples<'a> {
 impl Samples<'_> {
     /// A sample; `values` are those of the family's labels, in order.
     pub(super) fn add(&mut self, values: &[&str], value: f64) {
+        self.add_labelled(values, std::iter::empty(), value);
+    }
+
+    /// The same, with what an operator says of a node.
+    fn add_labelled<'a>(
+        &mut self,
+        values: &[&str],
+        more: impl Iterator<Item = (&'a str, &'a str)>,
+        value: f64,
+    ) {
         debug_assert_eq!(values.len(), self.family.labels.len(), "{}", self.family.name);
         self.text.push_str(self.family.name);
         for (i, (label, text)) in self.family.labels.iter().zip(values).enumerate() {
             let open = if i == 0 { '{' } else { ',' };
             let _ = write!(self.text, "{open}{label}=\"{}\"", escape(text));
+        }
+        for (label, text) in more {
+            let _ = write!(self.text, ",label_{label}=\"{}\"", escape(text));
         }
         let close = if values.is_empty() { "" } else { "}" };
         let _ = writeln!(self.text, "{close} {value}");

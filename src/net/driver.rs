@@ -25,7 +25,7 @@ use super::gate::{Drained, Gate};
 use super::handle::{COMMANDS, Command, Handle, Shared, Teller};
 use super::socket::{Buffers, Datagram, Socket, may_be_about_another, send_error_kind};
 use super::wait::Wait;
-use crate::proto::{Change, Instance, Keyring, Node, PeerConfig, Time, Transmit};
+use crate::proto::{Change, Drain, Instance, Keyring, Node, PeerConfig, Time, Transmit};
 
 /// Datagrams received before what the core wants sent is sent; its queue is bounded.
 const BATCH: usize = 64;
@@ -46,6 +46,8 @@ pub struct Options {
     /// Called with every round-trip time measured (for a histogram), before the next snapshot at the latest. It runs
     /// inside the loop: it must not block.
     pub on_rtt: Option<Box<dyn FnMut(Duration) + Send>>,
+    /// The node drains from its start on: no peer hears of it without.
+    pub drain: Option<Drain>,
 }
 
 impl fmt::Debug for Options {
@@ -83,7 +85,12 @@ pub async fn spawn(
     let now = clock.now();
     let rest = if Wait::CAN_REST { config.laziness() } else { Duration::ZERO };
     let gate = Gate::new(&config);
-    let node = Node::new(config, keys, draw_instance()?, draw()?, now)?;
+    let mut node = Node::new(config, keys, draw_instance()?, draw()?, now)?;
+    let reading = clock.reading();
+    node.set_wall_clock(reading.wall, reading.now);
+    if let Some(drain) = options.drain {
+        node.drain(drain, reading.now);
+    }
     let (command_sender, commands) = mpsc::channel(COMMANDS);
     let teller = Teller::new();
     let shared = Arc::new(Shared::new(local, entries));
@@ -203,6 +210,7 @@ impl Driver {
         let (mut unknown, mut drops) = (0, None);
         let mut reading = self.clock.reading();
         (self.now, self.began) = (reading.now, reading.now);
+        self.node.set_wall_clock(reading.wall, reading.now);
         for read in 0..socket.capacity() {
             if read > 0 && read % BATCH == 0 {
                 self.flush(socket);
@@ -264,6 +272,13 @@ impl Driver {
                         self.node.leave(reason, self.now);
                     }
                     self.leaving.push(done);
+                }
+                Command::Drain(drain, reply) => {
+                    self.node.drain(drain, self.now);
+                    let _ = reply.send(());
+                }
+                Command::Undrain(reply) => {
+                    let _ = reply.send(self.node.undrain(self.now));
                 }
                 Command::Keys(keys, reply) => {
                     let _ = reply.send(self.node.set_keys(keys, self.now));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::proto::{ConfigError, Event, Keyring, LeaveReason, Scope, Snapshot, StaticPeer};
+use crate::proto::{ConfigError, Drain, Event, Keyring, LeaveReason, Scope, Snapshot, StaticPeer};
 
 /// Events kept for a reader that falls behind.
 const EVENTS: usize = 256;
@@ -21,6 +21,10 @@ pub(super) enum Command {
     Snapshot(Scope, oneshot::Sender<Snapshot>),
     /// Leave, and tell when it is done.
     Leave(LeaveReason, oneshot::Sender<()>),
+    /// Drain, and tell when all peers were told.
+    Drain(Drain, oneshot::Sender<()>),
+    /// Drain no longer, and tell whether it did.
+    Undrain(oneshot::Sender<bool>),
     /// Take other keys, and tell what came of it.
     Keys(Keyring, oneshot::Sender<Result<(), ConfigError>>),
     /// Take another roster, in which this node has that name, and tell what came of it.
@@ -135,6 +139,21 @@ impl Handle {
             // An error says that the loop has ended without an answer (its task was aborted): it has left, too.
             let _ = ended.await;
         }
+    }
+
+    /// This node may go away until then without an alarm at anybody; see [`Node::drain`](crate::proto::Node::drain). `None` when the
+    /// loop has ended.
+    pub async fn drain(&self, drain: Drain) -> Option<()> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Drain(drain, reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// This node drains no longer. Whether it did; `None` when the loop has ended.
+    pub async fn undrain(&self) -> Option<bool> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Undrain(reply)).await.ok()?;
+        answer.await.ok()
     }
 
     /// From now on these keys count: the first seals, all open; see [`Node::set_keys`](crate::proto::Node::set_keys). `None` when

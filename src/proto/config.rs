@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::labels::Labels;
 use super::peer::Thresholds;
 use super::server_id::ServerId;
 
@@ -82,6 +83,9 @@ impl std::fmt::Display for Observers {
     }
 }
 
+/// What the longest datagram with a profile has beside the labels, if its drain tells no reason.
+const BESIDE_LABELS: usize = 215;
+
 /// The configuration of a node. All durations are positive.
 #[derive(Clone, Debug)]
 pub struct PeerConfig {
@@ -115,6 +119,8 @@ pub struct PeerConfig {
     /// When more than this share of the peers (0 to 1), and at least three, are lost within `down_after` intervals, that
     /// is told as a mass loss. It changes no status.
     pub mass_loss: f64,
+    /// What its operator says of this node; on the wire at least 215 bytes less than `max_datagram`.
+    pub labels: Labels,
     /// All on, but in experiments.
     pub(crate) mechanisms: Mechanisms,
 }
@@ -153,6 +159,7 @@ impl PeerConfig {
             max_datagram: 1200,
             leave_grace: Duration::from_secs(600),
             mass_loss: 0.2,
+            labels: Labels::default(),
             mechanisms: Mechanisms { retries: true, relays: true, records: true },
         }
     }
@@ -194,6 +201,14 @@ impl PeerConfig {
         }
         if !(256..=1200).contains(&self.max_datagram) {
             return wrong(format!("max_datagram is {}; it must be 256 to 1200", self.max_datagram));
+        }
+        if self.labels.encoded_len() + BESIDE_LABELS > self.max_datagram {
+            return wrong(format!(
+                "labels have {} bytes; with a max_datagram of {} at most {} pass",
+                self.labels.encoded_len(),
+                self.max_datagram,
+                self.max_datagram - BESIDE_LABELS
+            ));
         }
         if let Observers::Number(number) = self.observers
             && (!(4..=64).contains(&number) || number % 2 == 1)

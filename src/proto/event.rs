@@ -50,6 +50,11 @@ pub enum Change {
     Restart,
     /// A peer said that it leaves.
     Leave(LeaveReason),
+    /// A node drains, or does so no longer: a peer, or this node if the event is about none.
+    Drain {
+        /// Until then, in seconds since 1970; `None`: it has ended.
+        until: Option<u64>,
+    },
     /// The quorum was gained or lost.
     Quorum {
         /// Whether this node counts one now.
@@ -91,14 +96,15 @@ pub enum Change {
 }
 
 impl Change {
-    /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `quorum`, `mass_loss`, `self`, `key` or
-    /// `roster`, and for an address `migrate`.
+    /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `drain`, `quorum`, `mass_loss`, `self`, `key`
+    /// or `roster`, and for an address `migrate`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Change::Status { .. } => "status",
             Change::Verdict { .. } => "verdict",
             Change::Restart => "restart",
             Change::Leave(_) => "leave",
+            Change::Drain { .. } => "drain",
             Change::Quorum { .. } => "quorum",
             Change::MassLoss { .. } => "mass_loss",
             Change::Health { .. } | Change::Stall(_) | Change::Rollback | Change::Conflict { .. } => "self",

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::drain::Draining;
 use super::event::SelfHealth;
 use super::messages::LeaveReason;
 use super::peer::PeerStatus;
@@ -59,6 +60,8 @@ pub struct Explanation {
     pub left: Option<(LeaveReason, Duration)>,
     /// How long it slept, and how long ago it told so.
     pub paused: Option<(Duration, Duration)>,
+    /// Its drain, if it drains.
+    pub draining: Option<Draining>,
     /// Whether it is set up as this node is.
     pub setup: Setup,
 }

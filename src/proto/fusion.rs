@@ -1,13 +1,14 @@
 //! What the rows say of a peer that this node does not observe: a pure function from their votes to its status, verdict
 //! and sentence.
 
-use super::meaning::ISOLATED;
+use super::drain::Draining;
+use super::meaning::{DRAINING, ISOLATED, drain};
 use super::peer::{PeerStatus, Thresholds};
 use super::picture::Says;
-use super::verdict::{Differing, Isolation, Verdict, apply, difference};
+use super::verdict::{Differing, Isolation, Verdict, apply, difference, said_of};
 
 /// All that is known of a peer that others observe.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Hearsay {
     /// What its observers say.
     pub(crate) says: Says,
@@ -27,6 +28,8 @@ pub(crate) struct Hearsay {
     /// What its profile tells and differs from this node's, as in [`Evidence`](super::verdict::Evidence).
     pub(crate) roster_differs: Option<Differing>,
     pub(crate) config_differs: Option<Differing>,
+    /// Its drain, if it drains.
+    pub(crate) draining: Option<Draining>,
 }
 
 /// Whether most of those who call a node Down say that it left.
@@ -80,11 +83,13 @@ impl Hearsay {
         let applies = move |verdict| match verdict {
             Verdict::Isolated => self.isolated.is_some() && misses && self.heard_of && !left,
             Verdict::Left => left,
+            Verdict::Draining => misses && self.draining.is_some(),
             Verdict::Unknown => !self.heard_of,
             Verdict::Down => status == PeerStatus::Down,
             _ => false,
         };
-        apply(applies, self.roster_differs.is_some() || self.config_differs.is_some())
+        let differs = self.roster_differs.is_some() || self.config_differs.is_some();
+        apply(applies, differs, self.draining.is_some())
     }
 
     /// Whether it left, by those who call it Down.
@@ -111,6 +116,7 @@ impl Hearsay {
             Verdict::Isolated => self.isolated.map_or_else(String::new, Isolation::sentence),
             Verdict::Left if votes == 0 => "it said to its observers that it leaves".to_owned(),
             Verdict::Left => said_to(self.says),
+            Verdict::Draining => said_of(self.draining.as_ref()),
             Verdict::Down | Verdict::Up if votes == 0 && reached == 0 => {
                 format!("none of the {observers} that observe it can be reached")
             }
@@ -141,6 +147,7 @@ impl Hearsay {
             Verdict::Left => {
                 ("It told its observers that it leaves.", "left: most of those who call it Down say so")
             }
+            Verdict::Draining => (drain(status), DRAINING),
             Verdict::Unknown => (
                 "Nobody who observes it has heard it: either it was not started yet, or nothing passes.",
                 "unknown: no observer has a vote",
@@ -175,7 +182,10 @@ impl Hearsay {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::proto::drain::{self, Drain, Reason};
     use PeerStatus::{Down, Healthy, Suspected};
 
     fn hearsay(says: Says) -> Hearsay {
@@ -191,6 +201,7 @@ mod tests {
             listens: true,
             roster_differs: None,
             config_differs: None,
+            draining: None,
         }
     }
 
@@ -259,7 +270,7 @@ mod tests {
             );
             assert!(lost.sentence(Suspected).starts_with("not it: me; "));
             assert!(lost.meaning(Suspected).0.contains("own network first"));
-            let left = Hearsay { verdict: Verdict::Left, ..lost };
+            let left = Hearsay { verdict: Verdict::Left, ..lost.clone() };
             assert_eq!(left.verdict(Down), Verdict::Left, "it said good-bye");
             assert_eq!(left.sentence(Down), "it said to its observers that it leaves");
             let never = Hearsay { heard_of: false, ..lost };
@@ -272,7 +283,7 @@ mod tests {
         for status in [Healthy, Suspected, Down] {
             let newborn = Hearsay { status, ..hearsay(Says { reached: 16, unknown: 16, ..Says::default() }) };
             assert_eq!(newborn.status(), status);
-            let after = |voteless| Hearsay { voteless, ..newborn }.status();
+            let after = |voteless| Hearsay { voteless, ..newborn.clone() }.status();
             assert_eq!((after(9), after(10), after(16)), (status, status.max(Suspected), Down));
             let says = Says { strange: 1, ..newborn.says };
             assert_eq!(
@@ -310,24 +321,31 @@ mod tests {
 
     #[test]
     fn all_that_applies_in_order() {
-        use Verdict::{ConfigMismatch, Isolated, Left, Unknown, Up};
+        use Verdict::{ConfigMismatch, Draining, Isolated, Left, Unknown, Up};
         let fine = hearsay(votes(16, 0, 0, 0));
-        let other = Hearsay { roster_differs: Some(([1; 4], [2; 4])), ..fine };
-        let isolated = Hearsay { isolated: Some(Isolation::CutOff), ..other };
-        let left = Hearsay { says: Says { left: 16, ..votes(0, 0, 16, 0) }, ..other };
-        let never = Hearsay { heard_of: false, ..fine };
+        let other = Hearsay { roster_differs: Some(([1; 4], [2; 4])), ..fine.clone() };
+        let isolated = Hearsay { isolated: Some(Isolation::CutOff), ..other.clone() };
+        let left = Hearsay { says: Says { left: 16, ..votes(0, 0, 16, 0) }, ..other.clone() };
+        let never = Hearsay { heard_of: false, ..fine.clone() };
+        let drain = Drain { until: 0, reason: Reason::new("new disks").unwrap() };
+        let draining = Some(drain::Draining { left: Duration::from_secs(720), drain });
+        let drains = Hearsay { draining, ..other.clone() };
         for (hearsay, status, expected) in [
-            (fine, Healthy, &[Up][..]),
-            (other, Healthy, &[ConfigMismatch]),
-            (other, Down, &[Verdict::Down, ConfigMismatch]),
-            (isolated, Healthy, &[ConfigMismatch]),
-            (isolated, Suspected, &[Isolated, ConfigMismatch]),
-            (isolated, Down, &[Isolated, Verdict::Down, ConfigMismatch]),
-            (left, Down, &[Left, Verdict::Down, ConfigMismatch]),
-            (never, Healthy, &[Unknown]),
+            (&fine, Healthy, &[Up][..]),
+            (&other, Healthy, &[ConfigMismatch]),
+            (&other, Down, &[Verdict::Down, ConfigMismatch]),
+            (&isolated, Healthy, &[ConfigMismatch]),
+            (&isolated, Suspected, &[Isolated, ConfigMismatch]),
+            (&isolated, Down, &[Isolated, Verdict::Down, ConfigMismatch]),
+            (&left, Down, &[Left, Verdict::Down, ConfigMismatch]),
+            (&never, Healthy, &[Unknown]),
+            (&drains, Healthy, &[ConfigMismatch, Draining]),
+            (&drains, Suspected, &[Draining, ConfigMismatch]),
+            (&drains, Down, &[Draining, Verdict::Down, ConfigMismatch]),
         ] {
             assert_eq!(hearsay.conditions(status), expected);
             assert_eq!(hearsay.verdict(status), expected[0]);
         }
+        assert_eq!(drains.sentence(Down), "12 min left: new disks");
     }
 }

@@ -10,6 +10,17 @@ use super::verdict::{Age, Evidence, Isolation, Verdict};
 /// The rule of the verdict `isolated`.
 pub(super) const ISOLATED: &str = "isolated: this node is isolated, and misses it";
 
+/// The rule of the verdict `draining`.
+pub(super) const DRAINING: &str = "draining: its profile says so, until a time that is not over";
+
+/// What a drain means for a peer of this status.
+pub(super) fn drain(status: PeerStatus) -> &'static str {
+    match status {
+        PeerStatus::Healthy => "It answers; as long as it drains, its absence raises no alarm.",
+        _ => "It said so before it went; when the drain is over, its absence is an alarm.",
+    }
+}
+
 impl Isolation {
     /// What it means, and where to look.
     pub(super) fn meaning(self) -> &'static str {
@@ -30,6 +41,7 @@ impl Evidence {
         let text = match self.verdict() {
             Verdict::Isolated => self.isolated.map_or("", Isolation::meaning),
             Verdict::Left => return self.good_bye(),
+            Verdict::Draining => drain(self.status),
             Verdict::Conflict => "Two processes use one id: stop one of them, or give it an id of its own.",
             Verdict::KeyMismatch => "It is there, sealed with another key: compare the key files.",
             Verdict::ConfigMismatch if self.differs() => {
@@ -131,6 +143,7 @@ impl Evidence {
         match self.verdict() {
             Verdict::Isolated => ISOLATED,
             Verdict::Left => "left: it said so, for good, or less than leave_grace ago",
+            Verdict::Draining => DRAINING,
             Verdict::Conflict => "conflict: an earlier run of it spoke within a minute",
             Verdict::KeyMismatch => "key_mismatch: never heard, but another key is used there",
             Verdict::ConfigMismatch if self.differs() => "config_mismatch: its profile tells another hash",

@@ -369,7 +369,9 @@ impl postcard::ser_flavors::Flavor for Compare<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::records::{Body, Life, LinkState, Profile, Release, Seen};
+    use crate::proto::drain::{Drain, Reason};
+    use crate::proto::labels::Labels;
+    use crate::proto::records::{Body, Life, LinkState, Notice, Profile, Release, Seen};
     use crate::proto::seal::{Header, Instance};
     use proptest::prelude::*;
 
@@ -383,6 +385,23 @@ mod tests {
         ServerId::new(text).unwrap()
     }
 
+    /// A profile of a node of which its operator says nothing, and one with a notice.
+    fn profiles(owner: NodeName) -> [Record; 2] {
+        let labels = Labels::new(vec![("role".into(), "db".into())]).unwrap();
+        let draining = Some(Drain { until: 300, reason: Reason::new("why").unwrap() });
+        let bare = Profile {
+            instance: Instance(9),
+            roster: [7; 4],
+            config: [8; 4],
+            release: Release([0, 1, 0]),
+            wire: 1,
+            id: None,
+            notice: None,
+        };
+        let told = Profile { notice: Notice { labels, draining }.carried(), ..bare.clone() };
+        [(1, bare), (2, told)].map(|(version, body)| Record { owner, version, body: Body::Profile(body) })
+    }
+
     #[test]
     fn golden_bytes() {
         let digest = Digest { bucket: 1, hash: [2, 3, 4] };
@@ -390,9 +409,7 @@ mod tests {
         let seen = Seen { peer: NodeName([6; 5]), life: Life::Down, link: LinkState::TxLost };
         let record = Record { owner, version: 300, body: Body::Row(vec![seen]) };
         let cut = Record { owner, version: 1, body: Body::CutRow(vec![seen]) };
-        let (roster, config, release) = ([7; 4], [8; 4], Release([0, 1, 0]));
-        let profile = Profile { instance: Instance(9), roster, config, release, wire: 1, id: None };
-        let profile = Record { owner, version: 1, body: Body::Profile(profile) };
+        let [profile, told] = profiles(owner);
         let more = More {
             spacing: 4,
             since_slot: Some(500),
@@ -443,8 +460,8 @@ mod tests {
                 b"\x0b\x01\x02\x03\x01\x05\x05\x05\x05\x05",
             ),
             (
-                Message::SyncResponse { echo: 1, hold: 2, bucket: 3, after: None, last: true, records: vec![profile, cut] },
-                b"\x0c\x01\x02\x03\0\x01\x02\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x05\x05\x05\x05\x05\x01\x02\x01\x06\x06\x06\x06\x06\x02\x03",
+                Message::SyncResponse { echo: 1, hold: 2, bucket: 3, after: None, last: true, records: vec![profile, told, cut] },
+                b"\x0c\x01\x02\x03\0\x01\x03\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\0\x05\x05\x05\x05\x05\x02\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x01\x04role\x02db\x01\xac\x02\x03why\x05\x05\x05\x05\x05\x01\x02\x01\x06\x06\x06\x06\x06\x02\x03",
             ),
         ];
         for (message, golden) in cases {
@@ -539,6 +556,9 @@ mod tests {
             b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\x02\0\0", // neither true nor false
             b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\0\x01\x06\x06\x06\x06\x06\0\0", // what is fine is in no row
             b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\0\0\0",                             // version 0
+            b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\0\0", // a notice that says nothing
+            b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x02\x01b\x01x\x01a\x01x\0", // labels out of order
+            b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\0\x01\x05\x01\n", // a reason of two lines
         ] {
             assert_eq!(Message::decode(wrong), Err(Reject::Decode), "{wrong:?}");
         }
@@ -575,11 +595,20 @@ mod tests {
             seen.dedup_by_key(|s| s.peer);
             if cut { Body::CutRow(seen) } else { Body::Row(seen) }
         });
-        let profile = any::<(u64, [u8; 4], [u8; 4], [u8; 3], u8, bool)>();
-        let profile = profile.prop_map(|(instance, roster, config, release, wire, named)| {
+        let more = (
+            prop::collection::btree_map("[a-z][a-z0-9_]{0,7}", "[!#-%(-;=?-Z]{1,8}", 0..=8),
+            "[a-z ]{0,120}",
+        );
+        let profile = (any::<(u64, [u8; 4], [u8; 4], [u8; 3], u8, bool)>(), any::<Option<u64>>(), more);
+        let profile = profile.prop_map(|(told, until, (labels, reason))| {
+            let (instance, roster, config, release, wire, named) = told;
+            let labels = Labels::new(labels.into_iter().collect()).expect("the pattern is that of labels");
+            let reason = Reason::new(&reason).expect("the pattern is plain");
+            let draining = until.map(|until| Drain { until, reason });
+            let notice = Notice { labels, draining }.carried();
             let (instance, release) = (Instance(instance), Release(release));
             let id = named.then(|| id("web-1"));
-            Body::Profile(Profile { instance, roster, config, release, wire, id })
+            Body::Profile(Profile { instance, roster, config, release, wire, id, notice })
         });
         (any::<[u8; 5]>(), 1..=u64::MAX, prop_oneof![row, profile])
             .prop_map(|(owner, version, body)| Record { owner: NodeName(owner), version, body })

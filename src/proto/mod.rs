@@ -26,10 +26,12 @@
 pub mod config;
 pub mod connection;
 pub(crate) mod directory;
+pub mod drain;
 pub mod event;
 pub mod explain;
 mod fusion;
 mod heartbeat;
+pub mod labels;
 mod loss;
 mod mass_loss;
 mod meaning;
@@ -52,8 +54,10 @@ pub mod verdict;
 
 pub use config::{ConfigError, Observers, PeerConfig, StaticPeer};
 pub use connection::{ConnectionPool, PeerConnection};
+pub use drain::{Drain, Draining, Reason};
 pub use event::{Change, Event, SelfHealth};
 pub use explain::{Explanation, Proof, ProofKind};
+pub use labels::Labels;
 pub use messages::LeaveReason;
 pub use node::{Expected, Node, Transmit};
 pub use peer::{PeerInfo, PeerStatus, Thresholds};

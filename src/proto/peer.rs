@@ -73,7 +73,7 @@ pub struct PeerInfo {
     pub bytes_sent: u64,
     /// When the newest datagram that it echoed was sent: its two-way proof. `None`: it never echoed anything.
     pub proof: Option<Time>,
-    /// Whether its state is no alarm (it left, or was never heard): see [`super::ClusterStatus::is_degraded`].
+    /// Whether its state is no alarm (it left, drains, or was never heard): see [`super::ClusterStatus::is_degraded`].
     pub excused: bool,
 }
 

@@ -19,7 +19,7 @@ pub struct ClusterStatus {
     pub suspected_peers: usize,
     /// Nodes that are Down.
     pub down_peers: usize,
-    /// Some node is Suspected or Down, and its verdict is not `left` or `unknown`.
+    /// Some node is Suspected or Down, and its verdict is not `left`, `draining` or `unknown`.
     pub is_degraded: bool,
     /// This node is isolated: it may be the one that is cut off, and counts no quorum.
     pub is_isolated: bool,

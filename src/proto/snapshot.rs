@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Observers;
+use super::drain::Draining;
 use super::event::SelfHealth;
 use super::explain::Explanation;
+use super::labels::Labels;
 use super::peer::PeerStatus;
 use super::picture::Says;
 use super::records::{Life, Release};
@@ -54,6 +56,8 @@ pub struct Snapshot {
     pub self_health: SelfHealth,
     /// Whether many peers were lost at once, and fewer than half of them are back.
     pub mass_loss: bool,
+    /// This node's own drain, if it drains.
+    pub draining: Option<Draining>,
     /// When the loop last woke later than planned, and by how much.
     pub last_stall: Option<(Time, Duration)>,
     /// Of all peers, how many have each verdict, in the order of [`Verdict::ALL`].
@@ -186,6 +190,10 @@ pub struct PeerView {
     pub instance: Option<Instance>,
     /// The release that it runs, and the newest version of the wire that it speaks; `None`: it has not said.
     pub release: Option<(Release, u8)>,
+    /// What its operator says of it; `None`: it has not said.
+    pub labels: Option<Labels>,
+    /// Its drain, if it drains.
+    pub draining: Option<Draining>,
     /// The id of the key of its newest datagram.
     pub key_id: Option<u8>,
     /// New instances seen.

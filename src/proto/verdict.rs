@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::drain::Draining;
 use super::fusion;
 use super::messages::LeaveReason;
 use super::peer::PeerStatus;
@@ -18,6 +19,8 @@ pub enum Verdict {
     Isolated,
     /// It said that it leaves.
     Left,
+    /// It said that it may go away, and that time is not over: before all that follows while it is missed, else after it.
+    Draining,
     /// Another process speaks under its id.
     Conflict,
     /// Its datagrams are sealed with a key that this node lacks, and it was never heard otherwise.
@@ -46,9 +49,10 @@ pub enum Verdict {
 
 impl Verdict {
     /// All verdicts, in the order in which they apply.
-    pub const ALL: [Verdict; 14] = [
+    pub const ALL: [Verdict; 15] = [
         Verdict::Isolated,
         Verdict::Left,
+        Verdict::Draining,
         Verdict::Conflict,
         Verdict::KeyMismatch,
         Verdict::ConfigMismatch,
@@ -63,10 +67,15 @@ impl Verdict {
         Verdict::Up,
     ];
 
-    /// Whether a peer of this verdict and status is a reason to call the cluster degraded: not Healthy, and neither left nor
-    /// never heard.
+    /// Whether a peer of this verdict and status is a reason to call the cluster degraded: not Healthy, and neither
+    /// announced nor never heard.
     pub fn is_alarm(self, status: PeerStatus) -> bool {
-        status != PeerStatus::Healthy && !matches!(self, Verdict::Left | Verdict::Unknown)
+        status != PeerStatus::Healthy && !self.is_announced() && self != Verdict::Unknown
+    }
+
+    /// Whether the peer itself said so before: its absence is meant.
+    pub fn is_announced(self) -> bool {
+        matches!(self, Verdict::Left | Verdict::Draining)
     }
 
     /// The name in JSON, metrics and logs.
@@ -74,6 +83,7 @@ impl Verdict {
         match self {
             Verdict::Isolated => "isolated",
             Verdict::Left => "left",
+            Verdict::Draining => "draining",
             Verdict::Conflict => "conflict",
             Verdict::KeyMismatch => "key_mismatch",
             Verdict::ConfigMismatch => "config_mismatch",
@@ -101,6 +111,11 @@ pub(crate) fn is_excused((why, age): (LeaveReason, Duration), grace: Duration) -
     why == LeaveReason::Removal || age < grace
 }
 
+/// What is left of a drain, and why it is.
+pub(crate) fn said_of(draining: Option<&Draining>) -> String {
+    draining.map(Draining::to_string).unwrap_or_default()
+}
+
 /// Two hashes that differ: the peer's, and this node's.
 pub(crate) type Differing = ([u8; 4], [u8; 4]);
 
@@ -115,12 +130,17 @@ pub(crate) fn difference(roster: Option<Differing>, config: Option<Differing>) -
     parts.into_iter().filter_map(part).collect::<Vec<_>>().join("; ")
 }
 
-/// All verdicts that apply, in order; `up` only alone. `differs`: the profile tells another roster or other settings, which
-/// weighs least.
-pub(crate) fn apply(applies: impl Fn(Verdict) -> bool, differs: bool) -> impl Iterator<Item = Verdict> {
-    let differs = differs && !applies(Verdict::ConfigMismatch);
+/// All verdicts that apply, in order; `up` only alone. What weighs least: the profile tells another roster or other settings
+/// (`differs`), or a drain of a peer that is there (`drains`).
+pub(crate) fn apply(
+    applies: impl Fn(Verdict) -> bool,
+    differs: bool,
+    drains: bool,
+) -> impl Iterator<Item = Verdict> {
+    let last = [(Verdict::ConfigMismatch, differs), (Verdict::Draining, drains)]
+        .map(|(verdict, is_so)| (is_so && !applies(verdict)).then_some(verdict));
     let graver = Verdict::ALL.into_iter().filter(move |v| *v != Verdict::Up && applies(*v));
-    let mut all = graver.chain(differs.then_some(Verdict::ConfigMismatch)).peekable();
+    let mut all = graver.chain(last.into_iter().flatten()).peekable();
     let fine = all.peek().is_none().then_some(Verdict::Up);
     all.chain(fine)
 }
@@ -196,6 +216,8 @@ pub(crate) struct Evidence {
     /// What its profile tells and differs from this node's: the hashes of the roster and of the settings, its own first.
     pub(crate) roster_differs: Option<Differing>,
     pub(crate) config_differs: Option<Differing>,
+    /// Its drain, if it drains.
+    pub(crate) draining: Option<Draining>,
 }
 
 impl Evidence {
@@ -210,6 +232,7 @@ impl Evidence {
             Verdict::Left => {
                 self.left.is_some_and(|left| is_excused(left, self.leave_grace)) || self.is_told_left()
             }
+            Verdict::Draining => self.draining.is_some() && self.status != PeerStatus::Healthy,
             Verdict::Conflict => self.conflict,
             Verdict::KeyMismatch => self.heard.is_none() && self.foreign_keys > 0,
             Verdict::ConfigMismatch => self.heard.is_none() && self.foreign_versions > 0,
@@ -254,12 +277,16 @@ impl Evidence {
 
     /// The first verdict that applies.
     pub(crate) fn verdict(&self) -> Verdict {
-        apply(|v| self.applies(v), self.differs()).next().unwrap_or(Verdict::Up)
+        self.all().next().unwrap_or(Verdict::Up)
     }
 
     /// All verdicts that apply, in order.
     pub(crate) fn conditions(&self) -> Vec<Verdict> {
-        apply(|v| self.applies(v), self.differs()).collect()
+        self.all().collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = Verdict> {
+        apply(|v| self.applies(v), self.differs(), self.draining.is_some())
     }
 
     /// The sentence that explains the verdict.
@@ -271,6 +298,7 @@ impl Evidence {
                 let what = if why == LeaveReason::Restart { "for a restart" } else { "for good" };
                 format!("said {} ago that it leaves {what}", Age(age))
             }
+            Verdict::Draining => said_of(self.draining.as_ref()),
             Verdict::Conflict => {
                 "another process speaks under its id: an earlier run of it still sends".to_owned()
             }
@@ -401,6 +429,7 @@ impl fmt::Display for Age {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::drain::{Drain, Reason};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -435,6 +464,7 @@ mod tests {
             paused: None,
             roster_differs: None,
             config_differs: None,
+            draining: None,
         }
     }
 
@@ -545,6 +575,30 @@ mod tests {
         let never = of(|e| (e.heard, e.says) = (None, nobody()));
         assert_eq!(never.verdict(), Verdict::Unknown, "it never came");
         assert_eq!(of(|e| e.heard = None).verdict(), Verdict::Isolated, "others have heard it");
+    }
+
+    #[test]
+    fn a_drain_excuses_who_is_missed_and_weighs_least_while_it_is_there() {
+        use Verdict::{Draining as Drains, Refused};
+        let drain = Drain { until: 0, reason: Reason::new("kernel upgrade").unwrap() };
+        let draining = Some(Draining { left: SECOND * 720, drain });
+        let mut evidence = Evidence { draining, lossy: true, ..fine() };
+        assert_eq!(evidence.conditions(), [Verdict::Lossy, Drains]);
+        evidence.lossy = false;
+        assert_eq!(
+            (evidence.conditions(), evidence.sentence()),
+            (vec![Drains], "12 min left: kernel upgrade".into())
+        );
+        (evidence.status, evidence.refused) = (PeerStatus::Down, Some(SECOND));
+        assert_eq!(evidence.conditions(), [Drains, Refused, Verdict::Down]);
+        assert_eq!(evidence.sentence(), "12 min left: kernel upgrade");
+        evidence.heard = None;
+        assert_eq!(evidence.verdict(), Drains, "also where it was never heard");
+        evidence.left = Some((LeaveReason::Restart, SECOND));
+        assert_eq!(evidence.verdict(), Verdict::Left, "the newer word");
+        for status in PeerStatus::ALL {
+            assert!(!Drains.is_alarm(status) && Drains.is_announced());
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ def peer(n, count, turn):
     near = 0 in observers(n, count)
     verdict = "down" if down(n) else "left" if name(n) == SILENT["left"] else "up"
     silent = verdict != "up"
-    says = "silent to all 16 that observe it" if verdict == "down" else "said 2 min ago that it leaves for a restart"
+    says = "silent to all 16 that observe it" if verdict == "down" else "left 2 min ago <img src=http://evil.example/x>"
     return {
         "server_id": name(n), "address": f"10.0.{n // 250}.{n % 250}:5278",
         "status": "down" if silent else "healthy", "verdict": verdict, "conditions": [verdict],

@@ -10,7 +10,7 @@ use crate::harness::{AT_ALL, Cluster, within};
 use crate::keys::{keys_in_force, make_key, section};
 
 /// Runs to the end: exit code, standard output, standard error.
-fn run(mut command: Command) -> (i32, String, String) {
+pub(crate) fn run(mut command: Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap_or(-1), text(stdout), text(stderr))

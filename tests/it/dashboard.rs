@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::confined::{Cut, in_a_network_of_its_own};
 use crate::harness::Cluster;
+use crate::keys::{make_key, section};
 
 const NODES: usize = 7;
 /// Where `.ci/run` installs `tests/browser/requirements.txt`.
@@ -19,7 +20,10 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/dashboa
 #[ignore = "needs root: network namespaces, nft; chromium, and target/browser as .ci/run makes it"]
 fn the_dashboard_shows_what_happens() {
     in_a_network_of_its_own(|| {
-        let cluster = Cluster::start_apart(NODES, "error");
+        let cluster = Cluster::with_files_apart(NODES, |dir| {
+            make_key(&dir.join("cluster.key"), 1);
+            format!("cluster = \"prod\"\n{}", section(dir, &["cluster.key"]))
+        });
         let mut command = Command::new(PYTHON);
         command.arg(SCRIPT).arg(cluster.url(0, "/")).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut browser = command.spawn().unwrap_or_else(|e| panic!("{PYTHON}: {e}; see .ci/run"));

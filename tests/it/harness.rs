@@ -126,13 +126,24 @@ impl Cluster {
         let mut cluster = Cluster::reserve(count, Cluster::own_address());
         cluster.log_level = log_level;
         cluster.detours = detours(&cluster.nodes);
-        let rest = rest(cluster.dir());
-        for n in 0..count {
-            cluster.write_settings(n, &rest);
-            cluster.nodes[n].args = args(&["--config", cluster.settings(n).to_str().unwrap()]).collect();
+        cluster.start_with_files(rest)
+    }
+
+    /// `count` nodes, each with a file and an address of its own, as in `start_apart`.
+    pub(crate) fn with_files_apart(count: usize, rest: impl Fn(&Path) -> String) -> Cluster {
+        let mut cluster = Cluster::reserve(count, |n| [127, 0, 1, 1 + n]);
+        cluster.log_level = "error";
+        cluster.start_with_files(rest)
+    }
+
+    fn start_with_files(mut self, rest: impl Fn(&Path) -> String) -> Cluster {
+        let rest = rest(self.dir());
+        for n in 0..self.nodes.len() {
+            self.write_settings(n, &rest);
+            self.nodes[n].args = args(&["--config", self.settings(n).to_str().unwrap()]).collect();
         }
-        cluster.launch_all();
-        cluster
+        self.launch_all();
+        self
     }
 
     /// Where the files of all nodes are.

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Events(Events),
     /// Show which key each peer sends with, and which keys may go
     Keys(View),
+    /// Watch the cluster in this terminal: peers, matrix, events
+    Top(Top),
     /// Answer as a monitoring plugin: one line and an exit code
     Check(Check),
     /// What a cluster of some size will do and cost, and the cheapest settings for a wish
@@ -44,6 +46,10 @@ pub(crate) enum Command {
     Sim(Sim),
     /// Make the daemon read its settings anew, and say what came of it
     Reload(Order),
+    /// Announce that this node will be away: as long as it drains, its absence raises no alarm
+    Drain(Drain),
+    /// Call the drain of this node off
+    Undrain(Order),
     /// Take this node out of the cluster: its peers are told, raise no alarm, and the daemon ends
     Leave(Order),
     /// Print a new cluster key
@@ -176,7 +182,26 @@ pub(crate) struct Daemon {
     pub(crate) http: String,
 }
 
-/// `reload`, `leave`: what changes the daemon.
+/// `drain`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Drain {
+    /// For how long, like 30m [default: that of the daemon's settings, 1h]
+    #[arg(value_name = "FOR", value_parser = is_duration)]
+    pub(crate) length: Option<String>,
+    /// Why: shown wherever the drain is
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// The daemon to order.
+    #[command(flatten)]
+    pub(crate) order: Order,
+}
+
+/// The text itself, if it is a duration.
+fn is_duration(text: &str) -> Result<String, String> {
+    duration::parse(text).map(|_| text.to_owned())
+}
+
+/// `reload`, `undrain`, `leave`: what changes the daemon.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Order {
     /// The daemon's control socket
@@ -232,6 +257,9 @@ pub(crate) struct Peers {
     /// Only peers of this verdict
     #[arg(long, value_name = "VERDICT")]
     pub(crate) verdict: Option<String>,
+    /// Only peers with this label
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Option<String>,
     /// Only peers that this node observes itself
     #[arg(long)]
     pub(crate) observed: bool,
@@ -260,6 +288,14 @@ pub(crate) struct Events {
     /// Go on with new events until interrupted
     #[arg(long)]
     pub(crate) follow: bool,
+}
+
+/// `top`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Top {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
 }
 
 /// `check`.

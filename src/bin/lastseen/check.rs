@@ -80,11 +80,7 @@ fn own(answer: &Result<(), ClientError>) -> Answer {
 }
 
 fn cannot_tell(error: &ClientError) -> Answer {
-    let text = match error {
-        ClientError::Unreachable(why) | ClientError::Foreign(why) => why.clone(),
-        ClientError::Refused(_, body) => client::no_such_peer(body),
-    };
-    Answer::new(State::Unknown, text)
+    Answer::new(State::Unknown, error.text())
 }
 
 /// Loss of quorum is critical, and so are `critical` nodes suspected or down that are an alarm; `warning` warn.
@@ -110,8 +106,20 @@ fn judge_cluster(status: &Value, warning: u64, critical: Option<u64>) -> Answer 
             "{quorum}: {proven} of {total} nodes proven, {needed} needed, {alarms} suspected or down"
         ),
         measures: format!(
-            "proven={proven};;;0;{total} suspected={suspected};;;0;{total} down={down};;;0;{total}"
+            "proven={proven};;{needed}:;0;{total} suspected={suspected};;;0;{total} down={down};;;0;{total} \
+             alarms={alarms};{};{};0;{total}",
+            from(warning),
+            critical.map(from).unwrap_or_default()
         ),
+    }
+}
+
+/// The range of values that are none, as plugins write it, of a measure that is one from `n` on.
+fn from(n: u64) -> String {
+    match n.checked_sub(1) {
+        Some(most) => most.to_string(),
+        // All of them are: the range whose inside alerts.
+        None => "@0:".to_owned(),
     }
 }
 
@@ -187,8 +195,12 @@ mod tests {
         assert_eq!(
             judge_cluster(&status(true, 1), 1, None).line(),
             "LASTSEEN WARNING - quorum: 4 of 5 nodes proven, 3 needed, 1 suspected or down \
-             | proven=4;;;0;5 suspected=0;;;0;5 down=3;;;0;5\n"
+             | proven=4;;3:;0;5 suspected=0;;;0;5 down=3;;;0;5 alarms=1;0;;0;5\n"
         );
+        let line = judge_cluster(&status(true, 3), 2, Some(4)).line();
+        assert!(line.ends_with(" alarms=3;1;3;0;5\n"), "an alert outside of 0 to 1, and of 0 to 3: {line}");
+        let line = judge_cluster(&status(true, 0), 0, None).line();
+        assert!(line.ends_with(" alarms=0;@0:;;0;5\n"), "{line}");
         for foreign in [json!({}), json!([]), json!({"total_peers": 5})] {
             assert_eq!(judge_cluster(&foreign, 1, None).state, State::Unknown);
         }

@@ -31,30 +31,42 @@ impl ClientError {
     /// Says it on standard error; the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         match self {
-            ClientError::Unreachable(why) => unreachable(why, "--http URL"),
-            ClientError::Refused(404, body) if body["error"] == "unknown_peer" => {
-                exit::complain(&no_such_peer(body));
-                ExitCode::from(NO_SUCH_PEER)
-            }
+            ClientError::Unreachable(why) => return unreachable(why, "--http URL (or LASTSEEN_HTTP)"),
+            // What else answers there is no daemon that could be asked, or not for this.
+            ClientError::Foreign(why) => exit::complain(&format!("{why}; name a daemon with --http URL")),
+            ClientError::Refused(..) => exit::complain(&self.text()),
+        }
+        ExitCode::from(match self {
+            ClientError::Refused(404, body) if body["error"] == "unknown_peer" => NO_SUCH_PEER,
             // What is asked comes from the command line.
-            ClientError::Refused(400, body) => {
-                exit::complain(&plain(&body["message"]));
-                ExitCode::from(exit::USAGE)
+            ClientError::Refused(400, _) => exit::USAGE,
+            _ => exit::FAILED,
+        })
+    }
+
+    /// What is wrong, in one sentence.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            ClientError::Unreachable(why) | ClientError::Foreign(why) => why.clone(),
+            ClientError::Refused(404, body) if body["error"] == "not_found" => {
+                "that listener of the daemon serves metrics alone, or the daemon is older than this command"
+                    .to_owned()
             }
-            ClientError::Refused(_, body) => exit::fail(&plain(&body["message"])),
-            ClientError::Foreign(why) => exit::fail(why),
+            ClientError::Refused(_, body) => no_such_peer(body),
         }
     }
 }
 
-/// Says that no daemon is reachable, and by which flag another is named; the exit code.
+/// Says that no daemon is reachable, how to start one, and by which flag another is named; the exit code.
 pub(crate) fn unreachable(why: &str, flag: &str) -> ExitCode {
-    exit::complain(&format!("{why}; start a daemon with `lastseen run`, or name another with {flag}"));
+    exit::complain(&format!(
+        "{why}; start one with `systemctl start lastseen` or `lastseen run`, or name another with {flag}"
+    ));
     ExitCode::from(UNREACHABLE)
 }
 
 /// The daemon's message, and the nearest names.
-pub(crate) fn no_such_peer(body: &Value) -> String {
+fn no_such_peer(body: &Value) -> String {
     let near: Vec<String> = body["nearest"].as_array().into_iter().flatten().map(plain).collect();
     let message = plain(&body["message"]);
     if near.is_empty() { message } else { format!("{message}; the nearest are {}", near.join(", ")) }
@@ -157,7 +169,11 @@ fn is_unsafe(c: char) -> bool {
 
 /// A JSON string as text without control characters: nothing from afar moves a terminal.
 pub(crate) fn plain(value: &Value) -> String {
-    let text = value.as_str().unwrap_or_default();
+    plain_text(value.as_str().unwrap_or_default())
+}
+
+/// The same of any text.
+pub(crate) fn plain_text(text: &str) -> String {
     text.chars().map(|c| if is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
@@ -194,6 +210,9 @@ mod tests {
         let body = json!({"message": "no peer is called \"web-9\"", "nearest": ["web-1", "web\u{1b}-2"]});
         assert_eq!(no_such_peer(&body), "no peer is called \"web-9\"; the nearest are web-1, web\u{fffd}-2");
         assert_eq!(no_such_peer(&json!({"message": "m", "nearest": []})), "m");
+        let no_page =
+            ClientError::Refused(404, json!({"error": "not_found", "message": "there is no such page"}));
+        assert!(no_page.text().contains("serves metrics alone"), "{}", no_page.text());
     }
 
     #[test]

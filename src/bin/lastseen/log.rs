@@ -129,9 +129,21 @@ fn write_peer(peer: &str, event: &Event) {
             PeerStatus::Down if event.verdict == Some(Verdict::Left) => {
                 info!(peer, %from, %to, verdict, "{peer} left: {why}")
             }
+            PeerStatus::Down if event.verdict == Some(Verdict::Draining) => {
+                info!(peer, %from, %to, verdict, "{peer} is away while it drains: {why}")
+            }
             PeerStatus::Down => warn!(peer, %from, %to, verdict, "{peer} down: {why}"),
             PeerStatus::Healthy => info!(peer, %from, %to, verdict, "{peer} heard again: {why}"),
         },
+        // Nothing new happened, but now it is an alarm.
+        Change::Verdict { from, to }
+            if from.is_announced() && matches!(to, Verdict::Down | Verdict::Refused) =>
+        {
+            warn!(peer, from = from.as_str(), to = to.as_str(), "{peer} down: {why}");
+        }
+        // The event of the drain says so.
+        Change::Verdict { from: Verdict::Draining, to: Verdict::Up }
+        | Change::Verdict { from: Verdict::Up, to: Verdict::Draining } => {}
         Change::Verdict { from, to } => {
             info!(peer, from = from.as_str(), to = to.as_str(), "{peer} is {}: {why}", to.as_str());
         }
@@ -140,6 +152,7 @@ fn write_peer(peer: &str, event: &Event) {
             let reason = if *reason == LeaveReason::Removal { "removal" } else { "restart" };
             info!(peer, reason, verdict, "{peer} leaves: {why}");
         }
+        Change::Drain { until } => info!(peer, until, verdict, "{peer}: {why}"),
         Change::Address { from, to } => info!(peer, %from, %to, "{peer} moved: {why}"),
         other => debug!(peer, kind = other.kind(), "{why}"),
     }
@@ -158,6 +171,7 @@ fn write_own(event: &Event) {
         Change::Health { from, to } => {
             warn!(from = from.as_str(), to = to.as_str(), "this node is {}: {why}", to.as_str());
         }
+        Change::Drain { until } => info!(until, "this node: {why}"),
         Change::Stall(late) => warn!(stall_seconds = late.as_secs_f64(), "stalled: {why}"),
         Change::Rollback => error!("this process was cloned or rolled back: {why}"),
         Change::Keys | Change::Roster => info!("{why}"),

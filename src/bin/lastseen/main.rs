@@ -7,7 +7,9 @@ mod control;
 #[cfg(test)]
 mod corpus;
 mod demo;
+mod drain;
 mod exit;
+mod hooks;
 mod http;
 mod log;
 mod manual;
@@ -43,10 +45,13 @@ fn main() -> ExitCode {
         Command::Keys(a) => views::run_keys(&a),
         Command::Explain(a) => views::run_explain(&a),
         Command::Events(a) => views::run_events(&a),
+        Command::Top(a) => views::run_top(&a),
         Command::Check(a) => check::run(&a),
         Command::Plan(a) => plan::run(&a),
         Command::Sim(a) => simulate::run(&a),
         Command::Reload(a) => control::client::run(&a, "reload"),
+        Command::Drain(a) => control::client::drain(&a),
+        Command::Undrain(a) => control::client::run(&a, "undrain"),
         Command::Leave(a) => control::client::run(&a, "leave"),
         Command::Keygen => keygen(),
         Command::Config(Config::Default) => exit::print(&settings::default_file()),

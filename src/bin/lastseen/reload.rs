@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::args;
 use crate::control::Orders;
+use crate::hooks::Hooks;
 use crate::settings::{self, Fault, Settings, Sourced};
 
 /// What came of the newest reload; at first of the start.
@@ -79,6 +80,7 @@ pub(crate) struct Reloader {
     /// What was read last.
     pub(crate) in_force: Sourced,
     pub(crate) handle: Handle,
+    pub(crate) hooks: Hooks,
     pub(crate) reloads: Arc<Reloads>,
 }
 
@@ -105,12 +107,13 @@ impl Reloader {
         }
     }
 
-    /// Puts into force what can change: the keys, and whether datagrams without one are taken.
+    /// Puts into force what can change: the keys, whether datagrams without one are taken, and the hooks.
     async fn reload(&mut self) -> Outcome {
         let mut settings = read(self.args.clone()).await?;
         let keys = settings.keys.len();
         let outcome = self.handle.set_keys(settings.keyring()?).await;
         outcome.ok_or("the detector's loop has ended")?.map_err(|e| e.to_string())?;
+        self.hooks.set(settings.hooks);
         let (changed, waiting) =
             differing(&settings.sources, &self.in_force).partition(|path| can_change(path));
         self.in_force.extend(settings.sources.into_iter().filter(|(path, _)| can_change(path)));
@@ -134,7 +137,7 @@ async fn read(args: args::Run) -> Result<Settings, String> {
 }
 
 fn can_change(path: &str) -> bool {
-    path.starts_with("security.")
+    path.starts_with("security.") || path == "hooks"
 }
 
 /// The settings that differ. The roster's old entries are not kept, so it is not compared.

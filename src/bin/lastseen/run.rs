@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastseen::metrics::Exporter;
-use lastseen::net::{self, Clock, Handle, NetError, Options};
+use lastseen::net::{self, Clock, EventStream, Handle, NetError, Options};
 use lastseen::proto::{LeaveReason, Scope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
@@ -14,11 +14,12 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::control::{Control, Orders};
-use crate::http::events::Recorder;
+use crate::drain::Drainer;
+use crate::http::events::{Recorder, Shape};
 use crate::notify::Notifier;
 use crate::reload::{Reloader, Reloads};
 use crate::settings::{Entry, LogFormat, Settings};
-use crate::{args, control, exit, http, log, resolve, settings};
+use crate::{args, control, drain, exit, hooks, http, log, resolve, settings};
 
 /// Leaving is three datagrams a peer; whoever asked for the end does not wait longer than this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -76,7 +77,7 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let known: Vec<Option<SocketAddr>> = config.static_peers.iter().map(|p| p.address).collect();
     let (server_id, cluster) = (config.server_id.clone(), config.cluster.clone());
     let exporter = Exporter::new();
-    let options = Options { on_rtt: Some(exporter.rtt_recorder()) };
+    let options = Options { on_rtt: Some(exporter.rtt_recorder()), drain: drain::saved(&settings.values) };
     // Before any peer hears of this node.
     let (control, ordered) = control::bind(&settings.control())?;
     let (handle, detector) = net::spawn(config, keys, options).await.map_err(|e| not_started(&e))?;
@@ -86,7 +87,16 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     keep_resolving(&handle, &peers, known, listen);
     drop(peers);
     let reloads = Arc::new(Reloads::started());
-    let server = http_server(settings, &handle, exporter, Arc::clone(&reloads)).await?;
+    // At one moment, so that both number the events alike.
+    let (recorded, hooked) = (handle.subscribe(), handle.subscribe());
+    let first = handle.snapshot_of(Scope::Observed).await.ok_or("the detector's loop has ended")?;
+    let shape =
+        Shape { instance: first.instance.to_string(), observer: first.server_id.to_string(), clock: Clock };
+    drop(first);
+    let interval = settings.values.heartbeat_interval;
+    let hooks = std::mem::take(&mut settings.hooks);
+    let hooks = hooks::start(hooks, handle.clone(), hooked, (shape.clone(), cluster.to_string()), interval);
+    let server = http_server(settings, &handle, (shape, recorded), exporter, Arc::clone(&reloads))?;
     let serving = async {
         let http = async {
             match server {
@@ -106,8 +116,9 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
         }
     };
     let in_force = std::mem::take(&mut settings.sources);
-    let reloader = Reloader { args: args.clone(), in_force, handle: handle.clone(), reloads };
+    let reloader = Reloader { args: args.clone(), in_force, handle: handle.clone(), hooks, reloads };
     tokio::spawn(reloader.run(hang_up, ordered.reload));
+    tokio::spawn(Drainer::new(handle.clone(), &settings.values).run(ordered.drain));
     let notifier = Notifier::from_environment();
     tokio::spawn(notifier.clone().tell(handle.clone()));
     tokio::select! {
@@ -126,9 +137,10 @@ fn keep_resolving(handle: &Handle, peers: &[Entry], known: Vec<Option<SocketAddr
     }
 }
 
-async fn http_server(
+fn http_server(
     settings: &Settings,
     handle: &Handle,
+    (shape, recorded): (Shape, EventStream),
     exporter: Exporter,
     reloads: Arc<Reloads>,
 ) -> Result<Option<http::HttpServer>, String> {
@@ -136,10 +148,8 @@ async fn http_server(
     if http.listen.is_empty() && http.metrics_listen.is_empty() {
         return Ok(None);
     }
-    let Some(first) = handle.snapshot_of(Scope::Observed).await else { return Ok(None) };
-    let recorder = Recorder::new(first.instance.to_string(), first.server_id.to_string(), Clock);
-    let events = Arc::new(recorder);
-    tokio::spawn(Arc::clone(&events).record(handle.subscribe()));
+    let events = Arc::new(Recorder::new(shape));
+    tokio::spawn(Arc::clone(&events).record(recorded));
     let state = http::Shared {
         handle: handle.clone(),
         clock: Clock,

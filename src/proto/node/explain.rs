@@ -158,6 +158,7 @@ impl Node {
             self_health: self.health_at(now),
             left: evidence.left,
             paused: evidence.paused,
+            draining: evidence.draining.clone(),
             setup: self.setup_of(peer, evidence),
         }
     }

@@ -192,7 +192,7 @@ impl Node {
     fn heed_guest(&mut self, guest: usize, frame: &Frame<'_>, message: &Message) {
         let party = Party::Guest(guest);
         for record in message.records() {
-            if self.records.merge(record, None) != Met::Nothing {
+            if self.meet_record(record, None) != Met::Nothing {
                 self.redraw_within(1);
             }
         }

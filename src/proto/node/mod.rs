@@ -3,6 +3,7 @@
 //! `receive` is the way of a datagram in, `drive` that of time, `send` the way out, and `report` what is
 //! told about it.
 
+mod drain;
 mod drawing;
 mod drive;
 mod expected;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use self::drain::Drains;
 use self::drawing::Drawing;
 use self::drive::Leaving;
 pub use self::expected::Expected;
@@ -117,6 +119,7 @@ pub struct Node {
     strangers: Vec<Stranger>,
     news: News,
     drawing: Drawing,
+    drains: Drains,
     /// Tags of ids that were learned: (index of the key, tag) to place.
     learned: HashMap<(usize, Tag), usize>,
     /// Addresses of the peers in the roster, and learned ones, to index of the peer.
@@ -189,8 +192,7 @@ impl Node {
         let server_id = ServerId::new(&config.server_id).map_err(ConfigError::Invalid)?;
         let me = directory.place(&config.own_name).expect("a directory holds its own node");
         let (entries, places) = directory.observed_by(me);
-        let peers = entries.len();
-        let own_tags = keys.tags(&config.server_id);
+        let (peers, own_tags) = (entries.len(), keys.tags(&config.server_id));
         let by_place = sorted(places.iter().copied().zip(0..).collect());
         let observed = || entries.iter().map(|entry| &config.static_peers[*entry]);
         let mut node = Node {
@@ -206,6 +208,7 @@ impl Node {
             me,
             news: News::new(now),
             drawing: Drawing::new(now),
+            drains: Drains::new(),
             registry: PeerRegistry::of(observed(), &config),
             pool: ConnectionPool::of(observed()),
             sessions: Vec::with_capacity(peers),

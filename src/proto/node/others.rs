@@ -61,6 +61,7 @@ impl Node {
             listens: self.listens(now),
             roster_differs: self.differing(place, |profile| profile.roster),
             config_differs: self.differing(place, |profile| profile.config),
+            draining: self.draining(place, now),
         }
     }
 
@@ -72,24 +73,30 @@ impl Node {
             let voted = self.drawing.picture.says(self.others[index].place as usize).votes() > 0;
             let voteless = &mut self.others[index].voteless;
             *voteless = if voted { 0 } else { voteless.saturating_add(passed) };
-            let other = self.others[index];
-            let hearsay = self.hearsay(&other, self.now);
-            let status = hearsay.status();
-            let verdict = hearsay.verdict(status);
+            let (status, verdict, proves) = self.judge_other(index);
             counts.total_peers += 1;
             match status {
                 PeerStatus::Healthy => counts.healthy_peers += 1,
                 PeerStatus::Suspected => counts.suspected_peers += 1,
                 PeerStatus::Down => counts.down_peers += 1,
             }
-            counts.proven_peers += usize::from(status == PeerStatus::Healthy && hearsay.says.prove > 0);
+            counts.proven_peers += usize::from(proves);
             counts.is_degraded |= verdict.is_alarm(status);
-            self.others[index].heard_of = hearsay.heard_of;
-            if (status, verdict) != (other.status, other.verdict) {
-                self.tell_other(index, status, verdict, hearsay.sentence(status));
-            }
         }
         self.registry.count_others(counts);
+    }
+
+    /// Takes over what the picture says of one of them; and whether it is proven.
+    pub(super) fn judge_other(&mut self, index: usize) -> (PeerStatus, Verdict, bool) {
+        let other = self.others[index];
+        let hearsay = self.hearsay(&other, self.now);
+        let status = hearsay.status();
+        let verdict = hearsay.verdict(status);
+        self.others[index].heard_of = hearsay.heard_of;
+        if (status, verdict) != (other.status, other.verdict) {
+            self.tell_other(index, status, verdict, hearsay.sentence(status));
+        }
+        (status, verdict, status == PeerStatus::Healthy && hearsay.says.prove > 0)
     }
 
     /// Whether this node has neither stalled, nor lost what its socket held, nor been isolated for so long that whom it hears
@@ -132,7 +139,7 @@ impl Node {
             let place = other.place as usize;
             match (before.0, status) {
                 // Of whom nothing was known until now may have died long ago.
-                (_, PeerStatus::Down) if before.1 != Verdict::Unknown && verdict != Verdict::Left => {
+                (_, PeerStatus::Down) if before.1 != Verdict::Unknown && !verdict.is_announced() => {
                     self.mass_loss.lost(place, self.now)
                 }
                 (PeerStatus::Down, _) => self.mass_loss.back(place),
@@ -199,6 +206,8 @@ impl Node {
                 explanation: self.explained_by_others(other, &hearsay, now),
                 instance: self.records.profile(place).map(|profile| profile.instance),
                 release: self.release_at(place),
+                labels: self.labels_at(place),
+                draining: hearsay.draining.clone(),
                 key_id: None,
                 restarts: 0,
                 false_downs: 0,
@@ -228,6 +237,7 @@ impl Node {
             address: self.address_of(other.place as usize),
             says: hearsay.says,
             self_health: self.health_at(now),
+            draining: hearsay.draining.clone(),
             setup: Setup {
                 roster: told.map(|_| hearsay.roster_differs.is_none()),
                 settings: told.map(|_| hearsay.config_differs.is_none()),

@@ -14,6 +14,7 @@ use super::{EVENTS, Node, OWN_EVENTS};
 use crate::proto::config::PeerConfig;
 use crate::proto::directory::hash48;
 use crate::proto::event::{Change, Event, SelfHealth};
+use crate::proto::labels::Labels;
 use crate::proto::messages::LeaveReason;
 use crate::proto::peer::PeerStatus;
 use crate::proto::picture::Picture;
@@ -142,7 +143,7 @@ impl Node {
             account.history.turned(status, self.now);
             self.stats.transitions[status as usize] += 1;
             match (before.0, status) {
-                (_, PeerStatus::Down) if account.was_there && verdict != Verdict::Left => {
+                (_, PeerStatus::Down) if account.was_there && !verdict.is_announced() => {
                     self.mass_loss.lost(self.places[peer], self.now)
                 }
                 (PeerStatus::Down, _) => self.mass_loss.back(self.places[peer]),
@@ -191,6 +192,7 @@ impl Node {
             return;
         }
         self.review_at = self.now + self.config.heartbeat_interval / 2;
+        self.end_drains();
         self.redraw();
         self.grade();
         self.push_news();
@@ -366,6 +368,7 @@ impl Node {
             paused: account.paused.map(|(length, at)| (length, now.since(at))),
             roster_differs: self.differing(self.places[peer], |profile| profile.roster),
             config_differs: self.differing(self.places[peer], |profile| profile.config),
+            draining: self.draining(self.places[peer], now),
         }
     }
 
@@ -400,6 +403,7 @@ impl Node {
             status: self.cluster_status(now),
             self_health: self.health_at(now),
             mass_loss: self.mass_loss.is_on(),
+            draining: self.draining(self.me, now),
             last_stall: self.stall,
             verdicts,
             degraded_peers,
@@ -417,6 +421,12 @@ impl Node {
     /// What the node at `place` told of its release, and of the wire.
     pub(super) fn release_at(&self, place: usize) -> Option<(Release, u8)> {
         self.records.profile(place).map(|profile| (profile.release, profile.wire))
+    }
+
+    /// What the operator of the node at `place` says of it.
+    pub(super) fn labels_at(&self, place: usize) -> Option<Labels> {
+        let notice = &self.records.profile(place)?.notice;
+        Some(notice.as_ref().map(|notice| notice.labels.clone()).unwrap_or_default())
     }
 
     fn view(&self, peer: usize, rows: Option<&Picture>, now: Time) -> PeerView {
@@ -448,6 +458,8 @@ impl Node {
             },
             instance: confirmed.map(|c| c.instance),
             release: self.release_at(self.places[peer]),
+            labels: self.labels_at(self.places[peer]),
+            draining: evidence.draining.clone(),
             key_id: confirmed.map(|c| self.ring.id(c.key)),
             restarts: account.restarts,
             false_downs: account.false_downs,

@@ -83,7 +83,9 @@ impl Node {
         }
         let moves = self.moves(config, directory);
         let why = self.difference(&moves);
+        let own = self.records.names()[self.me];
         self.move_tables(moves);
+        self.move_drains(own);
         self.publish_profile();
         self.news.changed = true;
         if let Some(why) = why {

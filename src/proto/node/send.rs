@@ -248,6 +248,11 @@ impl Node {
         if early || !std::mem::take(&mut self.news.urgent) || self.others.is_empty() {
             return;
         }
+        self.push_to_all();
+    }
+
+    /// Tells all neighbours what they are owed.
+    pub(super) fn push_to_all(&mut self) {
         self.news.pushed = self.now;
         for peer in 0..self.sessions.len() {
             let Some((transmit, key)) = self.way_to(Party::Peer(peer)) else { continue };

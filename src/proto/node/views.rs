@@ -9,7 +9,7 @@ use super::report::config_hash;
 use crate::proto::messages::{Message, More};
 use crate::proto::mtu::SMALL;
 use crate::proto::peer::PeerStatus;
-use crate::proto::records::{Body, ENTRY, EVERY, Life, Met, NodeName, Profile, Record, Release};
+use crate::proto::records::{Body, ENTRY, EVERY, Life, Met, NodeName, Notice, Profile, Record, Release};
 use crate::proto::seal::WIRE;
 use crate::proto::session::What;
 use crate::proto::timer::Time;
@@ -69,6 +69,7 @@ impl Node {
             release: Release::OWN,
             wire: WIRE,
             id: (self.config.own_name != self.config.server_id).then(|| self.server_id.clone()),
+            notice: Notice { labels: self.config.labels.clone(), draining: self.own_drain() }.carried(),
         };
         self.records.publish(Body::Profile(profile));
     }
@@ -168,7 +169,7 @@ impl Node {
         let place = self.records.place(record.owner);
         let before = place.and_then(|place| self.records.profile(place)).map(|profile| profile.instance);
         let trouble = place.and_then(|p| self.records.row(p)).is_some_and(|row| !row.is_empty());
-        match self.records.merge(record, Some(peer)) {
+        match self.meet_record(record, Some(peer)) {
             Met::Nothing => return false,
             Met::New(place) => self.note_profile(place, before),
             Met::Raised => {}

@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::digest::EVERY;
 pub(crate) use self::table::{Met, Records};
+use super::drain::Drain;
+use super::labels::Labels;
 use super::seal::Instance;
 use super::server_id::ServerId;
 
@@ -126,6 +128,31 @@ pub struct Profile {
     pub wire: u8,
     /// Its id, where the rosters have none: who does not observe it has no other way to learn it.
     pub id: Option<ServerId>,
+    /// What its operator says of it; of most: nothing.
+    pub notice: Option<Box<Notice>>,
+}
+
+impl Profile {
+    /// Until when its absence is no alarm, if it drains.
+    pub fn draining(&self) -> Option<&Drain> {
+        self.notice.as_ref()?.draining.as_ref()
+    }
+}
+
+/// What an operator says of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// What it is for, where it stands, and the like.
+    pub labels: Labels,
+    /// Until when its absence is no alarm.
+    pub draining: Option<Drain>,
+}
+
+impl Notice {
+    /// As a profile carries it: nothing is not carried.
+    pub fn carried(self) -> Option<Box<Notice>> {
+        (self != Notice::default()).then(|| Box::new(self))
+    }
 }
 
 /// A release of this program: major, minor, patch.
@@ -196,8 +223,12 @@ impl Body {
         }
     }
 
-    /// Whether it has the one form that it may have: the peers of a row in order, each once, none plainly fine.
+    /// Whether it has the one form that it may have: the peers of a row in order, each once, none plainly fine; no notice that
+    /// says nothing.
     pub fn is_canonical(&self) -> bool {
+        if let Body::Profile(Profile { notice: Some(notice), .. }) = self {
+            return **notice != Notice::default();
+        }
         let seen = self.seen();
         seen.windows(2).all(|w| w[0].peer < w[1].peer)
             && seen.iter().all(|s| (s.life, s.link) != (Life::Healthy, LinkState::Up))

@@ -114,8 +114,15 @@ impl Records {
     /// An empty table of the nodes with these names, in order; this one is at `me`, its neighbours at `neighbours`.
     pub(crate) fn new(names: Arc<[NodeName]>, me: usize, neighbours: &[usize]) -> Records {
         let (roster, config) = ([0; 4], [0; 4]);
-        let unknown =
-            Profile { instance: Instance(0), roster, config, release: Release([0; 3]), wire: 0, id: None };
+        let unknown = Profile {
+            instance: Instance(0),
+            roster,
+            config,
+            release: Release([0; 3]),
+            wire: 0,
+            id: None,
+            notice: None,
+        };
         Records {
             me,
             rows: vec![RowSlot::default(); names.len()],

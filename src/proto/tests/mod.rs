@@ -4,6 +4,7 @@ mod captured;
 pub(crate) mod counting;
 mod dates;
 mod detector;
+mod drain;
 mod explain;
 mod face;
 mod forge;

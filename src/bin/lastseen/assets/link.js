@@ -50,11 +50,12 @@ export function connect(on) {
     [busy, last] = [true, performance.now()];
     const answer = await answers().catch((error) => ({ failure: error.code ?? "silent" }));
     [busy, changed] = [false, changed || "failure" in answer];
+    // First of all: whatever fails in the page must not end the asking.
+    schedule(changed ? PACE : POLL);
+    if (stream.readyState === EventSource.CLOSED && !document.hidden) listen();
     if (answer.failure) on.failure(answer.failure);
     else on.answer(answer);
     if (answer.peers) took = performance.now() - last;
-    schedule(changed ? PACE : POLL);
-    if (stream.readyState === EventSource.CLOSED && !document.hidden) listen();
   }
 
   function listen() {

@@ -1,7 +1,7 @@
 // The dashboard: what the node says, and whether it says anything at all.
 
 import { openDetail, refreshDetail, startDetail } from "./detail.js";
-import { $, mark, put } from "./dom.js";
+import { $, el, mark, put } from "./dom.js";
 import { connect } from "./link.js";
 import { showMatrix, startMatrix } from "./matrix.js";
 import { news, strip } from "./model.js";
@@ -12,6 +12,8 @@ import { addEvent, addGap, showTimeline, startTimeline } from "./timeline.js";
 const THEMES = ["system", "light", "dark"];
 /** Without an answer for so long something is wrong, whatever the requests say. */
 const SILENT = 6000;
+/** Of what is said to screen readers so much is kept. */
+const SPOKEN = 8;
 
 const state = { status: null, peers: null, matrix: null, at: performance.now(), failure: null, told: "" };
 
@@ -38,8 +40,11 @@ function filter(text) {
 
 const toggle = (verdict) => filter(chosen.get("q") === verdict ? "" : verdict);
 
+/** To a screen reader, which reads what is added. */
 function announce(texts) {
-  if (texts.length) put($("announce"), texts.join(" "));
+  const log = $("announce");
+  log.append(...texts.map((text) => el("p", {}, text)));
+  while (log.children.length > SPOKEN) log.firstElementChild.remove();
 }
 
 function favicon(tone) {
@@ -68,13 +73,13 @@ function tick() {
   if (document.title !== `${word} · ${id}`) document.title = `${word} · ${id}`;
 }
 
-function answer(news_) {
+function answer(newest) {
   const begin = performance.now();
-  const before = state.peers && { ...state };
-  Object.assign(state, news_, { at: begin, failure: null });
-  if (news_.peers) {
+  const before = { ...state };
+  Object.assign(state, newest, { at: begin, failure: null });
+  if (before.peers) announce(news(before, state));
+  if (newest.peers) {
     $("main").hidden = false;
-    announce(news(before, state));
     sample(state.peers);
     showPeers(state.peers);
     showMatrix(state.matrix);
@@ -87,7 +92,7 @@ function answer(news_) {
   tick();
   // Only the newest is kept: a page that stays open for weeks must not grow.
   performance.clearMeasures();
-  performance.measure("lastseen", { start: begin, detail: { whole: Boolean(news_.peers) } });
+  performance.measure("lastseen", { start: begin, detail: { whole: Boolean(newest.peers) } });
 }
 
 function theme() {

@@ -61,10 +61,12 @@ export function matches(peer, filter) {
 
 const names = new Intl.Collator("en", { numeric: true });
 const TONES = ["bad", "warn", "calm", "good"];
+/** The worst first, and of those who is down. */
+const rank = (peer) => 2 * TONES.indexOf(tone(peer)) + (peer.status === "down" ? 0 : 1);
 const loss = (peer) => Math.max(peer.link?.loss.rx ?? -1, peer.link?.loss.tx ?? -1);
 
 const KEYS = {
-  problem: (a, b) => TONES.indexOf(tone(a)) - TONES.indexOf(tone(b)),
+  problem: (a, b) => rank(a) - rank(b),
   peer: () => 0,
   since: (a, b) => a.since_seconds - b.since_seconds,
   rtt: (a, b) => (b.link?.rtt_seconds ?? -1) - (a.link?.rtt_seconds ?? -1),
@@ -204,7 +206,6 @@ export function strip({ status, silent, failure }) {
 
 /** What a screen reader is told between two answers. */
 export function news(before, now) {
-  if (!before) return [];
   const told = [];
   if (before.status.is_quorum_available !== now.status.is_quorum_available) {
     told.push(now.status.is_quorum_available ? "Quorum is available again." : "Quorum is lost.");

@@ -1,7 +1,7 @@
 // The summary, as `lastseen status` tells it.
 
 import { $, el, mark, put, resize } from "./dom.js";
-import { age, counts, word } from "./model.js";
+import { age, clock, counts, word } from "./model.js";
 
 const yes = (is) => (is ? "yes" : "no");
 
@@ -11,9 +11,18 @@ function key({ secure, insecure, keys }) {
   return { value: keys[0], tone: insecure ? "bad" : "good", text: insecure ? "INSECURE: none is needed" : more };
 }
 
+/** What of the rosters and settings does not fit. */
+function misfits({ strangers }, peers) {
+  const other = peers.filter((peer) => peer.conditions.includes("config_mismatch")).length;
+  const texts = other ? [`roster or settings differ at ${other}`] : [];
+  const who = strangers.map(({ server_id: id, address }) => id ?? address).join(", ");
+  return who ? [...texts, `not in the roster: ${who}`] : texts;
+}
+
 /** The cards: name, value, tone, text. */
 function cards(status, peers) {
-  const other = peers.filter((peer) => peer.conditions.includes("config_mismatch")).length;
+  const misfit = misfits(status, peers).join("; ");
+  const draining = status.draining_until ? `, draining until ${clock(status.draining_until)}` : "";
   const oldest = status.oldest_row_seconds;
   const { is_quorum_available: quorum, is_degraded: degraded, mass_loss: mass, self_health: self } = status;
   const proven = `${status.proven_peers} of ${status.total_peers} proven, ${status.quorum_needed} needed`;
@@ -25,12 +34,17 @@ function cards(status, peers) {
       tone: mass || degraded ? "bad" : "good",
       text: mass ? `many were lost at once: ${counts(peers)}` : counts(peers),
     },
-    { name: "This node", value: self, tone: self === "ok" ? "good" : "warn", text: `up ${age(status.uptime_seconds)}` },
+    {
+      name: "This node",
+      value: self,
+      tone: self === "ok" ? "good" : "warn",
+      text: `up ${age(status.uptime_seconds)}${draining}`,
+    },
     {
       name: "Oldest row",
       value: oldest === null ? "none" : age(oldest),
-      tone: other ? "warn" : "good",
-      text: other ? `roster or settings differ at ${other}` : "roster and settings: no other told",
+      tone: misfit ? "warn" : "good",
+      text: misfit || "roster and settings equal, as far as told",
     },
     { name: "Key", ...key(status) },
   ];

@@ -36,7 +36,7 @@ function fill(item, event, now) {
   put(who, event.gap ? "" : event.peer ?? event.observer);
   put(change, event.gap ?? eventWords(event));
   put(why, event.gap ? "older ones may be missing" : event.why);
-  put(time, event.gap ? "" : `${age((now - Date.parse(event.time)) / 1000)} ago`);
+  put(time, event.gap ? "" : age((now - Date.parse(event.time)) / 1000));
   mark(time, "datetime", event.gap ? null : event.time);
   mark(time, "title", event.gap ? null : event.time);
 }
@@ -47,7 +47,7 @@ export function showTimeline(now) {
   const items = resize($("timeline"), shown.length, make);
   shown.forEach((event, at) => fill(items[at], event, now));
   const more = events.length - shown.length;
-  put($("timeline-count"), events.length ? `newest first${more ? `, ${more} older not shown` : ""}` : "none yet");
+  put($("timeline-count"), events.length ? `newest first, time since${more ? `, ${more} older not shown` : ""}` : "none yet");
 }
 
 /** `choose(id)` is called for the node that is chosen. */

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use lastseen::net::Clock;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::socket::connect;
 use crate::client::{ClientError, parse, plain, plain_json, unreachable};
@@ -17,12 +17,25 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// No answer is longer, in bytes.
 const LONGEST: usize = 64 * 1024;
 
+/// Orders a drain.
+pub(crate) fn drain(args: &args::Drain) -> ExitCode {
+    let wish = json!({ "for": args.length, "reason": args.reason });
+    order(&args.order, "drain", &wish.to_string())
+}
+
 /// Gives the order `command`, and prints what came of it.
-pub(crate) fn run(order: &args::Order, command: &str) -> ExitCode {
-    let answer = match talk(Path::new(&order.socket), command, WITHIN) {
+pub(crate) fn run(args: &args::Order, command: &str) -> ExitCode {
+    order(args, command, "")
+}
+
+fn order(order: &args::Order, command: &str, body: &str) -> ExitCode {
+    let answer = match talk(Path::new(&order.socket), command, body, WITHIN) {
         Ok(answer) => answer,
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            return exit::fail(&format!("{}: {e}; its mode and its group say who may order", order.socket));
+            let socket = &order.socket;
+            return exit::fail(&format!(
+                "{socket}: {e}; its mode and its group say who may order (`ls -l {socket}`): be root, or of that group"
+            ));
         }
         Err(e) if e.kind() == io::ErrorKind::TimedOut => {
             return exit::fail(&format!("{}: {e}; the order may still be carried out", order.socket));
@@ -34,6 +47,7 @@ pub(crate) fn run(order: &args::Order, command: &str) -> ExitCode {
     match read(&order.socket, &answer) {
         Ok(answer) if order.json => exit::print(&plain_json(&answer)),
         Ok(answer) => exit::print(&format!("{}\n", plain(&answer["message"]))),
+        Err(ClientError::Foreign(why)) => exit::fail(&format!("{why}; name a daemon's with --socket PATH")),
         Err(error) => error.report(),
     }
 }
@@ -45,11 +59,12 @@ fn read(socket: &str, answer: &str) -> Result<Value, ClientError> {
 }
 
 /// One request and the whole answer, which ends with the connection.
-fn talk(socket: &Path, command: &str, within: Duration) -> io::Result<String> {
+fn talk(socket: &Path, command: &str, body: &str, within: Duration) -> io::Result<String> {
     let deadline = Clock.now() + within;
     let mut stream = connect(socket, within)?;
-    let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0";
-    write!(stream, "POST /api/v1/{command} {head}\r\n\r\n")?;
+    let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close";
+    let length = body.len();
+    write!(stream, "POST /api/v1/{command} {head}\r\nContent-Length: {length}\r\n\r\n{body}")?;
     let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         let left = deadline.since(Clock.now());
@@ -81,7 +96,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lastseen.sock");
         let _listener = UnixListener::bind(&path).unwrap();
-        let error = talk(&path, "reload", Duration::from_millis(100)).unwrap_err();
+        let error = talk(&path, "reload", "", Duration::from_millis(100)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 

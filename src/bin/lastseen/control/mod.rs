@@ -2,6 +2,7 @@
 //! and small bodies.
 
 pub(crate) mod client;
+mod drain;
 mod socket;
 
 use std::io;
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use crate::drain::Order;
 use crate::http::places::Places;
 use crate::http::{self, answer, error};
 use crate::reload::Outcome;
@@ -48,12 +50,14 @@ type Sender<T> = mpsc::Sender<oneshot::Sender<T>>;
 struct Desk {
     reload: Sender<Outcome>,
     leave: Sender<Result<(), String>>,
+    drain: mpsc::Sender<Order>,
 }
 
 /// What the daemon is ordered over the socket. Without a socket nothing ever comes.
 pub(crate) struct Ordered {
     pub(crate) reload: Orders<Outcome>,
     pub(crate) leave: Orders<Result<(), String>>,
+    pub(crate) drain: mpsc::Receiver<Order>,
 }
 
 /// The socket, bound.
@@ -78,9 +82,10 @@ struct Caller {
 pub(crate) fn bind(settings: &settings::Control) -> Result<(Option<Control>, Ordered), String> {
     let (reload, reloads) = mpsc::channel(ORDERS);
     let (leave, leaves) = mpsc::channel(ORDERS);
-    let ordered = Ordered { reload: reloads, leave: leaves };
+    let (drain, drains) = mpsc::channel(ORDERS);
+    let ordered = Ordered { reload: reloads, leave: leaves, drain: drains };
     let Some(path) = &settings.socket else { return Ok((None, ordered)) };
-    match listen(path, settings.mode, Desk { reload, leave }) {
+    match listen(path, settings.mode, Desk { reload, leave, drain }) {
         Ok(control) => {
             info!("taking commands at {}", path.display());
             Ok((Some(control), ordered))
@@ -112,6 +117,8 @@ fn routes(desk: Desk) -> Router {
     Router::new()
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/leave", post(leave))
+        .route("/api/v1/drain", post(drain::drain))
+        .route("/api/v1/undrain", post(drain::undrain))
         .fallback(|| async { error(StatusCode::NOT_FOUND, "not_found", "there is no such command", &[]) })
         .method_not_allowed_fallback(|| async {
             error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "only POST is served", &[])

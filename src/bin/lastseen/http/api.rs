@@ -14,9 +14,9 @@ use lastseen::proto::{PeerStatus, PeerView, Scope, Snapshot, Verdict};
 use serde_json::{Value, json};
 
 use super::{Shared, explain, json as shape};
-use crate::log;
 use crate::settings::Detail;
 use crate::views;
+use crate::{hooks, log};
 
 /// The most nodes whose matrix is exported as metrics.
 const MATRIX: usize = 1000;
@@ -85,6 +85,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Par
     let extra = Extra {
         log_lines_suppressed: log::lines_suppressed(),
         events_dropped: shared.handle.events_dropped() + shared.events.lost(),
+        hooks: hooks::counts(),
         reload_failed: !reloaded,
         config_loaded: at,
         peers: detail != Detail::Summary,
@@ -128,7 +129,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 pub(super) async fn peers(State(shared): State<Arc<Shared>>, Query(query): Parameters) -> Response {
-    if let Some(response) = unknown(&query, &["status", "verdict", "limit", "after"]) {
+    if let Some(response) = unknown(&query, &["status", "verdict", "label", "limit", "after"]) {
         return response;
     }
     let filter = match Filter::read(&query) {
@@ -200,6 +201,8 @@ pub(crate) fn one_peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
 struct Filter {
     status: Option<PeerStatus>,
     verdict: Option<Verdict>,
+    /// A label and its value.
+    label: Option<(String, String)>,
     limit: usize,
     after: Option<String>,
 }
@@ -222,19 +225,27 @@ impl Filter {
     fn read(query: &BTreeMap<String, String>) -> Result<Filter, String> {
         let status = choice(query, "status", &PeerStatus::ALL, PeerStatus::as_str)?;
         let verdict = choice(query, "verdict", &Verdict::ALL, Verdict::as_str)?;
+        let label = match query.get("label").map(|text| text.split_once('=')) {
+            None => None,
+            Some(Some((name, value))) => Some((name.to_owned(), value.to_owned())),
+            Some(None) => return Err("label must be NAME=VALUE".to_owned()),
+        };
         let limit = match query.get("limit").map(|n| n.parse()) {
             None => LIMIT,
             Some(Ok(n)) if (1..=LIMIT).contains(&n) => n,
             Some(_) => return Err(format!("limit must be 1 to {LIMIT}")),
         };
-        Ok(Filter { status, verdict, limit, after: query.get("after").cloned() })
+        Ok(Filter { status, verdict, label, limit, after: query.get("after").cloned() })
     }
 
     /// The peers of the page, how many there are on all pages, and after whom the next page begins. The peers of a
     /// snapshot are sorted by name.
     fn page<'a>(&self, peers: &'a [PeerView]) -> (Vec<&'a PeerView>, usize, Option<String>) {
         let chosen = |p: &&PeerView| {
-            self.status.is_none_or(|status| p.status == status) && self.verdict.is_none_or(|v| p.verdict == v)
+            let value = |name: &str| p.labels.as_ref().and_then(|labels| labels.get(name));
+            self.status.is_none_or(|status| p.status == status)
+                && self.verdict.is_none_or(|v| p.verdict == v)
+                && self.label.as_ref().is_none_or(|(name, wanted)| value(name) == Some(&**wanted))
         };
         let all: Vec<&PeerView> = peers.iter().filter(chosen).collect();
         let rest = all.iter().filter(|p| self.after.as_deref().is_none_or(|after| &*p.server_id > after));
@@ -249,7 +260,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lastseen::proto::{LinkView, Time};
+    use lastseen::proto::{Labels, LinkView, Time};
 
     fn peer(id: &str, status: PeerStatus, verdict: Verdict) -> PeerView {
         PeerView {
@@ -272,6 +283,8 @@ mod tests {
             link: LinkView { is_active: true, attempt_count: 0, rtt: None, loss: None },
             instance: None,
             release: None,
+            labels: None,
+            draining: None,
             key_id: None,
             restarts: 0,
             false_downs: 0,
@@ -289,6 +302,10 @@ mod tests {
             peer("d", PeerStatus::Down, Verdict::Left),
             peer("e", PeerStatus::Healthy, Verdict::Up),
         ];
+        let peers = peers.map(|peer| {
+            let role = if ["a", "b"].contains(&&*peer.server_id) { "db" } else { "web" };
+            PeerView { labels: Labels::new(vec![("role".into(), role.into())]).ok(), ..peer }
+        });
         let query = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let (page, total, next) = Filter::read(&query)?.page(&peers);
         Ok((page.iter().map(|p| &*p.server_id).collect(), total, next))
@@ -314,12 +331,21 @@ mod tests {
             (&[("status", "down")], ("bd", 2, None)),
             (&[("status", "down"), ("limit", "1")], ("b", 2, next("b"))),
             (&[("verdict", "up"), ("after", "a")], ("e", 2, None)),
+            (&[("label", "role=db")], ("ab", 2, None)),
+            (&[("label", "role=db"), ("status", "down")], ("b", 1, None)),
+            (&[("label", "rack=db")], ("", 0, None)),
             (&[("status", "healthy"), ("verdict", "left")], ("", 0, None)),
         ] {
             let (names, total, next) = expected;
             assert_eq!(page(query), Ok((names.to_owned(), total, next)), "{query:?}");
         }
-        for query in [[("limit", "0")], [("limit", "-1")], [("limit", "99999999")], [("status", "up")]] {
+        for query in [
+            [("limit", "0")],
+            [("limit", "-1")],
+            [("limit", "99999999")],
+            [("status", "up")],
+            [("label", "role")],
+        ] {
             assert!(page(&query).is_err(), "{query:?}");
         }
         assert_eq!(page(&[("status", "x")]), Err("status must be one of healthy, suspected, down".into()));

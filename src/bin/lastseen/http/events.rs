@@ -28,27 +28,45 @@ use super::{Shared, api, json::rfc3339};
 /// A comment keeps an idle connection open.
 const COMMENT: Duration = Duration::from_secs(15);
 
+/// How events are written: those of the run `instance` of the node `observer`.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) instance: String,
+    pub(crate) observer: String,
+    pub(crate) clock: Clock,
+}
+
+impl Shape {
+    /// The JSON of the contract. One without a number was made up for those that were lost.
+    pub(crate) fn event(&self, event: &Event, number: Option<u64>) -> Value {
+        let (from, to) = ends(&event.change);
+        json!({
+            "id": number.map(|number| format!("{}-{number}", self.instance)),
+            "time": rfc3339(&self.clock, event.at),
+            "type": event.change.kind(),
+            "observer": self.observer,
+            "peer": event.peer.as_deref(),
+            "from": from,
+            "to": to,
+            "verdict": event.verdict.map(|v| v.as_str()),
+            "why": event.why,
+            "evidence": event.evidence.as_ref().map(|e| evidence(e, event.at, &self.clock)),
+        })
+    }
+}
+
 /// The events of this run, numbered from 1.
 pub(crate) struct Recorder {
     ring: Mutex<Ring>,
     newest: watch::Sender<u64>,
     lost: AtomicU64,
-    instance: String,
-    observer: String,
-    clock: Clock,
+    shape: Shape,
 }
 
 impl Recorder {
-    /// A recorder for the run `instance` of the node `observer`.
-    pub(crate) fn new(instance: String, observer: String, clock: Clock) -> Recorder {
-        Recorder {
-            ring: Mutex::default(),
-            newest: watch::Sender::new(0),
-            lost: AtomicU64::new(0),
-            instance,
-            observer,
-            clock,
-        }
+    /// A recorder that writes events so.
+    pub(crate) fn new(shape: Shape) -> Recorder {
+        Recorder { ring: Mutex::default(), newest: watch::Sender::new(0), lost: AtomicU64::new(0), shape }
     }
 
     /// Records until the detector ends.
@@ -73,7 +91,7 @@ impl Recorder {
     fn push(&self, event: &Event) {
         let mut ring = self.ring();
         let number = ring.newest + 1;
-        ring.push(self.shape(event, number).to_string());
+        ring.push(self.shape.event(event, Some(number)).to_string());
         drop(ring);
         self.newest.send_replace(number);
     }
@@ -83,22 +101,6 @@ impl Recorder {
         let mut ring = self.ring();
         ring.newest += lost;
         self.newest.send_replace(ring.newest);
-    }
-
-    fn shape(&self, event: &Event, number: u64) -> Value {
-        let (from, to) = ends(&event.change);
-        json!({
-            "id": format!("{}-{number}", self.instance),
-            "time": rfc3339(&self.clock, event.at),
-            "type": event.change.kind(),
-            "observer": self.observer,
-            "peer": event.peer.as_deref(),
-            "from": from,
-            "to": to,
-            "verdict": event.verdict.map(|v| v.as_str()),
-            "why": event.why,
-            "evidence": event.evidence.as_ref().map(|e| evidence(e, event.at, &self.clock)),
-        })
     }
 
     /// What a reader gets next, as text of the stream, and where it is then. `reading`: it was following before,
@@ -115,7 +117,7 @@ impl Recorder {
                     write!(text, "event: reset\ndata: {}\n\n", json!({ "lost": lost }))
                 }
                 Part::Event(number, event) => {
-                    write!(text, "id: {}-{number}\ndata: {event}\n\n", self.instance)
+                    write!(text, "id: {}-{number}\ndata: {event}\n\n", self.shape.instance)
                 }
             };
         }
@@ -127,7 +129,7 @@ impl Recorder {
         if id.is_empty() || id == "0" {
             return Position::Oldest;
         }
-        let number = id.rsplit_once('-').filter(|(run, _)| *run == self.instance);
+        let number = id.rsplit_once('-').filter(|(run, _)| *run == self.shape.instance);
         number.and_then(|(_, n)| n.parse().ok()).map_or(Position::Foreign, Position::Seen)
     }
 }
@@ -144,6 +146,9 @@ fn ends(change: &Change) -> (Option<String>, Option<String>) {
         Change::Leave(LeaveReason::Restart) => return (None, Some("restart".to_owned())),
         Change::Leave(LeaveReason::Removal) => return (None, Some("removal".to_owned())),
         Change::Conflict { address } => return (None, Some(address.to_string())),
+        Change::Drain { until } => {
+            return (None, Some(if until.is_some() { "draining" } else { "ended" }.to_owned()));
+        }
         Change::Restart | Change::Stall(_) | Change::Rollback | Change::Keys | Change::Roster => {
             return (None, None);
         }
@@ -229,7 +234,7 @@ mod tests {
     use lastseen::sim::{Setup, World};
 
     fn recorder(events: u64) -> Recorder {
-        let recorder = Recorder::new("ab".into(), "me".into(), Clock);
+        let recorder = Recorder::new(Shape { instance: "ab".into(), observer: "me".into(), clock: Clock });
         for _ in 0..events {
             let change = Change::Quorum { available: true };
             recorder.push(&Event {
@@ -286,7 +291,7 @@ mod tests {
         let told = world.take_records();
         let is_down = |event: &Event| matches!(event.change, Change::Status { to: PeerStatus::Down, .. });
         let down = told.iter().find(|r| r.node == 0 && is_down(&r.event)).expect("it is told");
-        let json = recorder(0).shape(&down.event, 7);
+        let json = recorder(0).shape.event(&down.event, Some(7));
         let fields = ["from", "to", "peer", "verdict", "type", "observer", "id"].map(|f| json[f].as_str());
         let expected = ["suspected", "down", "n1", "down", "status", "me", "ab-7"].map(Some);
         assert_eq!(fields, expected, "{json}");
@@ -305,13 +310,16 @@ mod tests {
             evidence: None,
             ..down.event.clone()
         };
-        let json = recorder(0).shape(&own, 8);
+        let json = recorder(0).shape.event(&own, Some(8));
         assert_eq!(
             (&json["from"], &json["to"], &json["evidence"]),
             (&"false".into(), &"true".into(), &Value::Null)
         );
         // 256 of these are kept.
-        assert!(json.to_string().len() < 4096 && recorder(0).shape(&down.event, 9).to_string().len() < 4096);
+        assert!(
+            json.to_string().len() < 4096
+                && recorder(0).shape.event(&down.event, Some(9)).to_string().len() < 4096
+        );
     }
 
     #[test]

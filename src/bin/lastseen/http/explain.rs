@@ -104,5 +104,8 @@ fn said(e: &Explanation) -> Value {
     let paused = e.paused.map(
         |(length, age)| json!({ "length_seconds": length.as_secs_f64(), "age_seconds": age.as_secs_f64() }),
     );
-    json!({ "left": left, "paused": paused })
+    let draining = e.draining.as_ref().map(|draining| {
+        json!({ "left_seconds": draining.left.as_secs_f64(), "reason": draining.drain.reason.as_str() })
+    });
+    json!({ "left": left, "paused": paused, "draining": draining })
 }

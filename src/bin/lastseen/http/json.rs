@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use lastseen::net::Clock;
 use lastseen::proto::seal::WIRE;
-use lastseen::proto::{Observers, PeerStatus, PeerView, RowView, Snapshot, Time, Verdict};
+use lastseen::proto::{Labels, Observers, PeerStatus, PeerView, RowView, Snapshot, Time, Verdict};
 use serde_json::{Map, Value, json};
 
 /// A time as RFC 3339 in UTC with milliseconds.
@@ -18,6 +18,12 @@ pub(super) fn now(clock: &Clock) -> String {
 
 fn stamp(t: std::time::SystemTime) -> String {
     Timestamp::try_from(t).map_or_else(|_| "1970-01-01T00:00:00.000Z".to_owned(), |t| format!("{t:.3}"))
+}
+
+/// So many seconds since 1970.
+pub(crate) fn stamp_of(seconds: u64) -> String {
+    let moment = i64::try_from(seconds).ok().and_then(|s| Timestamp::from_second(s).ok());
+    format!("{:.3}", moment.unwrap_or(Timestamp::MAX))
 }
 
 pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
@@ -53,7 +59,9 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
             word => json!(word.to_string()),
         },
         "mass_loss": s.mass_loss,
-        "draining_until": null,
+        "draining_until": s.draining.as_ref().map(|d| stamp_of(d.drain.until)),
+        "draining_seconds": s.draining.as_ref().map(|d| d.left.as_secs_f64()),
+        "draining_reason": s.draining.as_ref().map(|d| d.drain.reason.as_str()),
         "oldest_row_seconds": s.oldest_row.map(|age| age.as_secs_f64()),
         "strangers": s.strangers.iter().map(|stranger| json!({
             "server_id": stranger.server_id.as_deref(),
@@ -99,12 +107,16 @@ pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
         "uptime_seconds": null,
         "version": p.release.map(|(release, _)| release.to_string()),
         "wire_version": p.release.map(|(_, wire)| wire),
-        "labels": null,
-        "draining_until": null,
+        "labels": p.labels.as_ref().map(labels),
+        "draining_until": p.draining.as_ref().map(|d| stamp_of(d.drain.until)),
         "key": p.key_id.map(|k| format!("{k:02x}")),
         "restarts": p.restarts,
         "false_downs": p.false_downs,
     })
+}
+
+fn labels(labels: &Labels) -> Map<String, Value> {
+    labels.iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
 }
 
 /// A page of peers. Written one by one: a tree of ten thousand takes twenty times its text.

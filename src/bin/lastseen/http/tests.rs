@@ -30,7 +30,11 @@ async fn detector(id: &str, address: SocketAddr, peers: Vec<StaticPeer>) -> Hand
 
 /// The full listener of a node and the one for metrics alone.
 fn serve(handle: &Handle, connections: usize, timeout: Duration) -> (SocketAddr, SocketAddr) {
-    let events = Arc::new(events::Recorder::new("ab".into(), "web-1".into(), Clock));
+    let events = Arc::new(events::Recorder::new(events::Shape {
+        instance: "ab".into(),
+        observer: "web-1".into(),
+        clock: Clock,
+    }));
     tokio::spawn(Arc::clone(&events).record(handle.subscribe()));
     let shared = Shared {
         handle: handle.clone(),

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
+use super::hooks::Section;
 use super::nearest;
 use super::raw::{Fault, Raw, Source};
 use super::table::{KEYS, Sourced};
@@ -54,15 +55,31 @@ fn take(
         let source = at(name.span().start);
         if let Some(key) = KEYS.iter().find(|k| k.path == path) {
             sourced.insert(key.path, (raw(value), source));
+        } else if path == "hooks" {
+            sourced.insert("hooks", (hooks(value, at), source));
         } else if let (DeValue::Table(inner), true) = (value.get_ref(), is_section(&path)) {
             take(inner, &format!("{path}."), at, sourced, faults);
         } else if is_section(&path) {
             faults
                 .push(Fault::at(&source, format!("{path} is a section; write [{path}] and its keys below")));
         } else {
-            faults.push(Fault::at(&source, unknown(&path, value.get_ref().is_table())));
+            faults.push(Fault::at(&source, unknown(&path, value.get_ref())));
         }
     }
+}
+
+/// The tables of `[[hooks]]`.
+fn hooks(value: &Spanned<DeValue<'_>>, at: &dyn Fn(usize) -> Source) -> Raw {
+    let section = |item: &Spanned<DeValue<'_>>| {
+        let table = item.get_ref().as_table()?;
+        let values = table
+            .iter()
+            .map(|(name, value)| (name.get_ref().to_string(), (raw(value), at(name.span().start))))
+            .collect();
+        Some(Section { source: at(item.span().start), values })
+    };
+    let sections = value.get_ref().as_array().and_then(|items| items.iter().map(section).collect());
+    sections.map_or(Raw::Other("no list of tables"), Raw::Hooks)
 }
 
 fn is_section(path: &str) -> bool {
@@ -70,8 +87,11 @@ fn is_section(path: &str) -> bool {
 }
 
 /// The message about an unknown key, with the nearest right one. A right name in a wrong section counts as near.
-fn unknown(path: &str, is_table: bool) -> String {
-    if is_table {
+fn unknown(path: &str, value: &DeValue<'_>) -> String {
+    if value.as_array().is_some_and(|items| items.iter().any(|i| i.get_ref().is_table())) {
+        return format!("unknown section [[{path}]]; did you mean [[hooks]]?");
+    }
+    if value.is_table() {
         let sections = KEYS.iter().filter_map(|k| k.path.split_once('.')).map(|(head, _)| head);
         return match nearest(path, sections) {
             Some(section) => format!("unknown section [{path}]; did you mean [{section}]?"),
@@ -108,6 +128,12 @@ fn raw(value: &Spanned<DeValue<'_>>) -> Raw {
         }
         DeValue::Float(_) => Raw::Other("a fraction"),
         DeValue::Datetime(_) => Raw::Other("a date"),
-        DeValue::Table(_) => Raw::Other("a table"),
+        DeValue::Table(table) => {
+            let pair = |(name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
+                Some((name.get_ref().to_string(), value.get_ref().as_str()?.to_owned()))
+            };
+            let pairs: Option<Vec<(String, String)>> = table.iter().map(pair).collect();
+            pairs.map_or(Raw::Other("a table with something else than strings"), Raw::Table)
+        }
     }
 }

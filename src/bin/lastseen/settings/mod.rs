@@ -2,7 +2,9 @@
 
 pub(crate) mod duration;
 pub(crate) mod file;
+mod hooks;
 mod keys;
+mod labels;
 mod listen;
 mod mode;
 mod raw;
@@ -11,21 +13,24 @@ mod roster;
 mod share;
 pub(crate) mod sources;
 pub(crate) mod table;
+mod word;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lastseen::proto::{Keyring, PeerConfig, SecretKey, StaticPeer};
+use lastseen::proto::{Drain, Keyring, PeerConfig, SecretKey, StaticPeer};
 use tracing::warn;
 
 use crate::args::Run;
 
+pub(crate) use hooks::{Action, Hook, read as read_hooks};
 pub(crate) use listen::Listen;
 pub(crate) use raw::{Detail, Fault, Level, LogFormat, Source, Transitions};
 pub(crate) use report::{report, series_of};
 pub(crate) use roster::{Entry, Host, Myself, check_id};
 pub(crate) use table::{Sourced, Values, default_file};
+pub(crate) use word::{Standing, Word};
 
 /// What the HTTP listener is told.
 #[derive(Clone, Debug)]
@@ -61,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) sources: Sourced,
     /// The cluster's keys.
     pub(crate) keys: Vec<SecretKey>,
+    /// What is called when something happens.
+    pub(crate) hooks: Vec<Hook>,
     /// What is odd, but no error.
     pub(crate) warnings: Vec<String>,
 }
@@ -74,9 +81,14 @@ pub(crate) fn load(config: Option<&Path>, run: &Run) -> Result<Settings, Vec<Fau
     let mut faults = file::read(config, &mut sources);
     let warnings = sources::environment(std::env::vars_os(), &mut sources);
     sources::flags(run, &mut sources);
+    let hooks = read_hooks(&sources["hooks"]).and_then(|hooks| {
+        hooks::check_programs(&hooks, &sources["hooks"].1)?;
+        Ok(hooks)
+    });
+    let hooks = hooks.map_err(|wrong| faults.extend(wrong)).unwrap_or_default();
     let Some(values) = read(&sources, &mut faults) else { return Err(faults) };
     match keys::read(&values, &sources["security.key_files"].1) {
-        Ok(keys) if faults.is_empty() => Ok(Settings { values, sources, keys, warnings }),
+        Ok(keys) if faults.is_empty() => Ok(Settings { values, sources, keys, hooks, warnings }),
         Ok(_) => Err(faults),
         Err(wrong) => {
             faults.extend(wrong);
@@ -101,6 +113,7 @@ pub(crate) fn read(sources: &Sourced, faults: &mut Vec<Fault>) -> Option<Values>
 pub(crate) fn defaults() -> Sourced {
     let mut sources = Sourced::new();
     let faults = file::parse(&default_file(), |_| Source::Default, &mut sources);
+    sources.insert("hooks", (raw::Raw::Hooks(Vec::new()), Source::Default));
     debug_assert_eq!(faults, Vec::new());
     sources
 }
@@ -113,8 +126,7 @@ fn ranges(v: &Values, sources: &Sourced) -> Vec<Fault> {
             faults.push(Fault::at(&sources[path].1, format!("{path}: {text}")));
         }
     };
-    let (interval, timeout) = (v.heartbeat_interval, v.heartbeat_timeout);
-    let show = duration::show;
+    let (interval, timeout, show) = (v.heartbeat_interval, v.heartbeat_timeout, duration::show);
     if let Some(id) = &v.server_id {
         let checked = check_id(id);
         need(checked.is_ok(), "server_id", checked.err().unwrap_or_default());
@@ -176,7 +188,23 @@ fn ranges(v: &Values, sources: &Sourced) -> Vec<Fault> {
         "0 serves nobody; right is at least 1".to_owned(),
     );
     need(!v.http_timeout.is_zero(), "http.timeout", "0s is too short; the default is 10s".to_owned());
+    drains(v, need);
     faults
+}
+
+/// How long drains may be.
+fn drains(v: &Values, mut need: impl FnMut(bool, &str, String)) {
+    let (default, max, show) = (v.drain_default, v.drain_max, duration::show);
+    need(
+        !max.is_zero() && max <= Drain::LONGEST,
+        "drain.max",
+        format!("{} does not fit; right is more than 0 to {}", show(max), show(Drain::LONGEST)),
+    );
+    need(
+        !default.is_zero() && default <= max,
+        "drain.default",
+        format!("{} does not fit; right is more than 0 and at most drain.max, {}", show(default), show(max)),
+    );
 }
 
 impl Settings {
@@ -270,6 +298,7 @@ impl Settings {
         config.max_backoff = v.max_backoff.unwrap_or(v.heartbeat_interval * 10);
         config.leave_grace = v.leave_grace;
         config.mass_loss = v.mass_loss.0;
+        config.labels = v.labels.clone();
         config.validate().map_err(|e| Fault::general(e.to_string()))?;
         Ok((config, peers.into_iter().map(|(entry, _)| entry).collect()))
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use lastseen::proto::Observers;
 
 use super::duration;
+use super::hooks::Section;
 
 /// Where a value comes from; the later ones win.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +80,10 @@ pub(crate) enum Raw {
     Flag(bool),
     /// A list of strings.
     List(Vec<String>),
+    /// What stands below each `[[hooks]]`.
+    Hooks(Vec<Section>),
+    /// A table of strings.
+    Table(Vec<(String, String)>),
     /// A value of the environment or of a flag: text that stands for any of the above.
     Untyped(String),
     /// What no setting is: its name.
@@ -92,6 +97,8 @@ impl fmt::Display for Raw {
             Raw::Integer(n) => write!(f, "{n}"),
             Raw::Flag(b) => write!(f, "{b}"),
             Raw::List(items) => write!(f, "{items:?}"),
+            Raw::Hooks(_) => f.write_str("a list of tables"),
+            Raw::Table(_) => f.write_str("a table"),
             Raw::Other(name) => f.write_str(name),
         }
     }

@@ -7,6 +7,7 @@ use lastseen::proto::{Instance, Keyring, Node, PeerConfig, StaticPeer, Time};
 use lastseen::sim::plan::DATAGRAM_BYTES;
 use serde_json::{Value, json};
 
+use super::raw::Setting;
 use super::{Detail, Settings, Values};
 
 /// What a node costs.
@@ -52,12 +53,14 @@ fn series(peers: bool) -> usize {
 /// The report about `settings`, for a node `server_id` with so many peers.
 pub(crate) fn report(settings: &Settings, server_id: &str, peers: usize, json: bool) -> String {
     let cost = Cost::of(peers, &settings.values);
-    let rows: Vec<(&str, String, String)> = settings
+    let mut rows: Vec<(&str, String, String)> = settings
         .values
         .show()
         .into_iter()
         .map(|(path, value)| (path, value, settings.sources[path].1.to_string()))
         .collect();
+    let hooks: Vec<String> = settings.hooks.iter().map(super::hooks::show).collect();
+    rows.push(("hooks", hooks.show(), settings.sources["hooks"].1.to_string()));
     if json { as_json(&rows, settings, server_id, &cost) } else { as_text(&rows, settings, server_id, &cost) }
 }
 

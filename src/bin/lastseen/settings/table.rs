@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lastseen::proto::Observers;
+use lastseen::proto::{Labels, Observers};
 
 use super::listen::Listen;
 use super::mode::Mode;
@@ -93,6 +93,11 @@ settings! {
     /// When more than this share of the peers, and at least three, are lost within down_after intervals, that is told
     /// as a mass loss: what they share is at fault. It changes no status.
     mass_loss: Share, "mass_loss" = r#""20%""#;
+    /// The directory where a drain is kept, so that it survives a restart of the daemon. Empty: it does not.
+    state_dir: Option<PathBuf>, "state_dir" = r#""""#;
+    /// What this node is for, where it stands, and the like, shown with it everywhere: { rack = "r7", role = "db" }.
+    /// At most 8 labels of 160 bytes together.
+    labels: Labels, "labels" = "{}";
     /// Files with the cluster's keys, at most four, not readable by others; made by `lastseen keygen`. The
     /// first one seals, all are accepted.
     key_files: Vec<PathBuf>, "security.key_files" = "[]";
@@ -104,11 +109,15 @@ settings! {
     log_level: Level, "log.level" = r#""info""#;
     /// Whose changes of status are logged: observed, all or none.
     log_transitions: Transitions, "log.transitions" = r#""observed""#;
-    /// The socket for the commands that change the daemon (reload, leave). Empty: none. Where the directory of the default
-    /// is missing the daemon runs without.
+    /// The socket for the commands that change the daemon (reload, drain, leave). Empty: none. Where the directory of
+    /// the default is missing the daemon runs without.
     control_socket: Option<PathBuf>, "control.socket" = r#""/run/lastseen/lastseen.sock""#;
     /// The socket's mode: who may write to it may order.
     control_mode: Mode, "control.mode" = r#""0660""#;
+    /// For how long `lastseen drain` drains when it is not told.
+    drain_default: Duration, "drain.default" = r#""1h""#;
+    /// The longest drain that may be ordered; at most 7d, since nobody counts a drain for longer.
+    drain_max: Duration, "drain.max" = r#""24h""#;
     /// Addresses of the HTTP listener (status, events, metrics); [] switches it off. A name of this machine in place
     /// of an address lets it be called by that name too.
     http_listen: Vec<Listen>, "http.listen" = r#"["127.0.0.1:5279"]"#;
@@ -142,5 +151,5 @@ pub(crate) fn default_file() -> String {
         }
         out.push_str(&format!("{name} = {}\n", key.default));
     }
-    out
+    out + super::hooks::HELP
 }

@@ -38,7 +38,7 @@ pub(crate) fn run_events(args: &args::Events) -> ExitCode {
     }
 }
 
-fn gap_text(event: &Value) -> String {
+pub(super) fn gap_text(event: &Value) -> String {
     match event["lost"].as_u64() {
         Some(1) => "1 event was lost".to_owned(),
         Some(lost) => format!("{lost} events were lost"),
@@ -46,7 +46,7 @@ fn gap_text(event: &Value) -> String {
     }
 }
 
-fn event_line(event: &Value) -> String {
+pub(super) fn event_line(event: &Value) -> String {
     let who = if event["peer"].is_string() { plain(&event["peer"]) } else { plain(&event["observer"]) };
     let change = match (event["from"].as_str(), event["to"].as_str()) {
         (Some(_), Some(_)) => format!("{} -> {}: ", plain(&event["from"]), plain(&event["to"])),

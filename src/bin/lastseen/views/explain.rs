@@ -98,6 +98,10 @@ pub(crate) fn headline(peer: &Value) -> String {
         (_, verdict) => verdict.to_uppercase(),
     };
     let (id, length) = (plain(&peer["server_id"]), since(&peer["since_seconds"]));
+    if verdict == "draining" {
+        let answers = if status == "healthy" { "" } else { " and does not answer" };
+        return format!("{id} is draining ({}){answers}.", plain(&peer["why"]));
+    }
     format!("{id} is {word} for {length}: {}.", plain(&peer["why"]))
 }
 
@@ -229,11 +233,16 @@ fn myself(me: &Value) -> String {
 }
 
 fn said(said: &Value) -> String {
-    let (left, paused) = (&said["left"], &said["paused"]);
+    let (left, draining, paused) = (&said["left"], &said["draining"], &said["paused"]);
     let mut words = Vec::new();
     if left.is_object() {
         let what = if left["reason"] == "removal" { "for good" } else { "for a restart" };
         words.push(format!("{} ago that it leaves {what}", since(&left["age_seconds"])));
+    }
+    if draining.is_object() {
+        let reason = plain(&draining["reason"]);
+        let colon = if reason.is_empty() { "" } else { ": " };
+        words.push(format!("that it drains, {} left{colon}{reason}", since(&draining["left_seconds"])));
     }
     if paused.is_object() {
         let (length, ago) = (since(&paused["length_seconds"]), since(&paused["age_seconds"]));

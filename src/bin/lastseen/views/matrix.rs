@@ -52,7 +52,7 @@ fn sign(matrix: &Value, from: &str, to: &str) -> (char, &'static str, u8) {
     }
 }
 
-fn matrix_text(matrix: &Value, colours: bool) -> String {
+pub(super) fn matrix_text(matrix: &Value, colours: bool) -> String {
     let ids: Vec<&str> = matrix["nodes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if ids.len() > CELLS {
         return faults(matrix, &ids, colours);

@@ -7,6 +7,7 @@ mod matrix;
 mod peers;
 mod status;
 mod table;
+mod top;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -23,28 +24,56 @@ pub(crate) use keys::run_keys;
 pub(crate) use matrix::run_matrix;
 pub(crate) use peers::run_peers;
 pub(crate) use status::run_status;
+pub(crate) use top::run_top;
 
 /// How long the client commands wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// `--watch` draws anew so often.
 const REDRAW: Duration = Duration::from_secs(1);
 
-/// Prints once, or again and again.
+/// Prints once, or again and again: then a daemon that goes is waited for, once it was there.
 fn show(watch: bool, mut text: impl FnMut() -> Result<String, ClientError>) -> ExitCode {
+    let (mut was_there, mut is_away) = (false, false);
     loop {
-        let text = match text() {
-            Ok(text) => text,
+        let printed = match text() {
+            Ok(text) => {
+                (was_there, is_away) = (true, false);
+                put(&if watch && io::stdout().is_terminal() { redrawn(&text) } else { text })
+            }
+            Err(ClientError::Unreachable(why)) if was_there => {
+                // Beside what is printed, which may be read by a program; once.
+                if !std::mem::replace(&mut is_away, true) {
+                    exit::complain(&format!("{why}; waiting for it"));
+                }
+                Ok(())
+            }
             Err(error) => return error.report(),
         };
-        let clear = if watch && io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-        if let Err(ended) = put(&format!("{clear}{text}")) {
-            return ended;
+        match printed {
+            Err(ended) => return ended,
+            Ok(()) if !watch => return ExitCode::SUCCESS,
+            Ok(()) => std::thread::sleep(REDRAW),
         }
-        if !watch {
-            return ExitCode::SUCCESS;
-        }
-        std::thread::sleep(REDRAW);
     }
+}
+
+/// The text in place of what is on the terminal: no more of it than fits, or its beginning would be scrolled away.
+fn redrawn(text: &str) -> String {
+    let rows = ratatui::crossterm::terminal::size().map_or(usize::MAX, |(_, rows)| usize::from(rows));
+    overwriting(text, rows)
+}
+
+/// Each line ends what stood there before it, and the last one all below: nothing flickers.
+fn overwriting(text: &str, rows: usize) -> String {
+    let lines = text.lines().count();
+    let room = rows.saturating_sub(1).max(1);
+    let shown = if lines > room { room - 1 } else { lines };
+    let mut drawn = "\x1b[H".to_owned();
+    text.lines().take(shown).for_each(|line| drawn += &format!("{line}\x1b[K\n"));
+    if shown < lines {
+        drawn += &format!("... and {} more lines\x1b[K\n", lines - shown);
+    }
+    drawn + "\x1b[J"
 }
 
 /// Prints. An error is the exit code: a reader that has gone away is success.
@@ -108,6 +137,16 @@ mod tests {
             peer("web-7", "down", "down", "10 heartbeats missed in a row (Down at 5), last proof of life 42 s ago"),
             peer("web-\u{1b}[31m", "healthy", "one_way", "does not\nhear me"),
         ]})
+    }
+
+    #[test]
+    fn what_is_redrawn_fits() {
+        assert_eq!(overwriting("a\nb\n", 4), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(
+            overwriting("a\nb\nc\nd\n", 4),
+            "\x1b[Ha\x1b[K\nb\x1b[K\n... and 2 more lines\x1b[K\n\x1b[J"
+        );
+        assert_eq!(overwriting("a\nb\n", 0), "\x1b[H... and 2 more lines\x1b[K\n\x1b[J");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::client::{self, plain, plain_json};
 /// Lists the peers that are not up, or those that are asked for.
 pub(crate) fn run_peers(args: &args::Peers) -> ExitCode {
     let mut query = Vec::new();
-    for (name, value) in [("status", &args.status), ("verdict", &args.verdict)] {
+    for (name, value) in [("status", &args.status), ("verdict", &args.verdict), ("label", &args.label)] {
         query.extend(value.as_ref().map(|v| format!("{name}={}", encode(v))));
     }
     let path = format!("/api/v1/peers?{}", query.join("&"));
@@ -34,7 +34,7 @@ fn told(mut peers: Value, args: &args::Peers, choice: Choice, colours: bool) -> 
 
 /// Which of the peers that came are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Choice {
+pub(super) enum Choice {
     NotUp,
     All,
 }
@@ -46,7 +46,7 @@ fn keep_observed(peers: &mut Value) {
     peers["total"] = Value::from(list.len());
 }
 
-fn peers_text(peers: &Value, choice: Choice, colours: bool) -> String {
+pub(super) fn peers_text(peers: &Value, choice: Choice, colours: bool) -> String {
     let shown: Vec<&Value> = rows(peers).filter(|p| choice == Choice::All || !is_fine(p)).collect();
     let up = rows(peers).filter(|p| is_fine(p)).count();
     let mut text = String::new();

@@ -34,7 +34,8 @@ fn key_text(status: &Value) -> String {
     }
 }
 
-fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
+/// Who speaks, and how the cluster is.
+pub(super) fn head(status: &Value, peers: &Value, colours: bool) -> String {
     let number = |key: &str| status[key].as_u64().unwrap_or(0);
     let mut text = format!(
         "{} of {}     lastseen {}   up {}   key {}   self {}\n",
@@ -56,6 +57,14 @@ fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
     if status["mass_loss"] == true {
         text += &headline("MASS LOSS", &status["mass_loss"], true, "many were lost at once", colours);
     }
+    if status["draining_until"].is_string() {
+        text += &headline("DRAINING", &Value::Bool(true), true, &own_drain(status), colours);
+    }
+    text
+}
+
+fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
+    let mut text = head(status, peers, colours);
     let odd: Vec<&Value> = rows(peers).filter(|p| !is_fine(p)).collect();
     if odd.is_empty() {
         return text;
@@ -66,6 +75,13 @@ fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
         text += &format!("  ... and {} more\n", odd.len() - SHOWN);
     }
     text + &format!("\nnext: lastseen explain {}\n", plain(&odd[0]["server_id"]))
+}
+
+/// What is left of this node's own drain.
+fn own_drain(status: &Value) -> String {
+    let reason = plain(&status["draining_reason"]);
+    let colon = if reason.is_empty() { "" } else { ": " };
+    format!("this node, {} left{colon}{reason}", age(status["draining_seconds"].as_f64().unwrap_or(0.0)))
 }
 
 /// `QUORUM    yes     …`; what is `bad` is red.
@@ -174,6 +190,15 @@ mod tests {
     }
 
     #[test]
+    fn its_own_drain_is_told() {
+        let mut status = status(false);
+        status["draining_until"] = Value::from("2026-11-26T08:00:00.000Z");
+        (status["draining_seconds"], status["draining_reason"]) = (Value::from(725.5), Value::from("disks"));
+        let text = status_text(&status, &json!({"peers": []}), false);
+        assert!(text.ends_with("\nDRAINING  yes     this node, 12 min left: disks\n"), "{text}");
+    }
+
+    #[test]
     fn what_is_no_alarm_is_told_apart() {
         let peer = |status: &str, verdict: &str| json!({"status": status, "verdict": verdict});
         for (peers, text) in [
@@ -183,6 +208,10 @@ mod tests {
             (
                 json!([peer("down", "down"), peer("down", "left"), peer("down", "down")]),
                 "2 down   (1 left: no alarm)",
+            ),
+            (
+                json!([peer("down", "down"), peer("down", "draining"), peer("healthy", "draining")]),
+                "1 down   (2 draining: no alarm)",
             ),
         ] {
             assert_eq!(counts(&json!({"peers": peers})), text);

@@ -98,6 +98,7 @@ impl Tables {
             release: Release::OWN,
             wire: 1,
             id: None,
+            notice: None,
         };
         self.tables[node].publish(Body::Profile(profile));
         self.publish(node, Vec::new());

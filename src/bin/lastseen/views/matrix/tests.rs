@@ -209,3 +209,13 @@ fn above_thirty_lines_are_folded() {
     assert!(text.lines().all(|line| shown(line) <= 80), "{text}");
     assert!(text.ends_with("(none) and 5 more\n") && text.contains(&names[29]), "{text}");
 }
+
+#[test]
+fn the_dashboard_has_the_same_signs() {
+    let model = include_str!("../../assets/model.js");
+    for entry in LEGEND.lines().flat_map(|line| line.split("   ")) {
+        let (sign, meaning) = entry.split_once(' ').unwrap();
+        let there = format!("sign: \"{sign}\", legend: \"{meaning}\"");
+        assert!(model.contains(&there), "{there}");
+    }
+}

@@ -1,0 +1,95 @@
+//! `drain` and `undrain`, as they come over the socket.
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use lastseen::proto::Reason;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::{Caller, Desk, ending};
+use crate::drain::Wish;
+use crate::http::{answer, error};
+use crate::settings::duration;
+
+pub(super) async fn drain(
+    State(desk): State<Desk>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Response {
+    match wish(&body) {
+        Ok(wish) => carry_out(&desk, caller, "drain", wish).await,
+        Err(why) => error(StatusCode::BAD_REQUEST, "bad_body", &why, &[]),
+    }
+}
+
+pub(super) async fn undrain(State(desk): State<Desk>, Extension(caller): Extension<Caller>) -> Response {
+    carry_out(&desk, caller, "undrain", Wish::Undrain).await
+}
+
+async fn carry_out(desk: &Desk, caller: Caller, command: &str, wish: Wish) -> Response {
+    caller.asks(command);
+    let (reply, outcome) = oneshot::channel();
+    if desk.drain.send((wish, reply)).await.is_err() {
+        return ending();
+    }
+    match outcome.await {
+        Ok(Ok(done)) => answer(StatusCode::OK, &done),
+        Ok(Err(why)) => error(StatusCode::UNPROCESSABLE_ENTITY, "not_drained", &why, &[]),
+        Err(_) => ending(),
+    }
+}
+
+/// `{"for": "30m", "reason": "kernel upgrade"}`; either may be absent, and the body too.
+fn wish(body: &[u8]) -> Result<Wish, String> {
+    if body.is_empty() {
+        return Ok(Wish::Drain(None, Reason::default()));
+    }
+    let body: Value = serde_json::from_slice(body).map_err(|e| format!("the body is no JSON: {e}"))?;
+    let fields = body.as_object().ok_or("the body is no object")?;
+    if let Some(name) = fields.keys().find(|name| !["for", "reason"].contains(&name.as_str())) {
+        return Err(format!("unknown field {name:?}; known: for, reason"));
+    }
+    let text = |name: &str| match &body[name] {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.as_str())),
+        other => Err(format!("{name} is {other}; a string is right")),
+    };
+    let length = text("for")?.map(duration::parse).transpose()?;
+    Ok(Wish::Drain(length, Reason::new(text("reason")?.unwrap_or_default())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn bodies_say_for_how_long_and_why() {
+        let drain = |seconds: Option<u64>, reason| {
+            Ok(Wish::Drain(seconds.map(Duration::from_secs), Reason::new(reason).unwrap()))
+        };
+        for (body, expected) in [
+            ("", drain(None, "")),
+            ("{}", drain(None, "")),
+            (r#"{"for": "30m", "reason": "it's disks"}"#, drain(Some(1800), "it's disks")),
+            (r#"{"for": null, "reason": null}"#, drain(None, "")),
+        ] {
+            assert_eq!(wish(body.as_bytes()), expected, "{body}");
+        }
+        for (body, told) in [
+            ("[]", "no object"),
+            ("{", "no JSON"),
+            (r#"{"fro": "1h"}"#, "unknown field \"fro\""),
+            (r#"{"for": 5}"#, "for is 5; a string"),
+            (r#"{"for": "5 min"}"#, "write \"5m\""),
+            (r#"{"reason": "<b>"}"#, "must not have the character <"),
+        ] {
+            let error = wish(body.as_bytes()).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}
