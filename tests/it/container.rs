@@ -206,7 +206,8 @@ fn three_containers_see_one_paused_and_one_cut_off() {
 
         assert_eq!([run("web-2"), run("web-3")], before, "nobody was started again");
         let events = docker.ask(&["exec", "web-1", "/lastseen", "events", "--json"]);
-        let paused = |line: &str| line.contains("\"paused\"") && line.contains("\"peer\":\"web-3\"");
+        let paused =
+            |line: &str| line.contains("\"verdict\":\"paused\"") && line.contains("\"peer\":\"web-3\"");
         assert!(events.lines().any(paused), "a pause is told as one: {events}");
     });
 }
