@@ -155,6 +155,9 @@ impl Reloader {
                 Ok(reloaded) => warn!("{}", reloaded.message()),
                 Err(why) => error!("nothing is reloaded: {why}"),
             }
+            let why =
+                outcome.as_ref().map_or_else(|why| format!("nothing is reloaded: {why}"), Reloaded::message);
+            self.handle.note_reload(outcome.is_ok(), why).await;
             if let Some(reply) = reply {
                 // Who no longer waits need not be told.
                 let _ = reply.send(outcome);
