@@ -176,4 +176,6 @@ impl Exporter {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

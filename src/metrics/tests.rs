@@ -16,6 +16,11 @@ fn snapshot() -> Snapshot {
     node.snapshot(Time::ZERO)
 }
 
+/// What is written at a level of detail.
+pub(super) fn text_of(peers: bool, matrix: bool) -> String {
+    Exporter::new().render(&snapshot(), &Extra { peers, matrix, ..Extra::default() }, &|_| 1.0)
+}
+
 fn text(peers: bool, samples: u64) -> String {
     let exporter = Exporter::new();
     let mut record = exporter.rtt_recorder();

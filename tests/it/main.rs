@@ -13,6 +13,7 @@ mod corpus;
 mod dashboard;
 mod demo;
 mod discovery;
+mod docs;
 mod drain;
 mod explain;
 mod floods;

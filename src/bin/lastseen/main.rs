@@ -17,6 +17,8 @@ mod log;
 mod manual;
 mod notify;
 mod plan;
+#[cfg(test)]
+mod reference;
 mod reload;
 mod run;
 mod settings;
