@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::others::{Other, others};
+use super::views::Paging;
 use super::{Node, sorted};
 use crate::proto::config::{ConfigError, PeerConfig, StaticPeer};
 use crate::proto::connection::PeerConnection;
@@ -188,8 +189,12 @@ impl Node {
         for (peer, was) in moves.was.iter().enumerate() {
             self.sessions[peer].moved(&moves.peers);
             self.accounts[peer].inquiry.moved(&moves.places);
-            if let (None, Some(known)) = (was, &known[moves.observed[peer]]) {
-                self.presume(peer, known);
+            if was.is_none() {
+                let soon = self.now + self.config.heartbeat_interval * 2;
+                self.accounts[peer].paging = Paging::acquainted(soon);
+                if let Some(known) = &known[moves.observed[peer]] {
+                    self.presume(peer, known);
+                }
             }
         }
         self.by_address =

@@ -34,6 +34,15 @@ pub(super) struct Paging {
     news: bool,
     /// The page that was last given to it: its bucket, and after whom it begins.
     given: Option<(u8, Option<NodeName>)>,
+    /// It was met when the roster changed, and may know this run for long: what it has told it does not tell again.
+    acquainted: bool,
+}
+
+impl Paging {
+    /// Of one that may be acquainted with this node: asked for its table if it has told nothing of itself by `at`.
+    pub(super) fn acquainted(at: Time) -> Paging {
+        Paging { at, acquainted: true, ..Paging::default() }
+    }
 }
 
 /// What this node has to tell the others of what it sees.
@@ -154,6 +163,10 @@ impl Node {
         let late = self.late_to.is_some() || !self.config.mechanisms.records;
         let Some(digest) = message.digest().filter(|_| !late) else { return };
         if self.records.profile(self.places[peer]).is_none() {
+            // Who meets this run says by itself what it is.
+            if self.accounts[peer].paging.acquainted {
+                self.page_through(peer);
+            }
             return;
         }
         if self.differing(self.places[peer], |profile| profile.roster).is_some() {

@@ -134,3 +134,20 @@ fn who_is_dropped_and_taken_in_again_is_met_anew_without_an_alarm() {
         nobody_reused_a_number(&world);
     }
 }
+
+#[test]
+fn who_drops_everybody_and_takes_them_in_again_learns_what_they_told_before() {
+    // They know this run for long, and tell it nothing by themselves; who asks for what differs is the one with the smaller name.
+    for nodes in [2, 3] {
+        let mut world = settled(Setup::new(nodes), 1);
+        for node in 0..nodes as u32 {
+            let others: Vec<u32> = (0..nodes as u32).filter(|n| *n != node).collect();
+            world.leave_out(node, &others);
+            world.run_for(100 * MS);
+            world.leave_out(node, &[]);
+            let settles = world.run_until(20 * SECOND, |w| w.is_settled() && w.is_whole());
+            assert!(settles.is_some(), "n{node} of {nodes}");
+        }
+        nobody_reused_a_number(&world);
+    }
+}
