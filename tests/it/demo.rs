@@ -22,7 +22,7 @@ fn once_sees_all_that_is_expected() {
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && complaint.is_empty(), "{complaint}\n{said}");
     for text in
-        ["SIGKILL", "is down at 2 of 2", "SIGSTOP", "is suspected at 2 of 2", "/metrics", "/api/v1/peers"]
+        ["SIGKILL", "is down at 2 of 2", "SIGSTOP", "is suspected at 2 of 2", "in a browser", "/metrics"]
     {
         assert!(said.contains(text), "no {text:?} in\n{said}");
     }

@@ -228,7 +228,7 @@ impl Story {
 
     fn where_to_look(&mut self) {
         let url = self.fleet.url(0);
-        self.say(&format!("look for yourself: curl {url}/api/v1/peers"));
+        self.say(&format!("look for yourself: {url}/ in a browser"));
         self.screen.say(&format!("                             curl {url}/metrics"));
         self.screen.say(&format!("                             lastseen peers --all --http {url}"));
     }
