@@ -29,15 +29,16 @@ impl Checker {
             since = since - config.heartbeat_interval * (2 * config.down_after) - config.max_backoff;
         }
         let long = |at: Option<Time>| at.is_some_and(|at| at <= since);
-        // An own pause is no excuse for calling a peer Down that answers by itself.
+        // Who was slow itself, or slept, asks too late to be answered in time.
+        let awake = long(self.well[observer as usize]);
+        // An own pause is no excuse for calling a peer Down that speaks by itself: of another roster it may only answer.
         let me = long(self.present[observer as usize])
-            && (long(self.open[observer as usize]) || self.is_isolated(world, observer));
+            && (long(self.open[observer as usize]) || self.is_isolated(world, observer))
+            && (awake || observes(world, subject, observer));
         let peer = long(self.well[subject as usize]);
         let link = |a: u32, b: u32| world.net().clean_since(a, b).is_some_and(|at| at <= since);
         let both = |a, b| link(a, b) && link(b, a);
         let works = |a: u32, b: u32| long(self.well[b as usize]) && both(a, b);
-        // Who was slow itself, or slept, asks too late to be answered in time.
-        let awake = long(self.well[observer as usize]);
         let relayed = || {
             awake
                 && world.roster(observer).iter().any(|relay| {
