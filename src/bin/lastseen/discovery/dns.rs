@@ -173,7 +173,8 @@ fn is_answer(bytes: &[u8], question: &[u8], id: u16) -> Option<PacketFlag> {
     let same = |a: &Question<'_>, q: &Question<'_>| {
         a.qtype == q.qtype && a.qname.to_string().eq_ignore_ascii_case(&q.qname.to_string())
     };
-    let is_same = answer.questions.iter().zip(&question.questions).all(|(a, q)| same(a, q));
+    let is_same = answer.questions.len() == question.questions.len()
+        && answer.questions.iter().zip(&question.questions).all(|(a, q)| same(a, q));
     let fits = answer.id() == id && answer.has_flags(PacketFlag::RESPONSE) && is_same;
     let cut =
         if answer.has_flags(PacketFlag::TRUNCATION) { PacketFlag::TRUNCATION } else { PacketFlag::RESPONSE };
