@@ -472,7 +472,7 @@ impl Node {
         self.instance
     }
 
-    /// A fresh instance from the operating system, after [`Change::Rollback`](super::Change::Rollback): every
+    /// A fresh instance from the operating system, after [`Change::Rollback`]: every
     /// peer must confirm us anew, and we them.
     pub fn renew(&mut self, instance: Instance, now: Time) {
         self.advance(now);
