@@ -230,8 +230,8 @@ impl Cluster {
     fn next_of(&self, node: usize) -> Option<Time> {
         let timer = self.nodes[node].as_ref()?.poll_timeout()?;
         let timer = if self.drift[node] == 0 { timer } else { self.global(node, timer) };
-        let waits = self.queued.iter().any(|(to, ..)| *to == node);
-        Some(self.asleep.get(&node).map_or(timer, |wakes| if waits { *wakes } else { timer.max(*wakes) }))
+        let waits = || self.queued.iter().any(|(to, ..)| *to == node);
+        Some(self.asleep.get(&node).map_or(timer, |wakes| if waits() { *wakes } else { timer.max(*wakes) }))
     }
 
     fn step(&mut self) {
