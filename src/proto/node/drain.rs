@@ -144,7 +144,7 @@ impl Node {
         if let Some(peer) = self.peer_at(place) {
             self.refresh(peer);
             self.push_event(Some(peer), change, why);
-        } else if let Ok(index) = self.others.binary_search_by_key(&(place as u32), |other| other.place) {
+        } else if let Some(index) = self.other_at(place) {
             self.judge_other(index);
             self.push_event_of_other(index, change, why);
         }

@@ -109,12 +109,12 @@ impl Node {
     /// No number is used twice for one run: those who come later begin above all that have gone.
     pub(super) fn dismiss(&mut self, guest: usize) {
         let gone = self.guests.swap_remove(guest);
-        self.spend(&gone.session);
+        self.spend(gone.session.upcoming());
     }
 
-    /// A session is over. Its run may be met again, as a guest or as a peer.
-    pub(super) fn spend(&mut self, gone: &Session) {
-        self.spent_numbers = self.spent_numbers.max(gone.upcoming());
+    /// A session is over, whose next number was this. Its run may be met again, as a guest or as a peer.
+    pub(super) fn spend(&mut self, upcoming: u64) {
+        self.spent_numbers = self.spent_numbers.max(upcoming);
     }
 
     /// The id of the node at `place`, by the roster or by its own word.

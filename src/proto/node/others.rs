@@ -116,15 +116,14 @@ impl Node {
 
     /// What is known of the node at `place`, but for heartbeats: it will be at `now`, in another roster.
     pub(super) fn known_of(&self, place: usize, now: usize) -> Option<Other> {
-        let known = match self.peer_at(place) {
-            Some(peer) => self.accounts[peer].as_told(),
-            None => self.others[self.other_at(place)?],
-        };
-        Some(Other { place: now as u32, ..known })
+        Some(match self.peer_at(place) {
+            Some(peer) => self.accounts[peer].as_other(now as u32),
+            None => Other { place: now as u32, ..self.others[self.other_at(place)?] },
+        })
     }
 
     /// The index of the one at `place`, if this node does not observe it.
-    fn other_at(&self, place: usize) -> Option<usize> {
+    pub(super) fn other_at(&self, place: usize) -> Option<usize> {
         self.others.binary_search_by_key(&(place as u32), |other| other.place).ok()
     }
 

@@ -96,10 +96,10 @@ impl Account {
         }
     }
 
-    /// What was told of the peer, for when this node no longer observes it.
-    pub(super) fn as_told(&self) -> Other {
+    /// What was told of the peer, for when this node no longer observes it and it is at `place`.
+    pub(super) fn as_other(&self, place: u32) -> Other {
         let Account { status, verdict, since, was_there, .. } = *self;
-        Other { place: 0, status, verdict, heard_of: was_there, voteless: 0, since }
+        Other { place, status, verdict, heard_of: was_there, voteless: 0, since }
     }
 }
 

@@ -142,7 +142,7 @@ impl Node {
         // They are let in again when they are needed.
         (0..self.guests.len()).rev().for_each(|guest| self.dismiss(guest));
         for gone in (0..self.sessions.len()).filter(|peer| moves.peers[*peer].is_none()) {
-            self.spent_numbers = self.spent_numbers.max(self.sessions[gone].upcoming());
+            self.spend(self.sessions[gone].upcoming());
         }
         let names = moves.directory.names().clone();
         self.records = self.records.moved(names, moves.me, &moves.observed, &moves.place_was, &moves.was);

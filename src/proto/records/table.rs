@@ -150,10 +150,15 @@ impl Records {
         let mut moved = Records::new(names, me, neighbours);
         let slots: Vec<Option<usize>> =
             place_was.iter().flat_map(|was| [0, 1].map(|kind| was.map(|was| was * 2 + kind))).collect();
-        for (slot, was) in slots.iter().enumerate() {
-            if let Some(record) = was.and_then(|was| self.record(was)) {
-                moved.store(slot, record.version, record.body);
+        for (place, was) in place_was.iter().enumerate().filter_map(|(place, was)| Some((place, (*was)?))) {
+            (moved.rows[place], moved.profiles[place]) = (self.rows[was].clone(), self.profiles[was].clone());
+            if self.is_cut(was) {
+                moved.cut.insert(place);
             }
+        }
+        for (slot, was) in slots.iter().enumerate().filter_map(|(slot, was)| Some((slot, (*was)?))) {
+            moved.hashes[slot] = self.hashes[was];
+            moved.buckets.replace(slot / 2, 0, self.hashes[was]);
         }
         moved.owed.follow(&self.owed, &slots, was);
         moved
