@@ -54,10 +54,15 @@ impl Clock {
         SystemTime::now()
     }
 
+    /// How long after 1970 that is; nothing where it is set to before.
+    pub fn since_1970(&self) -> Duration {
+        self.wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
     /// Both clocks at one moment, to translate a kernel stamp.
     pub(super) fn reading(&self) -> Reading {
         // The wall clock first: preempted in between, a stamp seems younger than it is, never older.
-        let wall = self.wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let wall = self.since_1970();
         Reading { now: self.now(), wall }
     }
 

@@ -122,8 +122,13 @@ impl Handle {
 
     /// So much of the picture, made by the loop; `None` when the loop has ended.
     pub async fn snapshot_of(&self, scope: Scope) -> Option<Snapshot> {
+        self.ask(|reply| Command::Snapshot(scope, reply)).await
+    }
+
+    /// What the loop answers; `None` when it has ended.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Snapshot(scope, reply)).await.ok()?;
+        self.commands.send(command(reply)).await.ok()?;
         answer.await.ok()
     }
 
@@ -136,26 +141,19 @@ impl Handle {
     /// Tells all peers that this node leaves, and ends the loop. Returns when the last Leave was sent, or at once if
     /// the loop has ended already.
     pub async fn leave(&self, reason: LeaveReason) {
-        let (done, ended) = oneshot::channel();
-        if self.commands.send(Command::Leave(reason, done)).await.is_ok() {
-            // An error says that the loop has ended without an answer (its task was aborted): it has left, too.
-            let _ = ended.await;
-        }
+        // Where the loop has ended without an answer (its task was aborted) it has left, too.
+        let _ = self.ask(|done| Command::Leave(reason, done)).await;
     }
 
     /// This node may go away until then without an alarm at anybody; see [`Node::drain`](crate::proto::Node::drain). `None` when the
     /// loop has ended.
     pub async fn drain(&self, drain: Drain) -> Option<()> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Drain(drain, reply)).await.ok()?;
-        answer.await.ok()
+        self.ask(|reply| Command::Drain(drain, reply)).await
     }
 
     /// This node drains no longer. Whether it did; `None` when the loop has ended.
     pub async fn undrain(&self) -> Option<bool> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Undrain(reply)).await.ok()?;
-        answer.await.ok()
+        self.ask(Command::Undrain).await
     }
 
     /// From now on these keys count: the first seals, all open; see [`Node::set_keys`](crate::proto::Node::set_keys). `None` when
@@ -164,9 +162,7 @@ impl Handle {
     /// # Errors
     /// Two nodes of the roster that cannot be told apart under a new key; the old keys stay in force.
     pub async fn set_keys(&self, keys: Keyring) -> Option<Result<(), ConfigError>> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Keys(keys, reply)).await.ok()?;
-        answer.await.ok()
+        self.ask(|reply| Command::Keys(keys, reply)).await
     }
 
     /// The settings were read anew, and are in force, or nothing has changed; see
@@ -186,9 +182,7 @@ impl Handle {
         static_peers: Arc<[StaticPeer]>,
         own_name: Arc<str>,
     ) -> Option<Result<(), ConfigError>> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Roster(static_peers, own_name, reply)).await.ok()?;
-        answer.await.ok()
+        self.ask(|reply| Command::Roster(static_peers, own_name, reply)).await
     }
 
     /// A roster entry (by its index in `static_peers`) was resolved, at first or again. Of several addresses told

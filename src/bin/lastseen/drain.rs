@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use lastseen::net::{Clock, Handle};
 use lastseen::proto::{Drain, Reason};
@@ -41,16 +41,11 @@ fn file(values: &Values) -> Option<PathBuf> {
     values.state_dir.as_ref().map(|dir| dir.join("drain.json"))
 }
 
-/// Since 1970.
-fn now() -> Duration {
-    Clock.wall_now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
 /// The drain that an earlier run left, if it is not over. What cannot be read is told, and is none.
 pub(crate) fn saved(values: &Values) -> Option<Drain> {
     let file = file(values)?;
     match read(&file) {
-        Ok(drain) => within(drain, now(), values.drain_max),
+        Ok(drain) => within(drain, Clock.since_1970(), values.drain_max),
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => {
             warn!("the drain in {} is ignored: {e}", file.display());
@@ -113,7 +108,7 @@ impl Drainer {
         if length < Duration::from_secs(1) {
             return Err(format!("{} is too short; 1s is the least", show(length)));
         }
-        let drain = Drain { until: (now() + length).as_secs(), reason };
+        let drain = Drain { until: (Clock.since_1970() + length).as_secs(), reason };
         self.handle.drain(drain.clone()).await.ok_or("the daemon is about to end")?;
         let (stamp, why) = (stamp_of(drain.until), drain.reason.as_str());
         let colon = if why.is_empty() { "" } else { ": " };

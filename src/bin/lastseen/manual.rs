@@ -72,13 +72,12 @@ fn settings() -> Roff {
     ]);
     let mut section = None;
     for key in KEYS {
-        let (head, name) = key.path.split_once('.').unwrap_or(("", key.path));
+        let (head, name) = key.section_and_name();
         if section.replace(head) != Some(head) {
             let head = if head.is_empty() { "AT THE TOP".to_owned() } else { format!("[{head}]") };
             page.control("SH", [head.as_str()]);
         }
-        let help: Vec<&str> = key.help.iter().map(|line| line.trim()).collect();
-        tagged(&mut page, &[bold(name), roman(format!(" = {}", key.default))], &help.join(" "));
+        tagged(&mut page, &[bold(name), roman(format!(" = {}", key.default))], &key.text());
     }
     page.control("SH", ["SEE ALSO"]);
     page.text([bold("lastseen"), roman("(1)")]);

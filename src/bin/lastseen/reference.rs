@@ -50,13 +50,13 @@ fn the_configuration_reference_is_current() {
     let mut page = CONFIGURATION.to_owned();
     let mut section = None;
     for key in KEYS {
-        let (head, name) = key.path.split_once('.').unwrap_or(("", key.path));
+        let (head, name) = key.section_and_name();
         if section.replace(head) != Some(head) {
             let title =
                 if head.is_empty() { "At the top of the file".to_owned() } else { format!("`[{head}]`") };
             let _ = write!(page, "\n## {title}\n\n| key | default | meaning |\n| --- | --- | --- |\n");
         }
-        let help = key.help.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").replace('|', "\\|");
+        let help = key.text().replace('|', "\\|");
         let _ = writeln!(page, "| `{name}` | `{}` | {help} |", key.default);
     }
     hooks(&mut page);

@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::UNIX_EPOCH;
 
 use lastseen::net::{Clock, Handle};
 use serde_json::{Value, json};
@@ -73,7 +72,7 @@ impl Reloads {
 }
 
 fn now() -> f64 {
-    Clock.wall_now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+    Clock.since_1970().as_secs_f64()
 }
 
 /// What came of one reload; the error names the culprit.

@@ -7,9 +7,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use lastseen::proto::Reason;
 use serde_json::Value;
-use tokio::sync::oneshot;
 
-use super::{Caller, Desk, ending};
+use super::{Caller, Desk, ending, order};
 use crate::drain::Wish;
 use crate::http::{answer, error};
 use crate::settings::duration;
@@ -31,14 +30,10 @@ pub(super) async fn undrain(State(desk): State<Desk>, Extension(caller): Extensi
 
 async fn carry_out(desk: &Desk, caller: Caller, command: &str, wish: Wish) -> Response {
     caller.asks(command);
-    let (reply, outcome) = oneshot::channel();
-    if desk.drain.send((wish, reply)).await.is_err() {
-        return ending();
-    }
-    match outcome.await {
-        Ok(Ok(done)) => answer(StatusCode::OK, &done),
-        Ok(Err(why)) => error(StatusCode::UNPROCESSABLE_ENTITY, "not_drained", &why, &[]),
-        Err(_) => ending(),
+    match order(&desk.drain, |reply| (wish, reply)).await {
+        Some(Ok(done)) => answer(StatusCode::OK, &done),
+        Some(Err(why)) => error(StatusCode::UNPROCESSABLE_ENTITY, "not_drained", &why, &[]),
+        None => ending(),
     }
 }
 

@@ -143,7 +143,7 @@ async fn bounded(request: Request, next: Next) -> Response {
 
 async fn reload(State(desk): State<Desk>, Extension(caller): Extension<Caller>) -> Response {
     caller.asks("reload");
-    match order(&desk.reload).await {
+    match order(&desk.reload, |reply| reply).await {
         Some(Ok(reloaded)) => answer(StatusCode::OK, &reloaded.json()),
         Some(Err(why)) => {
             let text = format!("nothing is reloaded: {why}");
@@ -155,7 +155,7 @@ async fn reload(State(desk): State<Desk>, Extension(caller): Extension<Caller>) 
 
 async fn leave(State(desk): State<Desk>, Extension(caller): Extension<Caller>) -> Response {
     caller.asks("leave");
-    match order(&desk.leave).await {
+    match order(&desk.leave, |reply| reply).await {
         Some(Ok(())) => answer(StatusCode::OK, &json!({ "message": "has left, announced as a removal" })),
         Some(Err(why)) => error(StatusCode::INTERNAL_SERVER_ERROR, "not_told", &why, &[]),
         None => ending(),
@@ -163,9 +163,9 @@ async fn leave(State(desk): State<Desk>, Extension(caller): Extension<Caller>) -
 }
 
 /// Gives an order and waits for what comes of it; `None` when the daemon ends.
-async fn order<T>(to: &Sender<T>) -> Option<T> {
+async fn order<M, T>(to: &mpsc::Sender<M>, with: impl FnOnce(oneshot::Sender<T>) -> M) -> Option<T> {
     let (reply, answer) = oneshot::channel();
-    to.send(reply).await.ok()?;
+    to.send(with(reply)).await.ok()?;
     answer.await.ok()
 }
 

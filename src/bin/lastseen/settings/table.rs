@@ -27,6 +27,18 @@ pub(crate) struct Key {
     pub(crate) help: &'static [&'static str],
 }
 
+impl Key {
+    /// Its section, empty at the top of the file, and its name there.
+    pub(crate) fn section_and_name(&self) -> (&'static str, &'static str) {
+        self.path.split_once('.').unwrap_or(("", self.path))
+    }
+
+    /// What it is, in one line.
+    pub(crate) fn text(&self) -> String {
+        self.help.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// Every value with its source, by key.
 pub(crate) type Sourced = BTreeMap<&'static str, (Raw, Source)>;
 
@@ -156,7 +168,7 @@ pub(crate) fn default_file() -> String {
     );
     let mut section = "";
     for key in KEYS {
-        let (head, name) = key.path.split_once('.').unwrap_or(("", key.path));
+        let (head, name) = key.section_and_name();
         out.push('\n');
         if head != section {
             section = head;
