@@ -75,6 +75,8 @@ fn flood_with(floods: &[(Kind, Duration)], interval: Duration) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut cluster, tap) = tapped_cluster(interval);
+    within(AT_ALL, || (0..NODES).all(|n| has_told_quorum(&cluster, n)).then_some(()))
+        .expect("a quorum, at the start");
     let records = within(AT_ALL, || Some(tap.records()).filter(|records| records.len() >= RECORDS));
     let (records, _) = records.expect("the nodes speak to each other");
     println!("{HEAD}");
@@ -97,7 +99,9 @@ fn flood_with(floods: &[(Kind, Duration)], interval: Duration) {
         drop(flood);
         cluster.launch(KILLED);
         cluster.all_heard(AT_ALL);
-        let calm = || (self_health(&cluster) == "ok").then_some(());
+        let calm = || {
+            (self_health(&cluster) == "ok" && (0..NODES).all(|n| has_told_quorum(&cluster, n))).then_some(())
+        };
         within(AT_ALL, calm).expect("a flood that is over is over");
     }
     rows.iter().for_each(|row| row.is_fine(interval));
@@ -141,6 +145,13 @@ fn crash(cluster: &mut Cluster, interval: Duration) -> [Option<Duration>; 2] {
 
 fn self_health(cluster: &Cluster) -> String {
     cluster.json(FLOODED, "/api/v1/status")["self_health"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Whether the node's newest word of the quorum is that there is one: it looks at it twice an interval, so later than it hears
+/// the peers.
+fn has_told_quorum(cluster: &Cluster, n: usize) -> bool {
+    let newest = cluster.events(n).into_iter().rfind(|event| event["type"] == "quorum");
+    newest.is_some_and(|event| event["to"] == "true")
 }
 
 /// What all nodes have told, by its id.
