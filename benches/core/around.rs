@@ -171,11 +171,13 @@ impl Around {
             records,
             hashes,
         };
-        all.settle();
+        all.meet();
+        all.rest();
         all
     }
 
-    fn settle(&mut self) {
+    /// The node knows all players' runs, and what they tell of themselves.
+    fn meet(&mut self) {
         for _ in 0..3 {
             self.run(SECOND);
         }
@@ -183,6 +185,10 @@ impl Around {
             let told = self.told(self.nodes - 1, kind);
             self.receive(told);
         }
+    }
+
+    /// Time goes by until the node has told everybody all that is owed.
+    pub(crate) fn rest(&mut self) {
         for _ in 0..240 {
             self.records = 0;
             self.run(SECOND);

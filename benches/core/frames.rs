@@ -9,14 +9,16 @@ use lastseen::proto::{Instance, Keyring, SecretKey, ServerId, Tag};
 pub(crate) const HEADER: Header =
     Header { kind: FrameKind::Bound, key_id: 1, sender: Tag([1; 8]), instance: Instance(2), number: 250_000 };
 
-pub(crate) fn messages() -> [(&'static str, Message); 4] {
+pub(crate) fn messages() -> [(&'static str, Message); 5] {
     let (echo, hold, digest) = (250_001, 999_600, Digest::default());
     let more = More { spacing: 2, since_slot: Some(62_500), ..More::default() };
+    let server_id = ServerId::new("web-1.example").unwrap();
     [
         ("ping", Message::Ping { echo, hold, digest }),
         ("pong", Message::Pong { echo, hold: 40, digest }),
         ("ping_more", Message::PingMore { echo, hold, digest, more }),
-        ("hello", Message::hello(HEADER.len(), 250_000, &ServerId::new("web-1.example").unwrap())),
+        ("hello", Message::hello(HEADER.len(), 250_000, &server_id)),
+        ("welcome", Message::Welcome { echo, hold: 40, server_id }),
     ]
 }
 
