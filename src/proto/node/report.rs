@@ -191,8 +191,7 @@ impl Node {
             && connection.path.narrow().is_none()
             && !lossy()
             && self.records.is_present(peer)
-            && self.differing(self.places[peer], |profile| profile.roster).is_none()
-            && self.differing(self.places[peer], |profile| profile.config).is_none()
+            && self.is_alike(self.places[peer])
             && self.draining(self.places[peer], self.now).is_none()
     }
 
