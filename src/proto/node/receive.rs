@@ -314,7 +314,7 @@ impl Node {
     fn after_welcome(&mut self, peer: usize, key: usize) {
         if self.late_to.is_some() {
             let wait = SPREAD.mul_f64(self.share());
-            self.beats[peer].probe_at(self.now + wait);
+            self.beats[peer].probe_at(self.now + wait, self.now);
         } else if let Some(to) = self.pool.at(peer).remote_address {
             let slot = self.beats[peer].since_slot(self.now);
             self.send_ping(peer, to, key, Some(slot));

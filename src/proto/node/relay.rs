@@ -247,7 +247,7 @@ impl Node {
         inquiry.questions.answered();
         self.accounts[about].relayed = self.accounts[about].relayed.max(Some(sent));
         self.registry.at_mut(about).prove(sent);
-        self.beats[about].relayed(sent);
+        self.beats[about].relayed(sent, self.now);
         self.prove_life(about, sent, None);
         let echoed = self.sessions[about].echoed_at();
         self.beats[about].settle(self.now, echoed);
