@@ -117,7 +117,7 @@ impl Directory {
         let tags = self.tags.get(key)?;
         // Tags are hashes, and so evenly spread: the place of one among the sorted ones is nearly known beforehand.
         let high = u64::from_be_bytes(tag.0);
-        let guess = (u128::from(high) * tags.len() as u128 >> 64) as usize;
+        let guess = ((u128::from(high) * tags.len() as u128) >> 64) as usize;
         let (mut low, mut step) = (guess, 1);
         while low > 0 && tags[low].0 > tag {
             low = low.saturating_sub(step);
