@@ -46,14 +46,14 @@ impl RoundTrip {
         self.estimate.map(|(smoothed, _)| Duration::from_nanos(smoothed))
     }
 
-    /// How long to wait for an echo before the next try: smoothed + max(G, 4 · variation), and twice `laziness`,
-    /// the longest that either side leaves a datagram unread (round-trip times do not contain it: datagrams are
+    /// How long to wait for an echo before the next try: smoothed + max(G, 4 · variation), and `laziness`, the
+    /// longest that both sides together leave a datagram unread (round-trip times do not contain it: datagrams are
     /// stamped by the kernel and state how long they were held). At least an eighth of `timeout`; a third of it
     /// while there is no sample.
     pub fn retry_time(&self, timeout: Duration, laziness: Duration) -> Duration {
         let Some((smoothed, variation)) = self.estimate else { return timeout / 3 };
         let variation = variation.saturating_mul(4).max(GRANULARITY);
-        let expected = smoothed.saturating_add(variation).saturating_add(nanos(laziness).saturating_mul(2));
+        let expected = smoothed.saturating_add(variation).saturating_add(nanos(laziness));
         Duration::from_nanos(expected.max(nanos(timeout) / 8))
     }
 }
@@ -260,19 +260,23 @@ mod tests {
         let timeout = Duration::from_millis(500);
         let ms = Duration::from_millis;
         let mut round_trip = RoundTrip::default();
-        assert_eq!(round_trip.retry_time(timeout, ms(50)), timeout / 3);
+        assert_eq!(round_trip.retry_time(timeout, ms(100)), timeout / 3);
         round_trip.sample(ms(80));
         assert_eq!(round_trip.smoothed(), Some(ms(80)));
         assert_eq!(round_trip.retry_time(timeout, Duration::ZERO), ms(80 + 4 * 40));
-        assert_eq!(round_trip.retry_time(timeout, ms(50)), ms(80 + 4 * 40 + 2 * 50), "both sides are lazy");
+        assert_eq!(
+            round_trip.retry_time(timeout, ms(50 + 50)),
+            ms(80 + 4 * 40 + 2 * 50),
+            "both sides are lazy"
+        );
         for _ in 0..60 {
             round_trip.sample(ms(80));
         }
-        assert_eq!(round_trip.retry_time(timeout, ms(50)), ms(190), "a steady path: smoothed + G + 2 · 50");
+        assert_eq!(round_trip.retry_time(timeout, ms(100)), ms(190), "a steady path: smoothed + G + 2 · 50");
         let mut fast = RoundTrip::default();
         fast.sample(Duration::from_micros(50));
         assert_eq!(
-            fast.retry_time(timeout, ms(5)),
+            fast.retry_time(timeout, ms(10)),
             Duration::from_micros(62_500),
             "never below an eighth of the timeout"
         );

@@ -345,10 +345,10 @@ impl Node {
                 self.round_trips.pop_front();
             }
             self.round_trips.push_back(rtt);
+            let lazy = self.config.laziness() + self.config.longest_laziness();
             let connection = self.pool.at_mut(peer);
             connection.round_trip.sample(rtt);
-            self.beats[peer].retry =
-                connection.round_trip.retry_time(self.config.heartbeat_timeout, self.config.laziness());
+            self.beats[peer].retry = connection.round_trip.retry_time(self.config.heartbeat_timeout, lazy);
         }
         // A late echo of any try of the last three slots clears the count.
         if self.now.since(sent) <= self.config.heartbeat_interval * 3 {
