@@ -31,10 +31,9 @@ pub(crate) fn serve(tell: mpsc::Sender<SocketAddr>, mut stopped: oneshot::Receiv
         let mut done = 0;
         while done < count {
             let to = &from[done..count];
-            done +=
-                sendmmsg(socket.as_raw_fd(), &mut sent, &answers[done..count], to, [], MsgFlags::empty())
-                    .unwrap()
-                    .count();
+            done += sendmmsg(socket.as_raw_fd(), &mut sent, &answers[done..count], to, [], MsgFlags::empty())
+                .unwrap()
+                .count();
         }
     }
 }

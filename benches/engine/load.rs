@@ -31,8 +31,11 @@ const DATAGRAM: usize = 2048;
 const SEGMENTS: usize = 48;
 /// As after some days of a run; all that follow are as long.
 const FIRST_NUMBER: u64 = 1 << 21;
-/// An answer that takes longer is lost: a lazy loop rests 50 ms.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// An answer that takes longer is lost, on however busy a machine.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// So is one of a window, so that others take its place: queues overflow where a thread waits for its core. A lazy loop rests
+/// half as long.
+const LOSS: Duration = Duration::from_millis(100);
 /// So many times in a row.
 const TRIES: usize = 20;
 
@@ -44,10 +47,15 @@ struct Player {
     /// What seals for the node. Before that is known: for whom it may be.
     key: FrameKey,
     number: u64,
+    /// What opens the node's, once it is known.
+    node_key: Option<FrameKey>,
     /// One above the newest number of the node's.
     echo: u64,
-    /// Pings to send.
-    owed: usize,
+    /// Pings below this number were answered, or are lost; so were those below the other when that was last looked at.
+    answered: u64,
+    looked: u64,
+    /// The newest of the batch that came.
+    newest: Option<usize>,
     is_confirmed: bool,
 }
 
@@ -70,14 +78,28 @@ impl Load {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).expect("the benchmark runs as root");
         setsockopt(&socket, Ipv4PacketInfo, &true).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(LOSS)).unwrap();
         let player = |n: usize| {
             let (id, run) = (ServerId::new(&format!("peer-{n}")).unwrap(), Instance(1000 + n as u64));
             let tag = ring.tag(0, id.as_str());
             let key = ring.frame_key(0, (tag, run), (Tag::default(), Instance(0)));
             let address = Ipv4Addr::new(127, 0, 1, n as u8 + 1);
-            let (number, echo, owed, is_confirmed) = (FIRST_NUMBER, 0, 0, false);
-            Player { id, tag, run, address, key, number, echo, owed, is_confirmed }
+            let (number, answered, looked) = (FIRST_NUMBER, FIRST_NUMBER, 0);
+            let (node_key, echo, newest, is_confirmed) = (None, 0, None, false);
+            Player {
+                id,
+                tag,
+                run,
+                address,
+                key,
+                number,
+                node_key,
+                echo,
+                answered,
+                looked,
+                newest,
+                is_confirmed,
+            }
         };
         Load {
             socket,
@@ -112,13 +134,15 @@ impl Load {
     pub(crate) fn connect(&mut self, node: SocketAddr, ring: &Keyring) {
         self.aim(node);
         for _ in 0..TRIES {
-            if self.players.iter().all(|player| player.is_confirmed) {
-                return;
-            }
             (0..self.players.len()).for_each(|player| self.say_hello(player));
-            while self.receive() > 0 {
+            let end = Clock.now() + PATIENCE;
+            while Clock.now() < end {
+                self.receive();
                 for n in 0..self.came.len() {
                     self.meet(n, ring);
+                }
+                if self.players.iter().all(|player| player.is_confirmed) {
+                    return;
                 }
             }
         }
@@ -157,38 +181,58 @@ impl Load {
         match Message::decode(opened.expect("it is for this peer")).unwrap() {
             Message::Welcome { .. } => {
                 player.key = ring.frame_key(0, me, node);
-                player.owed = 1;
-                self.ping(peer);
+                player.node_key = Some(ring.frame_key(0, node, me));
+                self.ping(peer, 1);
             }
             _ => player.is_confirmed = true,
         }
     }
 
-    /// So many pings are on their way from now on.
-    pub(crate) fn fill(&mut self, window: usize) {
-        let each = window / self.players.len();
-        self.players.iter_mut().for_each(|player| player.owed = each);
-    }
-
-    /// Answers each answer with another ping, for so long. How many came.
-    pub(crate) fn run(&mut self, over: Duration) -> u64 {
-        let (end, mut count) = (Clock.now() + over, 0);
+    /// Keeps so many pings on their way, for so long. How many answers came.
+    pub(crate) fn run(&mut self, window: usize, over: Duration) -> u64 {
+        let (each, end, mut count) = ((window / self.players.len()) as u64, Clock.now() + over, 0);
+        let mut look = Clock.now();
         while Clock.now() < end {
-            (0..self.players.len()).for_each(|player| self.ping(player));
-            let came = self.receive();
-            assert!(came > 0, "no answer within {PATIENCE:?}");
-            for (player, _) in &self.came {
-                self.players[*player].owed += 1;
+            if Clock.now() >= look {
+                look = Clock.now() + LOSS;
+                self.give_up();
             }
-            count += came as u64;
+            for player in 0..self.players.len() {
+                let Player { number, answered, .. } = self.players[player];
+                self.ping(player, each.saturating_sub(number - answered) as usize);
+            }
+            count += self.receive() as u64;
+            (0..self.players.len()).for_each(|player| self.note_answer(player));
         }
         count
     }
 
-    /// Takes what is still on its way.
-    pub(crate) fn drain(&mut self) {
-        while self.receive() > 0 {}
-        self.players.iter_mut().for_each(|player| player.owed = 0);
+    /// The newest frame that came to a player tells which pings were answered: the node's by its echo, and the bare loop's
+    /// is the ping itself.
+    fn note_answer(&mut self, player: usize) {
+        let player = &mut self.players[player];
+        let Some(newest) = player.newest.take() else { return };
+        let frame = &mut self.data[newest * DATAGRAM..][..self.came[newest].1];
+        let (header, header_len) = Header::parse(frame).expect("it was parsed before");
+        let echo = match &player.node_key {
+            Some(key) => {
+                let opened = key.open_in_place(frame, header_len, header.number);
+                let message = Message::decode(opened.expect("it is for this player"));
+                message.unwrap().echo().map_or(0, |(echo, _)| echo)
+            }
+            None => header.number + 1,
+        };
+        player.answered = player.answered.max(echo);
+    }
+
+    /// What is not answered for that long is lost.
+    fn give_up(&mut self) {
+        for player in &mut self.players {
+            if player.answered == player.looked {
+                player.answered = player.number;
+            }
+            player.looked = player.answered;
+        }
     }
 
     /// So many pings of the first peer, one alone each time: how long each answer took, in microseconds.
@@ -197,9 +241,10 @@ impl Load {
             .map(|_| {
                 std::thread::sleep(apart);
                 let start = Clock.now();
-                self.players[0].owed = 1;
-                self.ping(0);
-                assert!(self.receive() > 0, "no answer within {PATIENCE:?}");
+                self.ping(0, 1);
+                while self.receive() == 0 {
+                    assert!(Clock.now() < start + PATIENCE, "no answer within {PATIENCE:?}");
+                }
                 Clock.now().since(start).as_secs_f64() * 1e6
             })
             .collect()
@@ -213,13 +258,13 @@ impl Load {
         );
     }
 
-    /// Sends what a player owes.
-    fn ping(&mut self, player: usize) {
-        while self.players[player].owed > 0 {
-            let Player { tag, run, key, number, echo, owed, .. } = &mut self.players[player];
+    /// Sends so many pings of a player.
+    fn ping(&mut self, player: usize, mut pings: usize) {
+        while pings > 0 {
+            let Player { tag, run, key, number, echo, .. } = &mut self.players[player];
             let message = Message::Ping { echo: *echo, hold: 0, digest: Digest::default() };
             self.out.clear();
-            let count = (*owed).min(SEGMENTS);
+            let count = pings.min(SEGMENTS);
             for _ in 0..count {
                 let (kind, key_id) = (FrameKind::Bound, self.key_id);
                 let header = Header { kind, key_id, sender: *tag, instance: *run, number: *number };
@@ -229,7 +274,7 @@ impl Load {
                 key.seal_in_place(&mut self.out, start, header.len(), *number);
                 *number += 1;
             }
-            *owed -= count;
+            pings -= count;
             self.ping = self.out.len() / count;
             self.transmit(player, self.ping);
         }
@@ -252,6 +297,7 @@ impl Load {
     /// Waits for datagrams; how many came, none if that takes too long.
     fn receive(&mut self) -> usize {
         self.came.clear();
+        self.players.iter_mut().for_each(|player| player.newest = None);
         let mut rooms = self.data.chunks_exact_mut(DATAGRAM);
         let mut slices: [_; BATCH] =
             std::array::from_fn(|_| [IoSliceMut::new(rooms.next().expect("one room each"))]);
@@ -269,6 +315,7 @@ impl Load {
             let player = &mut self.players[*player];
             if let Ok((header, _)) = Header::parse(&self.data[n * DATAGRAM..][..*len]) {
                 player.echo = player.echo.max(header.number + 1);
+                player.newest = Some(n).filter(|_| header.kind == FrameKind::Bound);
             }
         }
         self.came.len()

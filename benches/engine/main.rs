@@ -51,12 +51,19 @@ impl Server {
     fn start(serve: impl FnOnce(mpsc::Sender<SocketAddr>, oneshot::Receiver<()>) + Send + 'static) -> Server {
         let ((stop, stopped), (tell, told), (tell_id, id)) =
             (oneshot::channel(), mpsc::channel(), mpsc::channel());
-        let thread = std::thread::spawn(move || {
+        // A name, for profilers.
+        let named = std::thread::Builder::new().name("server".into());
+        let thread = named.spawn(move || {
             pin(SERVER_CORE);
             tell_id.send(gettid()).unwrap();
             serve(tell, stopped);
         });
-        Server { address: told.recv().expect("it starts"), id: id.recv().unwrap(), stop, thread }
+        Server {
+            address: told.recv().expect("it starts"),
+            id: id.recv().unwrap(),
+            stop,
+            thread: thread.unwrap(),
+        }
     }
 
     /// The bare loop.
@@ -105,12 +112,10 @@ struct Rate {
 
 impl Rate {
     fn measure(server: &Server, load: &mut Load, over: Duration) -> Rate {
-        load.fill(WINDOW);
-        load.run(WARM_UP);
+        load.run(WINDOW, WARM_UP);
         let (cpu, start) = (server.cpu(), Clock.now());
-        let count = load.run(over) as f64;
+        let count = load.run(WINDOW, over) as f64;
         let (cpu, wall) = (server.cpu() - cpu, Clock.now().since(start).as_secs_f64());
-        load.drain();
         Rate { a_second: count / wall, of_cpu: count / cpu, busy: cpu / wall }
     }
 
