@@ -12,6 +12,9 @@ use nix::unistd::Pid;
 use crate::system::System;
 use crate::{Failure, Plan};
 
+/// Until every node knows every other, after a start or a fault.
+const WHOLE_WITHIN: Duration = Duration::from_secs(180);
+
 /// One word of one node about another, dated when it was read.
 struct Told {
     at: Instant,
@@ -91,20 +94,24 @@ impl<'a> Cluster<'a> {
         self.nodes.iter().flatten().map(|node| node.child.id())
     }
 
-    /// Waits until every node has every other for up; whether that came in time.
-    pub fn becomes_whole(&mut self, within: Duration) -> bool {
-        let end = Instant::now() + within;
+    /// Waits until every node has every other for up, by its newest word.
+    pub fn becomes_whole(&mut self) -> Result<(), String> {
+        let end = Instant::now() + WHOLE_WITHIN;
         loop {
-            let knows = |(observer, row): (usize, &Vec<bool>)| {
-                row.iter().enumerate().all(|(subject, up)| *up || subject == observer)
-            };
-            if self.up.iter().enumerate().all(knows) {
-                return true;
-            }
+            let Some((observer, subject)) = self.missing() else { return Ok(()) };
             if self.listen(end).is_none() {
-                return false;
+                return Err(format!("n{observer} does not know n{subject} after {WHOLE_WITHIN:?}"));
             }
         }
+    }
+
+    /// Two of which one has not the other for up.
+    fn missing(&self) -> Option<(usize, usize)> {
+        let of = |(observer, row): (usize, &Vec<bool>)| {
+            let missing = |subject: &usize| !row[*subject] && *subject != observer;
+            Some((observer, (0..row.len()).find(missing)?))
+        };
+        self.up.iter().enumerate().find_map(of)
     }
 
     /// Nothing is done for so long but to listen.

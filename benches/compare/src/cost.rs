@@ -18,7 +18,8 @@ pub struct Used {
 
 /// Of all nodes together, now.
 #[derive(Clone, Copy)]
-pub struct Memory {
+pub struct Size {
+    pub threads: f64,
     pub rss_kib: f64,
     pub pss_kib: f64,
 }
@@ -58,12 +59,13 @@ impl Used {
     }
 }
 
-impl Memory {
-    pub fn of(pids: impl Iterator<Item = u32>) -> Result<Memory, Failure> {
-        let mut all = Memory { rss_kib: 0.0, pss_kib: 0.0 };
+impl Size {
+    pub fn of(pids: impl Iterator<Item = u32>) -> Result<Size, Failure> {
+        let mut all = Size { threads: 0.0, rss_kib: 0.0, pss_kib: 0.0 };
         for pid in pids {
             let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
             let kib = |key| rollup.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next());
+            all.threads += fs::read_dir(format!("/proc/{pid}/task"))?.count() as f64;
             all.rss_kib += number(kib("Rss:"))?;
             all.pss_kib += number(kib("Pss:"))?;
         }

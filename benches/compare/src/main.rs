@@ -101,7 +101,8 @@ fn compare(plan: &Plan) -> Result<(), Failure> {
     }
     let systems = plan.systems();
     let mut results: Vec<Results> = systems.iter().map(|_| Results::default()).collect();
-    for round in 1..=plan.rounds {
+    let rounds = if plan.seconds > 0 { plan.rounds } else { 0 };
+    for round in 1..=rounds {
         for (system, results) in systems.iter().zip(&mut results).filter(|(system, _)| system.is_installed())
         {
             eprintln!("cost, round {round}: {system}");

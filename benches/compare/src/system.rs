@@ -91,7 +91,8 @@ impl System {
             System::Serf => serf(&mut command, own),
             System::Agent(kind) => {
                 let kind = kind.to_possible_value().ok_or("an agent without a name")?;
-                command.arg(std::env::current_exe()?).args(["agent", kind.get_name()]);
+                // This very program, even if its file is built anew meanwhile.
+                command.arg(format!("/proc/{}/exe", std::process::id())).args(["agent", kind.get_name()]);
                 command.args([own, plan.nodes].map(|number| number.to_string()));
             }
         }
@@ -136,12 +137,13 @@ fn lastseen(command: &mut Command, program: &Path, settings: &[(String, String)]
     }
 }
 
-/// A change of status in the daemon's log.
+/// A change of status in the daemon's log. Of whom was never heard, since it starts later, it says `unknown`, and raises no
+/// alarm.
 fn of_log(line: &str) -> Option<(u16, bool)> {
     let line: Value = serde_json::from_str(line).ok()?;
     let is_up = match line["to"].as_str()? {
         "healthy" => true,
-        "down" => false,
+        "down" if line["verdict"] != "unknown" => false,
         _ => return None,
     };
     Some((line["peer"].as_str()?.strip_prefix('n')?.parse().ok()?, is_up))
@@ -179,6 +181,7 @@ mod tests {
         assert_eq!(lastseen.says(down), Some((2, false)));
         assert_eq!(lastseen.says(&down.replace(r#""down""#, r#""healthy""#)), Some((2, true)));
         assert_eq!(lastseen.says(&down.replace(r#""down""#, r#""suspected""#)), None);
+        assert_eq!(lastseen.says(&down.replace("}", r#","verdict":"unknown"}"#)), None);
         let failed = "    2026/11/26 10:21:36 [INFO] serf: EventMemberFailed: n31 127.0.0.1";
         assert_eq!(System::Serf.says(failed), Some((31, false)));
         assert_eq!(System::Serf.says(&failed.replace("Failed", "Join")), Some((31, true)));

@@ -9,8 +9,8 @@ use crate::runs::{Cost, Results};
 use crate::system::System;
 
 const HEAD: &str = "\
-| one of N nodes | CPU s/min | PSS, RSS MiB | UDP datagrams/s | other packets/s | B/s | SIGKILL to Down, s: first | at all | SIGSTOP to Down, s: first | at all | false Downs |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
+| one of N nodes | CPU s/min | PSS, RSS MiB | threads | UDP datagrams/s | other packets/s | B/s | SIGKILL to Down, s: first | at all | SIGSTOP to Down, s: first | at all | false Downs |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
 
 pub fn print(plan: &Plan, systems: &[System], results: &[Results]) {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -25,7 +25,7 @@ pub fn print(plan: &Plan, systems: &[System], results: &[Results]) {
         if system.is_installed() {
             println!("{}", row(system, plan, results));
         } else {
-            println!("| {system}not installed |{}", " |".repeat(10));
+            println!("| {system}not installed |{}", " |".repeat(11));
         }
     }
 }
@@ -37,12 +37,13 @@ fn row(system: &System, plan: &Plan, results: &Results) -> String {
     let most = results.costs.iter().map(cpu).fold(0.0, f64::max);
     let mut cells = vec![system.to_string()];
     if results.costs.is_empty() {
-        cells.extend(std::iter::repeat_n(String::new(), 5));
+        cells.extend(std::iter::repeat_n(String::new(), 6));
     } else {
         let spread =
             if results.costs.len() > 1 { format!(" ({least:.3} to {most:.3})") } else { String::new() };
         cells.push(format!("{:.3}{spread}", of(cpu)));
         cells.push(format!("{:.1}, {:.1}", of(|c| c.pss_mib), of(|c| c.rss_mib)));
+        cells.push(format!("{:.0}", of(|c| c.threads)));
         cells.push(format!("{:.1}", of(|c| c.udp_datagrams_a_second)));
         cells.push(format!("{:.1}", of(|c| c.other_packets_a_second)));
         cells.push(format!("{:.0}", of(|c| c.bytes_a_second)));
