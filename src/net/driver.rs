@@ -23,12 +23,10 @@ use super::clock::{Clock, Suspension};
 use super::error::NetError;
 use super::gate::{Drained, Gate};
 use super::handle::{COMMANDS, Command, Handle, Shared, Teller};
-use super::socket::{Buffers, Datagram, Socket, may_be_about_another, send_error_kind};
+use super::socket::{BATCH, Buffers, Datagram, Outgoing, Socket, may_be_about_another, send_error_kind};
 use super::wait::Wait;
-use crate::proto::{Change, Drain, Instance, Keyring, Node, PeerConfig, Time, Transmit};
+use crate::proto::{Change, Drain, Instance, Keyring, Node, PeerConfig, Time};
 
-/// Datagrams received before what the core wants sent is sent; its queue is bounded.
-const BATCH: usize = 64;
 /// Round-trip times handed over in one go; a snapshot does not wait for so many.
 const ROUND_TRIPS: usize = 32;
 /// Errors read from the queue in a row.
@@ -105,8 +103,8 @@ pub async fn spawn(
         began: now,
         busy: false,
         gate,
-        buffers: Buffers::new(),
-        out: Vec::with_capacity(2048),
+        buffers: Buffers::new(BATCH),
+        outgoing: Outgoing::new(),
         commands,
         teller,
         shared,
@@ -141,8 +139,7 @@ struct Driver {
     busy: bool,
     gate: Gate,
     buffers: Buffers,
-    /// The datagram to send.
-    out: Vec<u8>,
+    outgoing: Outgoing,
     commands: mpsc::Receiver<Command>,
     teller: Teller,
     shared: Arc<Shared>,
@@ -207,28 +204,28 @@ impl Driver {
     /// Empties the socket into the core, and the error queue whenever that fails a read. If it was not seen empty, at least all
     /// that it held at the beginning was read.
     fn receive(&mut self, socket: &Socket) -> Drained {
-        let (mut unknown, mut drops) = (0, None);
+        let (mut read, mut unknown) = (0, 0);
         let mut reading = self.clock.reading();
         (self.now, self.began) = (reading.now, reading.now);
         self.node.set_wall_clock(reading.wall, reading.now);
-        for read in 0..socket.capacity() {
-            if read > 0 && read % BATCH == 0 {
-                self.flush(socket);
-                reading = self.clock.reading();
-                self.now = reading.now;
-            }
+        while read < socket.capacity() {
             match socket.recv(&mut self.buffers) {
-                Ok(datagram) => {
-                    drops = datagram.drops.or(drops);
-                    let received = reading.received(datagram.stamp, self.emptied);
-                    let bytes = &mut self.buffers.data[..datagram.len];
-                    let Datagram { from, local, .. } = datagram;
-                    // A rejected datagram is counted by the core, and is nothing else.
-                    let _ = self.node.handle_datagram(from, local, bytes, received, reading.now);
+                Ok(count) => {
+                    for n in 0..count {
+                        let (Datagram { from, local, stamp, .. }, bytes) = self.buffers.datagram(n);
+                        let received = reading.received(stamp, self.emptied);
+                        // A rejected datagram is counted by the core, and is nothing else.
+                        let _ = self.node.handle_datagram(from, local, bytes, received, reading.now);
+                    }
+                    read += count;
+                    // The core's queue is bounded.
+                    self.flush(socket);
+                    reading = self.clock.reading();
+                    self.now = reading.now;
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     self.emptied = reading.now;
-                    return Drained { read, emptied: true, drops };
+                    return Drained { read, emptied: true };
                 }
                 // The error of an earlier send: what it is about is in the error queue.
                 Err(_) if self.receive_failures(socket) => {}
@@ -236,12 +233,12 @@ impl Driver {
                 Err(_) => {
                     unknown += 1;
                     if unknown == UNKNOWN {
-                        return Drained { read, emptied: true, drops };
+                        return Drained { read, emptied: true };
                     }
                 }
             }
         }
-        Drained { read: socket.capacity(), emptied: false, drops }
+        Drained { read, emptied: false }
     }
 
     /// Empties the error queue into the core, up to a bound. Returns whether there was anything in it.
@@ -329,22 +326,35 @@ impl Driver {
     }
 
     fn transmit(&mut self, socket: &Socket) {
-        while let Some(transmit) = self.node.poll_transmit(&mut self.out) {
-            self.send(socket, transmit);
+        while self.outgoing.fill(|bytes| self.node.poll_transmit(bytes)) {
+            self.send(socket);
         }
     }
 
-    /// Sends what is in `out`. A datagram for which there is no room now is dropped and counted: by the time there
-    /// is, it would tell old news.
-    fn send(&mut self, socket: &Socket, Transmit { to, from }: Transmit) {
-        let mut sent = socket.send(&self.out, to, from);
-        if sent.as_ref().is_err_and(may_be_about_another) {
-            // The error of an earlier datagram, to another peer, fails this one: read it, and try once more.
-            self.receive_failures(socket);
-            sent = socket.send(&self.out, to, from);
-        }
-        if let Err(e) = sent {
-            self.node.handle_send_error(to, send_error_kind(&e), &[], self.now);
+    /// Sends the batch. A datagram for which there is no room now is dropped and counted: by the time there is, it would
+    /// tell old news.
+    fn send(&mut self, socket: &Socket) {
+        let (mut first, mut again) = (0, None);
+        while first < self.outgoing.len() {
+            match socket.send(&self.outgoing, first) {
+                Ok(sent) => {
+                    first = sent.end;
+                    if !sent.is_all {
+                        self.receive_failures(socket);
+                        again = Some(first);
+                    }
+                }
+                // The error of an earlier datagram, to another peer, fails this one: read it, and try once more.
+                Err(e) if again != Some(first) && may_be_about_another(&e) => {
+                    self.receive_failures(socket);
+                    again = Some(first);
+                }
+                Err(e) => {
+                    let to = self.outgoing.to(first);
+                    self.node.handle_send_error(to, send_error_kind(&e), &[], self.now);
+                    first += 1;
+                }
+            }
         }
     }
 

@@ -36,8 +36,6 @@ pub(super) struct Drained {
     pub(super) read: usize,
     /// Whether it was seen empty then.
     pub(super) emptied: bool,
-    /// Its drop counter, as the newest datagram told it.
-    pub(super) drops: Option<u32>,
 }
 
 impl Gate {
@@ -67,12 +65,12 @@ impl Gate {
     pub(super) fn note(&mut self, socket: &Socket, node: &mut Node, drained: Drained, now: Time) {
         self.read += drained.read;
         let is_crowded = self.read >= socket.crowd();
-        // A datagram tells only of drops before it was queued, and where none comes nothing is told.
-        let asks = is_crowded || self.shut.is_some();
-        let drops = asks.then(|| socket.drops()).flatten().or(drained.drops);
-        // The counter wraps, and one told by an older datagram may lie behind.
+        // An open one drops nothing of a queue in which there is nothing.
+        let asks = drained.read > 0 || self.shut.is_some();
+        let drops = asks.then(|| socket.drops()).flatten();
+        // The counter wraps.
         let new = drops.map_or(0, |drops| drops.wrapping_sub(self.drops));
-        if (1..=u32::MAX / 2).contains(&new) {
+        if new > 0 {
             self.drops = self.drops.wrapping_add(new);
             if self.shut.is_some() && !is_crowded {
                 self.kept = self.kept.saturating_add(new as usize);
@@ -103,7 +101,7 @@ impl Gate {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::super::socket::Buffers;
+    use super::super::socket::{BATCH, Buffers};
     use super::*;
     use crate::proto::{Keyring, SelfHealth, StaticPeer};
 
@@ -146,24 +144,24 @@ mod tests {
         fn overflow(&self, from: &Socket) {
             let before = self.socket.drops();
             while self.socket.drops() == before {
-                from.send(&self.frame(), self.socket.local_addr(), None).unwrap();
+                from.send_one(&self.frame(), self.socket.local_addr(), None).unwrap();
             }
         }
 
         /// Looks into the socket `later`. How many datagrams were in it, and what the node has counted in all: dropped, filtered.
         fn look(&mut self, later: Duration) -> (usize, u64, u64) {
             self.now += later;
-            let (mut buffers, mut read, mut drops) = (Buffers::new(), 0, None);
-            while let Ok(datagram) = self.socket.recv(&mut buffers) {
-                (read, drops) = (read + 1, datagram.drops);
+            let (mut buffers, mut read) = (Buffers::new(BATCH), 0);
+            while let Ok(count) = self.socket.recv(&mut buffers) {
+                read += count;
             }
-            self.gate.note(&self.socket, &mut self.node, Drained { read, emptied: true, drops }, self.now);
+            self.gate.note(&self.socket, &mut self.node, Drained { read, emptied: true }, self.now);
             let stats = self.node.stats();
             (read, stats.socket_drops, stats.socket_filtered)
         }
 
         fn send(&self, from: &Socket) {
-            from.send(&self.frame(), self.socket.local_addr(), None).unwrap();
+            from.send_one(&self.frame(), self.socket.local_addr(), None).unwrap();
         }
     }
 

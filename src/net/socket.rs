@@ -24,12 +24,14 @@ use linux as system;
 #[cfg(not(target_os = "linux"))]
 use portable as system;
 
-use crate::proto::{Expected, SendErrorKind};
+use crate::proto::{Expected, SendErrorKind, Transmit};
 
 /// Longer than any datagram of the protocol, so that a longer one is seen as such and not as a valid prefix.
 const DATAGRAM: usize = 2048;
 /// All control messages of one datagram take less than half of this.
 const CONTROL: usize = 512;
+/// Datagrams that go through one system call at most.
+pub(super) const BATCH: usize = 64;
 /// What one queued datagram costs the receive buffer: a payload of some 100 bytes and the kernel's overhead.
 const TRUESIZE: usize = 1280;
 /// Datagrams a peer may queue while this process does not run: half a minute's stall of a one-second heartbeat.
@@ -40,7 +42,7 @@ const RECEIVE_BUFFER: std::ops::RangeInclusive<usize> = 256 * 1024..=8 * 1024 * 
 const TRUESIZE_MIN: usize = 512;
 const TRUESIZE_SPREAD: usize = 16;
 
-/// A datagram that was received: its bytes are at the front of [`Buffers::data`].
+/// A datagram that was received; [`Buffers::datagram`] has its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Datagram {
     /// Its length.
@@ -51,8 +53,6 @@ pub(super) struct Datagram {
     pub(super) local: Option<IpAddr>,
     /// When the kernel received it, on the wall clock, since the Unix epoch.
     pub(super) stamp: Option<Duration>,
-    /// How many datagrams the socket had dropped in all before this one was queued; wraps.
-    pub(super) drops: Option<u32>,
 }
 
 /// An error that the network sent back about a datagram: what it quotes is at the front of [`Buffers::data`].
@@ -66,11 +66,13 @@ pub(super) struct Failure {
     pub(super) len: usize,
 }
 
-/// Where datagrams and control messages are received; reused for every one.
+/// Where datagrams and control messages are received; reused for all of them.
 #[derive(Debug)]
 pub(super) struct Buffers {
-    /// The payload.
-    pub(super) data: Box<[u8; DATAGRAM]>,
+    /// A room for each payload of a batch, or one for what an error quotes. Memory that was never filled is never taken.
+    pub(super) data: Box<[u8]>,
+    /// The newest batch; the first is in the first room, and so on.
+    datagrams: Vec<Datagram>,
     control: Box<Control>,
 }
 
@@ -80,10 +82,72 @@ pub(super) struct Buffers {
 struct Control([u8; CONTROL]);
 
 impl Buffers {
-    /// Empty buffers.
-    pub(super) fn new() -> Buffers {
-        Buffers { data: Box::new([0; DATAGRAM]), control: Box::new(Control([0; CONTROL])) }
+    /// Empty ones, for `batch` datagrams at once.
+    pub(super) fn new(batch: usize) -> Buffers {
+        Buffers {
+            data: vec![0; batch * DATAGRAM].into_boxed_slice(),
+            datagrams: Vec::with_capacity(batch),
+            control: Box::new(Control([0; CONTROL])),
+        }
     }
+
+    /// One of the newest batch, and its bytes.
+    pub(super) fn datagram(&mut self, n: usize) -> (Datagram, &mut [u8]) {
+        let datagram = self.datagrams[n];
+        (datagram, &mut self.data[n * DATAGRAM..][..datagram.len])
+    }
+}
+
+/// Datagrams to send, at most [`BATCH`]; their buffers are reused.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// The bytes of each, and rooms for more.
+    data: Vec<Vec<u8>>,
+    to: Vec<Transmit>,
+}
+
+impl Outgoing {
+    /// None yet.
+    pub(super) fn new() -> Outgoing {
+        Outgoing { data: vec![Vec::new(); BATCH], to: Vec::with_capacity(BATCH) }
+    }
+
+    /// Takes datagrams as long as there are some and there is room; `poll` gets an empty buffer. Returns whether there is any.
+    pub(super) fn fill(&mut self, mut poll: impl FnMut(&mut Vec<u8>) -> Option<Transmit>) -> bool {
+        self.to.clear();
+        self.to.extend(self.data.iter_mut().map_while(|bytes| {
+            bytes.clear();
+            poll(bytes)
+        }));
+        !self.to.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.to.len()
+    }
+
+    /// Where one of them goes.
+    pub(super) fn to(&self, n: usize) -> SocketAddr {
+        self.to[n].to
+    }
+}
+
+/// What was sent of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// The first that was not.
+    pub(super) end: usize,
+    /// Whether these are all that were tried.
+    pub(super) is_all: bool,
+}
+
+/// From where a datagram is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Way {
+    /// `None`: the system's choice.
+    from: Option<IpAddr>,
+    /// Its interface, where that matters.
+    interface: u32,
 }
 
 /// The bound socket; never blocks.
@@ -132,13 +196,16 @@ impl Socket {
         Ok(Socket { io, local, v6: address.is_ipv6(), capacity: capacity.max(1) })
     }
 
-    /// The next datagram.
+    /// The next datagrams, as many as there are and `buffers` have room for. How many; fewer may also mean that the next read
+    /// fails.
     ///
     /// # Errors
     /// `WouldBlock` when there is none. Any other error is about a datagram sent earlier (see
     /// [`recv_failure`](Socket::recv_failure)) or transient; the socket goes on.
-    pub(super) fn recv(&self, buffers: &mut Buffers) -> io::Result<Datagram> {
-        system::recv(self, buffers)
+    pub(super) fn recv(&self, buffers: &mut Buffers) -> io::Result<usize> {
+        buffers.datagrams.clear();
+        system::recv(self, buffers)?;
+        Ok(buffers.datagrams.len())
     }
 
     /// The next error that the network sent back, `None` when there is none.
@@ -148,17 +215,31 @@ impl Socket {
         system::recv_failure(self, buffers)
     }
 
-    /// Sends `bytes` to `to`, from the address `from` if that is given and the socket has several.
+    /// Sends those of `batch` from its `first` on that leave from the same source. Which were sent; where that is not all that
+    /// were tried, an error stopped it, which is told of whatever is sent next, or was about an earlier datagram.
     ///
     /// # Errors
-    /// The system's: about this datagram, or about an earlier one whose error was not read yet.
-    pub(super) fn send(&self, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
-        if to.is_ipv6() && !self.v6 {
-            return Err(Errno::ENETUNREACH.into());
-        }
+    /// The system's: about the first one, or about an earlier one whose error was not read yet.
+    pub(super) fn send(&self, batch: &Outgoing, first: usize) -> io::Result<Sent> {
+        let Some(way) = self.way(&batch.to[first]) else { return Err(Errno::ENETUNREACH.into()) };
+        let tried = batch.to[first..].iter().take_while(|other| self.way(other) == Some(way)).count();
+        let sent = system::send(self, batch, first..first + tried, way)?;
+        Ok(Sent { end: first + sent, is_all: sent == tried })
+    }
+
+    /// From where a datagram is sent; `None`: this socket has no way to it.
+    fn way(&self, &Transmit { to, from }: &Transmit) -> Option<Way> {
         let from = from.filter(|_| self.local.ip().is_unspecified());
-        let to = if self.v6 { mapped(to) } else { to };
-        system::send(self, bytes, to, from)
+        match (from, to) {
+            (_, SocketAddr::V6(_)) if !self.v6 => None,
+            (Some(from), to) if from.is_ipv4() == to.ip().to_canonical().is_ipv4() => {
+                // Only a link-local address means nothing without its interface, and that is the destination's.
+                let local = matches!(from, IpAddr::V6(v6) if v6.is_unicast_link_local());
+                let interface = if let (SocketAddr::V6(v6), true) = (to, local) { v6.scope_id() } else { 0 };
+                Some(Way { from: Some(from), interface })
+            }
+            _ => Some(Way { from: None, interface: 0 }),
+        }
     }
 
     /// How many datagrams the receive buffer can hold at most: who has received so many has seen all that was in
@@ -266,6 +347,19 @@ fn errno_kind(e: Errno) -> SendErrorKind {
         Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => SendErrorKind::NoBuffer,
         Errno::EPERM | Errno::EACCES => SendErrorKind::Permission,
         _ => SendErrorKind::Other,
+    }
+}
+
+#[cfg(test)]
+impl Socket {
+    /// Sends a batch of one.
+    pub(super) fn send_one(&self, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
+        let (mut left, mut batch) = (Some(bytes), Outgoing::new());
+        batch.fill(|out| {
+            out.extend_from_slice(left.take()?);
+            Some(Transmit { to, from })
+        });
+        self.send(&batch, 0).map(|sent| assert_eq!(sent, Sent { end: 1, is_all: true }))
     }
 }
 

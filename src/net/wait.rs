@@ -76,10 +76,10 @@ mod tests {
                     let deadline = start + Duration::from_millis(30);
                     wait.wait(&one, Some(deadline), true).await.unwrap();
                     assert!(Clock.now() >= deadline, "no datagram: not before the deadline");
-                    other.send(b"one", one.local_addr(), None).unwrap();
+                    other.send_one(b"one", one.local_addr(), None).unwrap();
                     wait.wait(&one, Some(start + LONG), true).await.unwrap();
-                    assert_eq!(one.recv(&mut Buffers::new()).unwrap().len, 3, "a datagram ends it");
-                    other.send(b"two", one.local_addr(), None).unwrap();
+                    assert_eq!(one.recv(&mut Buffers::new(1)).unwrap(), 1, "a datagram ends it");
+                    other.send_one(b"two", one.local_addr(), None).unwrap();
                     wait.wait(&one, None, true).await.unwrap();
                     wait.wait(&one, Some(start), true).await.unwrap();
                 });
@@ -97,7 +97,7 @@ mod tests {
         block_on(async {
             let (one, other) = pair();
             let mut wait = Wait::new(&one).unwrap();
-            other.send(b"one", one.local_addr(), None).unwrap();
+            other.send_one(b"one", one.local_addr(), None).unwrap();
             let deadline = Clock.now() + Duration::from_millis(30);
             wait.wait(&one, Some(deadline), false).await.unwrap();
             assert!(Clock.now() >= deadline);
@@ -114,10 +114,10 @@ mod tests {
             let mut wait = Wait::new(&one).unwrap();
             let (closed, start) = (other.local_addr(), Clock.now());
             drop(other);
-            one.send(b"one", closed, None).unwrap();
+            one.send_one(b"one", closed, None).unwrap();
             wait.wait(&one, Some(start + LONG), false).await.unwrap();
             assert!(Clock.now() < start + LONG / 2);
-            assert!(one.recv_failure(&mut Buffers::new()).is_some_and(|f| f.to == closed));
+            assert!(one.recv_failure(&mut Buffers::new(1)).is_some_and(|f| f.to == closed));
         });
     }
 }

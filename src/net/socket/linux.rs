@@ -1,24 +1,29 @@
 //! Linux: control messages with every datagram, and the error queue.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::libc;
 use nix::sys::socket::sockopt::{
-    Ipv4PacketInfo, Ipv4RecvErr, Ipv6RecvErr, Ipv6RecvPacketInfo, RcvBufForce, ReceiveTimestampns, RxqOvfl,
+    Ipv4PacketInfo, Ipv4RecvErr, Ipv6RecvErr, Ipv6RecvPacketInfo, RcvBufForce, ReceiveTimestampns,
 };
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, getsockopt, recvmsg, sendmsg, setsockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, getsockopt,
+    recvmmsg, recvmsg, sendmmsg, setsockopt,
 };
 use nix::sys::time::TimeSpec;
+use nix::{cmsg_space, libc};
 use socket2::{SockFilter, SockRef};
 
 use super::filter::{ROOM, program};
-use super::{Buffers, Datagram, Failure, Socket, canonical, errno_kind, source};
-use crate::proto::Expected;
+use super::{
+    BATCH, Buffers, DATAGRAM, Datagram, Failure, Outgoing, Socket, Way, canonical, errno_kind, mapped, source,
+};
+use crate::proto::{Expected, Transmit};
 
 /// `IP_MTU_DISCOVER`, which nix does not wrap.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +66,6 @@ nix::getsockopt_impl!(
 /// one is served without it.
 pub(super) fn set_options(socket: &socket2::Socket, v6: bool) {
     let _ = setsockopt(socket, ReceiveTimestampns, &true);
-    let _ = setsockopt(socket, RxqOvfl, &1);
     // An IPv6 socket that carries both families needs the options of both: ICMP(v4) looks at those of IPv4.
     let _ = setsockopt(socket, Ipv4RecvErr, &true);
     let _ = setsockopt(socket, Ipv4MtuDiscover, &libc::IP_PMTUDISC_PROBE);
@@ -105,20 +109,68 @@ pub(super) fn drops(socket: &Socket) -> Option<u32> {
     getsockopt(&socket.io, MemInfo).ok().map(|info| info[MEMINFO_DROPS])
 }
 
-pub(super) fn recv(socket: &Socket, buffers: &mut Buffers) -> io::Result<Datagram> {
-    let mut iov = [IoSliceMut::new(&mut buffers.data[..])];
-    let message = recvmsg::<SockaddrStorage>(
-        socket.io.as_raw_fd(),
-        &mut iov,
-        Some(&mut buffers.control.0),
-        MsgFlags::MSG_DONTWAIT,
-    )?;
-    let from = message.address.as_ref().and_then(address_of).ok_or(Errno::EAFNOSUPPORT)?;
-    let mut datagram = Datagram { len: message.bytes, from, local: None, stamp: None, drops: None };
+/// The kernel's view of a batch, for a socket of one family: it leaves the lengths of what it wrote in the headers, and takes
+/// them for the room that there is when they are used again. All control messages that `set_options` asks for come with every
+/// datagram, so within one family these lengths do not change.
+struct Headers {
+    v6: bool,
+    received: MultiHeaders<SockaddrStorage>,
+    /// Without a source of their own, and with one.
+    sent: MultiHeaders<SockaddrStorage>,
+    sent_from: MultiHeaders<SockaddrStorage>,
+    to: Vec<Option<SockaddrStorage>>,
+}
+
+thread_local! {
+    /// Full of pointers, they cannot move with the loop to another thread.
+    static HEADERS: RefCell<Option<Headers>> = const { RefCell::new(None) };
+}
+
+impl Headers {
+    fn new(v6: bool) -> Headers {
+        let room = cmsg_space!(libc::timespec, libc::in6_pktinfo);
+        let from = if v6 { cmsg_space!(libc::in6_pktinfo) } else { cmsg_space!(libc::in_pktinfo) };
+        Headers {
+            v6,
+            received: MultiHeaders::preallocate(BATCH, Some(room)),
+            sent: MultiHeaders::preallocate(BATCH, None),
+            sent_from: MultiHeaders::preallocate(BATCH, Some(from)),
+            to: Vec::with_capacity(BATCH),
+        }
+    }
+
+    /// Lends those of this thread.
+    fn with<T>(v6: bool, lend: impl FnOnce(&mut Headers) -> T) -> T {
+        HEADERS.with_borrow_mut(|headers| {
+            if headers.as_ref().is_none_or(|headers| headers.v6 != v6) {
+                *headers = Some(Headers::new(v6));
+            }
+            lend(headers.as_mut().expect("they were just made"))
+        })
+    }
+}
+
+pub(super) fn recv(socket: &Socket, buffers: &mut Buffers) -> io::Result<()> {
+    Headers::with(socket.v6, |headers| {
+        let mut rooms = buffers.data.chunks_exact_mut(DATAGRAM);
+        let count = rooms.len();
+        let mut slices: [_; BATCH] =
+            std::array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
+        let (fd, slices) = (socket.io.as_raw_fd(), slices.iter_mut().take(count));
+        let messages = recvmmsg(fd, &mut headers.received, slices, MsgFlags::MSG_DONTWAIT, None)?;
+        buffers.datagrams.extend(messages.map(|message| datagram_of(&message)));
+        Ok(())
+    })
+}
+
+fn datagram_of(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Datagram {
+    // An address of another family is none that a node can have: the core refuses it.
+    let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+    let from = message.address.as_ref().and_then(address_of).unwrap_or(nobody);
+    let mut datagram = Datagram { len: message.bytes, from, local: None, stamp: None };
     for control in message.cmsgs().into_iter().flatten() {
         match control {
             ControlMessageOwned::ScmTimestampns(t) => datagram.stamp = since_epoch(&t),
-            ControlMessageOwned::RxqOvfl(total) => datagram.drops = Some(total),
             // ipi_spec_dst is the header's destination, or for a broadcast an address that can be a source.
             ControlMessageOwned::Ipv4PacketInfo(info) => {
                 datagram.local = source(Ipv4Addr::from_bits(u32::from_be(info.ipi_spec_dst.s_addr)).into());
@@ -129,7 +181,7 @@ pub(super) fn recv(socket: &Socket, buffers: &mut Buffers) -> io::Result<Datagra
             _ => {}
         }
     }
-    Ok(datagram)
+    datagram
 }
 
 pub(super) fn recv_failure(socket: &Socket, buffers: &mut Buffers) -> Option<Failure> {
@@ -158,37 +210,36 @@ pub(super) fn recv_failure(socket: &Socket, buffers: &mut Buffers) -> Option<Fai
     }
 }
 
-pub(super) fn send(socket: &Socket, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
-    let to_raw = SockaddrStorage::from(to);
-    let iov = [IoSlice::new(bytes)];
-    let fd = socket.io.as_raw_fd();
-    match (from, to) {
-        (Some(IpAddr::V4(from)), SocketAddr::V4(_)) => {
-            let info = libc::in_pktinfo {
-                ipi_ifindex: 0,
-                ipi_spec_dst: libc::in_addr { s_addr: from.to_bits().to_be() },
-                ipi_addr: libc::in_addr { s_addr: 0 },
-            };
-            let control = [ControlMessage::Ipv4PacketInfo(&info)];
-            sendmsg(fd, &iov, &control, MsgFlags::MSG_DONTWAIT, Some(&to_raw))?;
-        }
-        (Some(from), SocketAddr::V6(v6)) if from.is_ipv4() == v6.ip().to_ipv4_mapped().is_some() => {
-            let from = match from {
-                IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-                IpAddr::V6(v6) => v6,
-            };
-            // Only a link-local address means nothing without its interface, and that is the destination's.
-            let ipi6_ifindex = if from.is_unicast_link_local() { v6.scope_id() } else { 0 };
-            let info =
-                libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: from.octets() }, ipi6_ifindex };
-            let control = [ControlMessage::Ipv6PacketInfo(&info)];
-            sendmsg(fd, &iov, &control, MsgFlags::MSG_DONTWAIT, Some(&to_raw))?;
-        }
-        _ => {
-            sendmsg(fd, &iov, &[], MsgFlags::MSG_DONTWAIT, Some(&to_raw))?;
-        }
-    }
-    Ok(())
+pub(super) fn send(socket: &Socket, batch: &Outgoing, which: Range<usize>, way: Way) -> io::Result<usize> {
+    let mut data = batch.data[which.clone()].iter();
+    let slices: [_; BATCH] = std::array::from_fn(|_| [IoSlice::new(data.next().map_or(&[], Vec::as_slice))]);
+    let raw = |t: &Transmit| Some(SockaddrStorage::from(if socket.v6 { mapped(t.to) } else { t.to }));
+    let (fd, flags, slices) = (socket.io.as_raw_fd(), MsgFlags::MSG_DONTWAIT, slices[..which.len()].iter());
+    Headers::with(socket.v6, |Headers { to, sent, sent_from, .. }| {
+        to.clear();
+        to.extend(batch.to[which].iter().map(raw));
+        let sent = match way.from {
+            None => sendmmsg(fd, sent, slices, to, [], flags)?.count(),
+            Some(IpAddr::V4(from)) if !socket.v6 => {
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: libc::in_addr { s_addr: from.to_bits().to_be() },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
+                sendmmsg(fd, sent_from, slices, to, [ControlMessage::Ipv4PacketInfo(&info)], flags)?.count()
+            }
+            Some(from) => {
+                let from = match from {
+                    IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                    IpAddr::V6(v6) => v6,
+                };
+                let ipi6_addr = libc::in6_addr { s6_addr: from.octets() };
+                let info = libc::in6_pktinfo { ipi6_addr, ipi6_ifindex: way.interface };
+                sendmmsg(fd, sent_from, slices, to, [ControlMessage::Ipv6PacketInfo(&info)], flags)?.count()
+            }
+        };
+        Ok(sent)
+    })
 }
 
 fn address_of(raw: &SockaddrStorage) -> Option<SocketAddr> {

@@ -1,10 +1,10 @@
 //! Any Unix: the bytes of a datagram and its source.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
-use super::{Buffers, Datagram, Failure, Socket, canonical};
-use crate::proto::Expected;
+use super::{Buffers, DATAGRAM, Datagram, Failure, Outgoing, Socket, Way, canonical, mapped};
+use crate::proto::{Expected, Transmit};
 
 /// There is nothing to switch on.
 pub(super) fn set_options(_socket: &socket2::Socket, _v6: bool) {}
@@ -25,9 +25,11 @@ pub(super) fn drops(_socket: &Socket) -> Option<u32> {
     None
 }
 
-pub(super) fn recv(socket: &Socket, buffers: &mut Buffers) -> io::Result<Datagram> {
-    let (len, from) = socket.io.recv_from(&mut buffers.data[..])?;
-    Ok(Datagram { len, from: canonical(from), local: None, stamp: None, drops: None })
+/// One at a time.
+pub(super) fn recv(socket: &Socket, buffers: &mut Buffers) -> io::Result<()> {
+    let (len, from) = socket.io.recv_from(&mut buffers.data[..DATAGRAM])?;
+    buffers.datagrams.push(Datagram { len, from: canonical(from), local: None, stamp: None });
+    Ok(())
 }
 
 /// An unconnected socket is told of no errors here.
@@ -36,6 +38,8 @@ pub(super) fn recv_failure(_socket: &Socket, _buffers: &mut Buffers) -> Option<F
 }
 
 /// The system chooses the source: the local address of a datagram is unknown, so none is ever asked for.
-pub(super) fn send(socket: &Socket, bytes: &[u8], to: SocketAddr, _from: Option<IpAddr>) -> io::Result<()> {
-    socket.io.send_to(bytes, to).map(drop)
+pub(super) fn send(socket: &Socket, batch: &Outgoing, which: Range<usize>, _way: Way) -> io::Result<usize> {
+    let Transmit { to, .. } = batch.to[which.start];
+    let to = if socket.v6 { mapped(to) } else { to };
+    socket.io.send_to(&batch.data[which.start], to).map(|_| 1)
 }
