@@ -134,6 +134,60 @@ fn check_refresh(v: &Values, sources: &Sourced) -> Option<Fault> {
     (!fine).then(|| Fault::at(&sources["refresh_interval"].1, text()))
 }
 
+/// What holds of the heartbeats' settings: whether it does, of which, and what would be right.
+fn rhythm(v: &Values) -> Vec<(bool, &'static str, String)> {
+    let (interval, timeout, show) = (v.heartbeat_interval, v.heartbeat_timeout, duration::show);
+    let (spacings, rest) = (interval * 2..=interval * 255, (timeout / 10).min(Duration::from_millis(50)));
+    vec![
+        (
+            (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&interval),
+            "heartbeat_interval",
+            format!("{} is out of range; right is from 10ms to 1h", show(interval)),
+        ),
+        (
+            !timeout.is_zero() && timeout <= interval,
+            "heartbeat_timeout",
+            format!(
+                "{} does not fit; right is more than 0 and at most heartbeat_interval, {}",
+                show(timeout),
+                show(interval)
+            ),
+        ),
+        (
+            (2..=32).contains(&v.down_after),
+            "down_after",
+            format!("{} is out of range; right is 2 to 32", v.down_after),
+        ),
+        (
+            (1..v.down_after.max(2)).contains(&v.suspect_after),
+            "suspect_after",
+            format!(
+                "{} does not fit; right is at least 1 and less than down_after, {}",
+                v.suspect_after, v.down_after
+            ),
+        ),
+        (
+            v.max_backoff.is_none_or(|longest| spacings.contains(&longest)),
+            "max_backoff",
+            format!(
+                "{} does not fit; right is 2 to 255 intervals, {} to {}",
+                show(v.max_backoff.unwrap_or_default()),
+                show(*spacings.start()),
+                show(*spacings.end())
+            ),
+        ),
+        (
+            v.laziness.is_none_or(|told| told <= rest),
+            "laziness",
+            format!(
+                "{} is too long; right is at most a tenth of heartbeat_timeout and 50ms, {}",
+                show(v.laziness.unwrap_or_default()),
+                show(rest)
+            ),
+        ),
+    ]
+}
+
 /// Rules about single values and between them. The core checks again; here the source is known.
 fn ranges(v: &Values, sources: &Sourced) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -142,7 +196,6 @@ fn ranges(v: &Values, sources: &Sourced) -> Vec<Fault> {
             faults.push(Fault::at(&sources[path].1, format!("{path}: {text}")));
         }
     };
-    let (interval, timeout, show) = (v.heartbeat_interval, v.heartbeat_timeout, duration::show);
     if let Some(id) = &v.server_id {
         let checked = check_id(id);
         need(checked.is_ok(), "server_id", checked.err().unwrap_or_default());
@@ -150,51 +203,8 @@ fn ranges(v: &Values, sources: &Sourced) -> Vec<Fault> {
     let cluster =
         check_id(&v.cluster).map_err(|e| e.replace("an id", "a name").replace("the id", "the name"));
     need(cluster.is_ok(), "cluster", cluster.err().unwrap_or_default());
-    need(
-        (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&interval),
-        "heartbeat_interval",
-        format!("{} is out of range; right is from 10ms to 1h", show(interval)),
-    );
-    need(
-        !timeout.is_zero() && timeout <= interval,
-        "heartbeat_timeout",
-        format!(
-            "{} does not fit; right is more than 0 and at most heartbeat_interval, {}",
-            show(timeout),
-            show(interval)
-        ),
-    );
-    need(
-        (2..=32).contains(&v.down_after),
-        "down_after",
-        format!("{} is out of range; right is 2 to 32", v.down_after),
-    );
-    need(
-        (1..v.down_after.max(2)).contains(&v.suspect_after),
-        "suspect_after",
-        format!(
-            "{} does not fit; right is at least 1 and less than down_after, {}",
-            v.suspect_after, v.down_after
-        ),
-    );
-    if let Some(longest) = v.max_backoff {
-        let (from, to) = (interval * 2, interval * 255);
-        let text = format!(
-            "{} does not fit; right is 2 to 255 intervals, {} to {}",
-            show(longest),
-            show(from),
-            show(to)
-        );
-        need((from..=to).contains(&longest), "max_backoff", text);
-    }
-    if let Some(rest) = v.laziness {
-        let longest = (v.heartbeat_timeout / 10).min(Duration::from_millis(50));
-        let text = format!(
-            "{} is too long; right is at most a tenth of heartbeat_timeout and 50ms, {}",
-            show(rest),
-            show(longest)
-        );
-        need(rest <= longest, "laziness", text);
+    for (fine, path, text) in rhythm(v) {
+        need(fine, path, text);
     }
     need(
         !v.leave_grace.is_zero(),
