@@ -16,6 +16,8 @@ mod error;
 mod gate;
 mod handle;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 pub use clock::Clock;

@@ -112,6 +112,9 @@ pub struct PeerConfig {
     pub down_after: u32,
     /// The longest spacing between pings to a Down peer; 2 to 255 intervals.
     pub max_backoff: Duration,
+    /// How long this node's shell may leave a datagram unread while it has much to do, so that many share a wake-up; at most,
+    /// and where `None`, [`longest_laziness`](PeerConfig::longest_laziness).
+    pub laziness: Option<Duration>,
     /// The longest datagram, UDP payload; 256 to 1200.
     pub max_datagram: usize,
     /// For so long after an announced restart a peer's verdict is `left`, then `down`.
@@ -156,6 +159,7 @@ impl PeerConfig {
             suspect_after: 2,
             down_after: 5,
             max_backoff: Duration::from_secs(10),
+            laziness: None,
             max_datagram: 1200,
             leave_grace: Duration::from_secs(600),
             mass_loss: 0.2,
@@ -197,6 +201,13 @@ impl PeerConfig {
             return wrong(format!(
                 "max_backoff is {:?}; it must be 2 to 255 heartbeat intervals ({interval:?})",
                 self.max_backoff
+            ));
+        }
+        if self.laziness.is_some_and(|rest| rest > self.longest_laziness()) {
+            return wrong(format!(
+                "laziness is {:?}; it must be at most a tenth of heartbeat_timeout and 50 ms ({:?})",
+                self.laziness(),
+                self.longest_laziness()
             ));
         }
         if !(256..=1200).contains(&self.max_datagram) {
@@ -271,11 +282,16 @@ impl PeerConfig {
         self.heartbeat_interval.saturating_mul(self.suspect_after).saturating_add(self.heartbeat_timeout)
     }
 
-    /// The longest that a shell may leave a datagram unread while it runs: a tenth of `heartbeat_timeout`, at most
-    /// 50 ms, since a loop that wakes 100 ms late counts as stalled.
-    /// To wake up is what a heartbeat costs most, so a busy loop looks no more often than this; the retry time
-    /// allows for it on both sides, which is why it follows from a setting that all nodes share.
+    /// How long the shell of this node may leave a datagram unread while it runs: to wake up is what a heartbeat costs most, so a
+    /// busy loop looks no more often than this.
     pub fn laziness(&self) -> Duration {
+        self.laziness.unwrap_or_else(|| self.longest_laziness())
+    }
+
+    /// The longest that any shell may leave a datagram unread while it runs: a tenth of `heartbeat_timeout`, at most 50 ms, since
+    /// a loop that wakes 100 ms late counts as stalled. The retry time allows for it on a peer's side, so it follows from a
+    /// setting that all nodes share.
+    pub fn longest_laziness(&self) -> Duration {
         (self.heartbeat_timeout / 10).min(Duration::from_millis(50))
     }
 
@@ -322,7 +338,7 @@ mod tests {
         fn peers(config: &mut PeerConfig) -> &mut [StaticPeer] {
             Arc::make_mut(&mut config.static_peers)
         }
-        let cases: [(&str, Change); 16] = [
+        let cases: [(&str, Change); 17] = [
             ("server_id", |c| c.server_id = "".into()),
             ("cluster", |c| c.cluster = "a\u{1b}[31m".into()),
             ("heartbeat_interval", |c| c.heartbeat_interval = Duration::ZERO),
@@ -331,6 +347,7 @@ mod tests {
             ("suspect_after", |c| c.suspect_after = 5),
             ("max_backoff", |c| c.max_backoff = Duration::from_secs(1)),
             ("max_backoff", |c| c.max_backoff = Duration::MAX),
+            ("laziness", |c| c.laziness = Some(Duration::from_millis(51))),
             ("max_datagram", |c| c.max_datagram = 9000),
             ("observers", |c| c.observers = Observers::Number(7)),
             ("observers", |c| c.observers = Observers::Number(2)),

@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::config::{PeerConfig, StaticPeer};
 use super::mtu::PathMtu;
 
-/// The estimate's least allowance for variation (G in RFC 6298): a coarse timer on either side.
-const GRANULARITY: Duration = Duration::from_millis(10);
+/// The estimate's least allowance for variation (G in RFC 6298), in nanoseconds: a coarse timer on either side.
+const GRANULARITY: u64 = 10_000_000;
 
 /// Smoothed round-trip time and its variation, as RFC 6298 computes them (alpha 1/8, beta 1/4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoundTrip {
-    /// (smoothed, variation), once there is a sample.
-    estimate: Option<(Duration, Duration)>,
+    /// (smoothed, variation) in nanoseconds, once there is a sample.
+    estimate: Option<(u64, u64)>,
     /// The last sample was too far off to be believed.
     doubted: bool,
 }
@@ -23,8 +23,10 @@ impl RoundTrip {
     /// Takes one sample. One that is far above what is expected (twice the smoothed time and eight variations) counts
     /// only if the next is so too: a peer that stood still between reading its clock and sending is no slow path.
     pub fn sample(&mut self, rtt: Duration) {
-        let far = |(smoothed, variation): (Duration, Duration)| {
-            rtt > smoothed.saturating_mul(2).saturating_add(variation.saturating_mul(8)) + GRANULARITY
+        let rtt = nanos(rtt);
+        let far = |(smoothed, variation): (u64, u64)| {
+            let expected = smoothed.saturating_mul(2).saturating_add(variation.saturating_mul(8));
+            rtt > expected.saturating_add(GRANULARITY)
         };
         self.doubted = !self.doubted && self.estimate.is_some_and(far);
         if self.doubted {
@@ -33,30 +35,32 @@ impl RoundTrip {
         self.estimate = Some(match self.estimate {
             None => (rtt, rtt / 2),
             Some((smoothed, variation)) => (
-                (smoothed.saturating_mul(7).saturating_add(rtt)) / 8,
-                (variation.saturating_mul(3).saturating_add(smoothed.abs_diff(rtt))) / 4,
+                smoothed.saturating_mul(7).saturating_add(rtt) / 8,
+                variation.saturating_mul(3).saturating_add(smoothed.abs_diff(rtt)) / 4,
             ),
         });
     }
 
     /// The smoothed round-trip time; `None`: no sample yet.
     pub fn smoothed(&self) -> Option<Duration> {
-        self.estimate.map(|(smoothed, _)| smoothed)
+        self.estimate.map(|(smoothed, _)| Duration::from_nanos(smoothed))
     }
 
-    /// How long to wait for an echo before the next try: smoothed + max(G, 4 · variation), and twice `laziness`,
-    /// the longest that either side leaves a datagram unread (round-trip times do not contain it: datagrams are
+    /// How long to wait for an echo before the next try: smoothed + max(G, 4 · variation), and `laziness`, the
+    /// longest that both sides together leave a datagram unread (round-trip times do not contain it: datagrams are
     /// stamped by the kernel and state how long they were held). At least an eighth of `timeout`; a third of it
     /// while there is no sample.
     pub fn retry_time(&self, timeout: Duration, laziness: Duration) -> Duration {
-        match self.estimate {
-            None => timeout / 3,
-            Some((smoothed, variation)) => {
-                let variation = variation.saturating_mul(4).max(GRANULARITY);
-                smoothed.saturating_add(variation).saturating_add(laziness * 2).max(timeout / 8)
-            }
-        }
+        let Some((smoothed, variation)) = self.estimate else { return timeout / 3 };
+        let variation = variation.saturating_mul(4).max(GRANULARITY);
+        let expected = smoothed.saturating_add(variation).saturating_add(nanos(laziness));
+        Duration::from_nanos(expected.max(nanos(timeout) / 8))
     }
+}
+
+/// A duration in nanoseconds, up to 584 years.
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// One entry of the pool.
@@ -256,19 +260,23 @@ mod tests {
         let timeout = Duration::from_millis(500);
         let ms = Duration::from_millis;
         let mut round_trip = RoundTrip::default();
-        assert_eq!(round_trip.retry_time(timeout, ms(50)), timeout / 3);
+        assert_eq!(round_trip.retry_time(timeout, ms(100)), timeout / 3);
         round_trip.sample(ms(80));
         assert_eq!(round_trip.smoothed(), Some(ms(80)));
         assert_eq!(round_trip.retry_time(timeout, Duration::ZERO), ms(80 + 4 * 40));
-        assert_eq!(round_trip.retry_time(timeout, ms(50)), ms(80 + 4 * 40 + 2 * 50), "both sides are lazy");
+        assert_eq!(
+            round_trip.retry_time(timeout, ms(50 + 50)),
+            ms(80 + 4 * 40 + 2 * 50),
+            "both sides are lazy"
+        );
         for _ in 0..60 {
             round_trip.sample(ms(80));
         }
-        assert_eq!(round_trip.retry_time(timeout, ms(50)), ms(190), "a steady path: smoothed + G + 2 · 50");
+        assert_eq!(round_trip.retry_time(timeout, ms(100)), ms(190), "a steady path: smoothed + G + 2 · 50");
         let mut fast = RoundTrip::default();
         fast.sample(Duration::from_micros(50));
         assert_eq!(
-            fast.retry_time(timeout, ms(5)),
+            fast.retry_time(timeout, ms(10)),
             Duration::from_micros(62_500),
             "never below an eighth of the timeout"
         );

@@ -115,7 +115,21 @@ impl Directory {
     /// The place of the node with this tag under key `key`, if the roster knows its id.
     pub(crate) fn place_of_tag(&self, key: usize, tag: Tag) -> Option<usize> {
         let tags = self.tags.get(key)?;
-        tags.binary_search_by_key(&tag, |of| of.0).ok().map(|at| tags[at].1 as usize)
+        // Tags are hashes, and so evenly spread: the place of one among the sorted ones is nearly known beforehand.
+        let high = u64::from_be_bytes(tag.0);
+        let guess = ((u128::from(high) * tags.len() as u128) >> 64) as usize;
+        let (mut low, mut step) = (guess, 1);
+        while low > 0 && tags[low].0 > tag {
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        let (mut end, mut step) = (guess + 1, 1);
+        while end < tags.len() && tags[end].0 <= tag {
+            end = (end + step).min(tags.len());
+            step *= 2;
+        }
+        let near = &tags[low..end.min(tags.len())];
+        near.binary_search_by_key(&tag, |of| of.0).ok().map(|at| near[at].1 as usize)
     }
 
     /// Whom the node at `me` observes, in the order of the roster: their entries, and their places.

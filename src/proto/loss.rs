@@ -19,6 +19,8 @@ pub(crate) struct Loss {
     first: Option<u64>,
     /// How many of this node's newest did not come there, as the peer says; `None`: it has not said so yet.
     told: Option<u8>,
+    /// How many of the newest that the peer sent have not come.
+    lost: u8,
     lossy: bool,
 }
 
@@ -31,6 +33,7 @@ impl Loss {
         }
         self.came.mark(number);
         self.first = self.first.or(Some(number));
+        self.lost = self.came.unseen(self.among()) as u8;
         self.judge();
     }
 
@@ -42,7 +45,7 @@ impl Loss {
 
     /// How many of the newest that the peer sent have not come, to be told to it.
     pub(crate) fn lost(&self) -> u8 {
-        self.came.unseen(self.among()) as u8
+        self.lost
     }
 
     fn among(&self) -> u32 {
@@ -50,7 +53,7 @@ impl Loss {
     }
 
     fn judge(&mut self) {
-        let lost = u32::from(self.lost()) + u32::from(self.told.unwrap_or(0));
+        let lost = u32::from(self.lost) + u32::from(self.told.unwrap_or(0));
         self.lossy = lost >= LOSSY.0 || self.lossy && lost > LOSSY.1;
     }
 

@@ -73,4 +73,4 @@ pub use timer::Time;
 pub use verdict::Verdict;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -19,7 +19,7 @@ const TRIES: i32 = 3;
 /// Other nodes asked in a heartbeat: two rounds of three.
 const RELAYS: usize = 6;
 /// How much later, in intervals, those hear of a crash who do not observe the crashed node, about.
-const TOLD: f64 = 0.25;
+const TOLD: f64 = 0.15;
 /// Questions of a node in an interval.
 const QUESTIONS: f64 = 64.0;
 /// An idle ping or pong on an IPv4 network: 22 bytes header, 12 body, 16 seal, 28 IPv4 and UDP. Of 256 pings, and so of 512
@@ -47,7 +47,7 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
     /// From a silent crash to Down at one node: half of the times, 99 of 100, and at most. Who does not observe the crashed
-    /// one is told by most of its observers, a quarter of an interval later.
+    /// one is told by most of its observers, a seventh of an interval later.
     pub detection: [Duration; 3],
     /// The probability that a heartbeat of a healthy peer is missed, at most.
     pub miss: f64,

@@ -9,6 +9,7 @@ use crate::proto::timer::Time;
 impl Heartbeat {
     /// Evidence dated `date`. `covers`: the spacing that the datagram announced, if it is the newest one.
     pub(crate) fn evidence(&mut self, date: Time, covers: Option<u8>, now: Time) {
+        self.catch_up(now);
         self.misses.evidence(date, covers, self.tolerance());
         if self.missed() == 0 {
             self.voids = 0;
@@ -33,11 +34,12 @@ impl Heartbeat {
     /// Another peer came back: ping this Down one once, with full retries, `wait` from now.
     pub(crate) fn retry_soon(&mut self, now: Time, wait: Duration) {
         self.spacing = 1;
-        self.probe_at(now + wait);
+        self.probe_at(now + wait, now);
     }
 
     /// Ping out of turn at `at`, unless the next slot or try is sooner.
-    pub(crate) fn probe_at(&mut self, at: Time) {
+    pub(crate) fn probe_at(&mut self, at: Time, now: Time) {
+        self.catch_up(now);
         if self.open {
             self.try_at = Some(self.try_at.map_or(at, |t| t.min(at))).filter(|t| *t < self.judge_at);
         } else if at < self.next_slot || self.role == Role::Follower {
@@ -52,6 +54,7 @@ impl Heartbeat {
         if self.role != Role::Follower {
             return;
         }
+        self.catch_up(now);
         let half = self.rhythm.interval / 2;
         // When it arrives, a ping's date is as old as a whole round trip: later slots may have begun meanwhile.
         // They stand as many intervals after it.
@@ -90,11 +93,13 @@ impl Heartbeat {
 
     /// Ends the open heartbeat if nothing more is asked of it.
     pub(crate) fn settle(&mut self, now: Time, echoed: Option<Time>) {
+        self.catch_up(now);
         self.close_if_done(now, echoed);
     }
 
     /// Another node answered for the peer, to a question of `asked`.
-    pub(crate) fn relayed(&mut self, asked: Time) {
+    pub(crate) fn relayed(&mut self, asked: Time, now: Time) {
+        self.catch_up(now);
         self.relayed |= self.open && asked >= self.slot;
     }
 
@@ -133,6 +138,7 @@ impl Heartbeat {
     /// The loop slept: `late` is added to the open deadline, slots slept through become one heartbeat in the old
     /// phase, and the ping is sent (once more) after `spread`.
     pub(crate) fn stalled(&mut self, late: Duration, now: Time, spread: Duration) {
+        self.catch_up(now - late);
         self.woke = now;
         for older in &mut self.overtaken {
             older.judge_at += late;
@@ -155,13 +161,15 @@ impl Heartbeat {
     }
 
     /// The kernel dropped datagrams: the open heartbeat proves nothing either way.
-    pub(crate) fn dropped(&mut self) {
+    pub(crate) fn dropped(&mut self, now: Time) {
+        self.catch_up(now);
         self.void |= self.open;
         self.overtaken.iter_mut().for_each(|o| o.void = true);
     }
 
     /// A try sent at `sent` was refused. True if it is the first of its kind: to be pushed to the others.
     pub(crate) fn refused(&mut self, sent: Time, now: Time) -> bool {
+        self.catch_up(now);
         if !self.open || sent < self.slot || self.refused || now < self.calm_until || self.spacing > 1 {
             return false;
         }
@@ -184,7 +192,7 @@ impl Heartbeat {
             && self.missed() < self.rhythm.down_after;
         if worth {
             self.told = true;
-            self.probe_at(at);
+            self.probe_at(at, now);
         }
     }
 }

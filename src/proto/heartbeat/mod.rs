@@ -217,9 +217,13 @@ impl Heartbeat {
         }
     }
 
-    /// When to call [`step`](Heartbeat::step) next.
-    pub(crate) fn deadline(&self) -> Time {
+    /// When to call [`step`](Heartbeat::step) next, if the link is known to be `cut` or not.
+    pub(crate) fn deadline(&self, cut: bool) -> Time {
         let own = match (self.open, self.try_at) {
+            (false, _) if !cut && self.waits_for_leader() => {
+                let wait = if self.rhythm.retries { self.patience() } else { self.timeout() };
+                self.next_slot.max(self.woke) + wait
+            }
             (false, _) => self.next_slot,
             (true, None) => self.judge_at,
             (true, Some(at)) => at.min(self.judge_at),
@@ -227,6 +231,21 @@ impl Heartbeat {
         let next = self.overtakes().unwrap_or(own);
         let older = self.overtaken.front().map_or(own, |o| o.judge_at);
         own.min(next).min(older)
+    }
+
+    /// Whether its next heartbeat is the leader's to begin: at the slot itself there is nothing to do, so that nobody is woken
+    /// for it.
+    fn waits_for_leader(&self) -> bool {
+        let regular = !self.probe && self.refusals.is_none() && self.spacing == 1;
+        !self.open && regular && self.role == Role::Follower
+    }
+
+    /// Begins the heartbeat that only the leader's ping was waited for, if its slot has come: before anything that asks what is
+    /// open.
+    fn catch_up(&mut self, now: Time) {
+        if self.waits_for_leader() && now >= self.next_slot {
+            self.begin(self.next_slot);
+        }
     }
 
     /// The slot that comes before the open heartbeat's deadline, if there is one: only a stall moves it so far.

@@ -174,7 +174,7 @@ impl Node {
         let pause = if few { Duration::ZERO } else { self.config.heartbeat_interval / share };
         let at = (self.drawing.drawn + pause).max(self.now);
         self.drawing.next = Some(self.drawing.next.map_or(at, |before| before.min(at)));
-        self.review_at = self.review_at.min(at);
+        self.review_by(at);
     }
 
     /// Draws the picture anew, if it may have changed, and tells what follows.

@@ -13,6 +13,8 @@ use crate::proto::seal::{FrameKind, Header};
 use crate::proto::stats::SendErrorKind;
 use crate::proto::timer::Time;
 
+/// What is due again at once is due so much later: time moves on.
+pub(super) const MOMENT: Duration = Duration::from_millis(1);
 /// Answers and pings after a stall are spread over so much.
 pub(super) const SPREAD: Duration = Duration::from_millis(50);
 /// While this node is isolated, nobody is called Down for so long.
@@ -55,7 +57,7 @@ impl Node {
             }
             if self.timers.first() == Some((at, slot)) {
                 // Whatever happened, time moves on; at its very end nothing is due any more.
-                let later = self.now + Duration::from_millis(1);
+                let later = self.now + MOMENT;
                 self.timers.set(slot, (later > self.now).then_some(later));
             }
         }
@@ -98,7 +100,7 @@ impl Node {
     /// Sets the peer's next deadline; never earlier than now, so that lateness is the loop's alone.
     pub(super) fn arm(&mut self, peer: usize) {
         self.pool.at_mut(peer).spacing = self.beats[peer].spacing();
-        let beat = self.beats[peer].deadline();
+        let beat = self.beats[peer].deadline(!self.pool.at(peer).is_active);
         let account = &self.accounts[peer];
         let at = if account.answer.is_some() { beat.min(account.answer_at) } else { beat };
         let at = account.rest_at.map_or(at, |rest| at.min(rest));
@@ -219,7 +221,7 @@ impl Node {
                 info.missed_heartbeats = self.beats[peer].missed();
             }
         }
-        self.review_at = self.now;
+        self.review_by(self.now);
     }
 
     /// In a cluster of three or more: nothing authentic from anybody for `suspect_after` intervals, or cut off from most.
@@ -300,7 +302,7 @@ impl Node {
         self.stats.socket_drops = self.stats.socket_drops.saturating_add(count);
         self.drops = Some(self.now);
         for beat in &mut self.beats {
-            beat.dropped();
+            beat.dropped(self.now);
         }
     }
 

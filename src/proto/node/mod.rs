@@ -100,7 +100,7 @@ pub struct Node {
     sessions: Vec<Session>,
     beats: Vec<Heartbeat>,
     accounts: Vec<Account>,
-    /// One deadline a peer, and one (the last) for leaving.
+    /// One deadline a peer, and one (the last) for reviews and for leaving.
     timers: TimerQueue,
     /// What all nodes say of themselves. A neighbour is a peer of the same index.
     records: Records,
@@ -284,8 +284,13 @@ impl Node {
 
     /// The peer at a place, if this node observes that.
     fn peer_at(&self, place: usize) -> Option<usize> {
-        let at = self.by_place.binary_search_by_key(&place, |(place, _)| *place).ok()?;
-        Some(self.by_place[at].1)
+        // Where everybody is a peer, only this node itself is missing before it.
+        let guess = place - usize::from(place > self.me);
+        let known = self.by_place.get(guess).filter(|known| known.0 == place);
+        let search = || {
+            self.by_place.binary_search_by_key(&place, |(place, _)| *place).ok().map(|at| &self.by_place[at])
+        };
+        known.or_else(search).map(|(_, peer)| *peer)
     }
 
     /// The place of the node with this tag under key `key`.
@@ -483,7 +488,7 @@ impl Node {
             self.sessions[peer].forget();
             self.beats[peer].role = Role::Alone;
             let wait = self.config.heartbeat_interval.mul_f64(self.share() / 4.0);
-            self.beats[peer].probe_at(self.now + wait);
+            self.beats[peer].probe_at(self.now + wait, self.now);
             self.arm(peer);
         }
         // Their keys were those of the old run.

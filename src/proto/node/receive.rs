@@ -314,7 +314,7 @@ impl Node {
     fn after_welcome(&mut self, peer: usize, key: usize) {
         if self.late_to.is_some() {
             let wait = SPREAD.mul_f64(self.share());
-            self.beats[peer].probe_at(self.now + wait);
+            self.beats[peer].probe_at(self.now + wait, self.now);
         } else if let Some(to) = self.pool.at(peer).remote_address {
             let slot = self.beats[peer].since_slot(self.now);
             self.send_ping(peer, to, key, Some(slot));
@@ -345,10 +345,10 @@ impl Node {
                 self.round_trips.pop_front();
             }
             self.round_trips.push_back(rtt);
+            let lazy = self.config.laziness() + self.config.longest_laziness();
             let connection = self.pool.at_mut(peer);
             connection.round_trip.sample(rtt);
-            self.beats[peer].retry =
-                connection.round_trip.retry_time(self.config.heartbeat_timeout, self.config.laziness());
+            self.beats[peer].retry = connection.round_trip.retry_time(self.config.heartbeat_timeout, lazy);
         }
         // A late echo of any try of the last three slots clears the count.
         if self.now.since(sent) <= self.config.heartbeat_interval * 3 {

@@ -141,7 +141,9 @@ impl Node {
 
     fn ask_one(&mut self, about: usize, relay: usize) {
         let limit = OWN.max(self.sessions.len());
-        if !self.relays_asked.take(limit, self.now, self.config.heartbeat_interval) {
+        let may = self.relays_asked.take(limit, self.now, self.config.heartbeat_interval);
+        // Whose slots come last in the budget's interval is asked about too, once a heartbeat.
+        if !may && self.accounts[about].inquiry.asked > 0 {
             return;
         }
         self.accounts[about].inquiry.asked += 1;
@@ -247,7 +249,7 @@ impl Node {
         inquiry.questions.answered();
         self.accounts[about].relayed = self.accounts[about].relayed.max(Some(sent));
         self.registry.at_mut(about).prove(sent);
-        self.beats[about].relayed(sent);
+        self.beats[about].relayed(sent, self.now);
         self.prove_life(about, sent, None);
         let echoed = self.sessions[about].echoed_at();
         self.beats[about].settle(self.now, echoed);

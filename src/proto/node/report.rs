@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::drawing::NEWS;
+use super::drive::MOMENT;
 use super::explain::History;
 use super::others::Other;
 use super::relay::Inquiry;
@@ -122,6 +123,9 @@ impl Node {
 
     /// Compares what holds of a peer with what was told of it, and tells the difference.
     pub(super) fn refresh(&mut self, peer: usize) {
+        if self.stays_up(peer) {
+            return debug_assert!(self.evidence_of(peer, self.now).verdict() == Verdict::Up);
+        }
         let evidence = self.evidence_of(peer, self.now);
         let (status, verdict) = (evidence.status, evidence.verdict());
         self.note_presence(peer);
@@ -133,7 +137,6 @@ impl Node {
         }
         (account.status, account.verdict, account.since) = (status, verdict, self.now);
         self.registry.at_mut(peer).excused = !verdict.is_alarm(PeerStatus::Down);
-        self.review_at = self.now;
         self.news.changed = true;
         self.news.urgent |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
         let change = if before.0 == status {
@@ -151,6 +154,7 @@ impl Node {
             }
             Change::Status { from: before.0, to: status }
         };
+        self.review_by(self.now);
         self.redraw_within(NEWS);
         self.push_event(Some(peer), change, evidence.sentence());
         match (before.0, status) {
@@ -169,6 +173,26 @@ impl Node {
             }
             _ => {}
         }
+    }
+
+    /// Whether it was told that the peer is up, and nothing that could make another verdict is there: so it is nearly always, and then
+    /// the evidence need not be gathered.
+    fn stays_up(&self, peer: usize) -> bool {
+        let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
+        let lossy = || self.sessions[peer].confirmed.as_ref().is_none_or(|c| c.loss.is_lossy());
+        (account.status, account.verdict) == (PeerStatus::Healthy, Verdict::Up)
+            && account.was_there
+            && account.left.is_none()
+            && account.conflict_until.is_none()
+            && account.paused.is_none()
+            && info.status == PeerStatus::Healthy
+            && info.last_seen.is_some()
+            && connection.is_active
+            && connection.path.narrow().is_none()
+            && !lossy()
+            && self.records.is_present(peer)
+            && self.is_alike(self.places[peer])
+            && self.draining(self.places[peer], self.now).is_none()
     }
 
     /// A Down whose peer comes back as the same run, without a pause told, was wrong or a cut.
@@ -212,6 +236,24 @@ impl Node {
             self.push_event(None, Change::MassLoss { begins }, why);
         }
         self.review_health();
+        // What it has changed itself is looked at a moment later; else it is time when something is due anyway, or in an interval.
+        let pause = if self.review_at <= self.now { MOMENT } else { self.config.heartbeat_interval };
+        self.plan_review(Some(self.now + pause).filter(|at| *at > self.now));
+    }
+
+    /// The next review is at `at` at the latest.
+    pub(super) fn review_by(&mut self, at: Time) {
+        self.review_at = self.review_at.min(at);
+        if self.timers.at(self.places.len()).is_none_or(|planned| at < planned) {
+            self.plan_review(Some(at));
+        }
+    }
+
+    fn plan_review(&mut self, at: Option<Time>) {
+        let own = self.places.len();
+        if self.leaving.is_none() && own > 0 {
+            self.timers.set(own, at);
+        }
     }
 
     fn review_health(&mut self) {

@@ -93,6 +93,7 @@ impl Node {
             self.push_event(None, Change::Roster, why);
         }
         self.redraw();
+        self.review_by(self.now);
         self.review();
     }
 

@@ -205,6 +205,12 @@ impl Node {
             && session.replaced_at(told).is_none()
     }
 
+    /// Whether the profile of the node at `place`, if there is one, tells this node's roster and settings.
+    pub(super) fn is_alike(&self, place: usize) -> bool {
+        let both = self.records.profile(place).zip(self.records.profile(self.me));
+        both.is_none_or(|(its, own)| (its.roster, its.config) == (own.roster, own.config))
+    }
+
     /// What the profile of the node at `place` tells and this node's, if that is not the same.
     pub(super) fn differing(&self, place: usize, of: fn(&Profile) -> [u8; 4]) -> Option<Differing> {
         let (its, own) = (self.records.profile(place)?, self.records.profile(self.me)?);

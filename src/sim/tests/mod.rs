@@ -174,6 +174,12 @@ fn a_cut_link_is_asked_about_while_many_die() {
 }
 
 #[test]
+fn whose_slots_come_last_is_asked_about_too() {
+    // Half of the nodes stall over and over, and the questions about them used up every interval's before its slot came.
+    swarm(1857);
+}
+
+#[test]
 fn a_late_profile_stops_no_pings() {
     // Nodes restart together, and hold the profiles of each other's earlier runs.
     swarm(1958);

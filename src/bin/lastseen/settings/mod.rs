@@ -187,6 +187,15 @@ fn ranges(v: &Values, sources: &Sourced) -> Vec<Fault> {
         );
         need((from..=to).contains(&longest), "max_backoff", text);
     }
+    if let Some(rest) = v.laziness {
+        let longest = (v.heartbeat_timeout / 10).min(Duration::from_millis(50));
+        let text = format!(
+            "{} is too long; right is at most a tenth of heartbeat_timeout and 50ms, {}",
+            show(rest),
+            show(longest)
+        );
+        need(rest <= longest, "laziness", text);
+    }
     need(
         !v.leave_grace.is_zero(),
         "leave_grace",
@@ -315,6 +324,7 @@ impl Settings {
         config.suspect_after = v.suspect_after;
         config.down_after = v.down_after;
         config.max_backoff = v.max_backoff.unwrap_or(v.heartbeat_interval * 10);
+        config.laziness = v.laziness;
         config.leave_grace = v.leave_grace;
         config.mass_loss = v.mass_loss.0;
         config.labels = v.labels.clone();

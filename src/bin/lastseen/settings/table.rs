@@ -113,6 +113,9 @@ settings! {
     down_after: u32, "down_after" = "5";
     /// The longest spacing between pings to a peer that is down, 2 to 255 intervals. Empty: 10 intervals.
     max_backoff: Option<Duration>, "max_backoff" = r#""""#;
+    /// How long a datagram may wait unread while there is much to do, so that many share a wake-up; 0s: not at all.
+    /// At most, and where it is empty, a tenth of heartbeat_timeout and 50ms.
+    laziness: Option<Duration>, "laziness" = r#""""#;
     /// How many nodes exchange heartbeats with one node: auto (all up to 64 peers, 16 above), all, or an even number
     /// from 4 to 64. Equal on all nodes.
     observers: Observers, "observers" = r#""auto""#;
