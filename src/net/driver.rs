@@ -218,8 +218,10 @@ impl Driver {
                         let _ = self.node.handle_datagram(from, local, bytes, received, reading.now);
                     }
                     read += count;
-                    // The core's queue is bounded.
-                    self.flush(socket);
+                    if count == BATCH {
+                        // There may be many more, and the core's queue is bounded.
+                        self.flush(socket);
+                    }
                     reading = self.clock.reading();
                     self.now = reading.now;
                 }

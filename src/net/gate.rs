@@ -17,6 +17,8 @@ pub(super) struct Gate {
     renew: Duration,
     /// The socket's drop counter, as told to the core.
     drops: u32,
+    /// When that was last asked for.
+    asked: Time,
     /// Datagrams read since the socket was last seen empty.
     read: usize,
     /// Datagrams kept out since the last renewal: few are no flood, and keep nothing shut.
@@ -43,8 +45,8 @@ impl Gate {
     pub(super) fn new(config: &PeerConfig) -> Gate {
         let interval = config.heartbeat_interval;
         let calm = interval * config.down_after;
-        let dropped = Time::ZERO;
-        Gate { calm, renew: interval, drops: 0, read: 0, kept: 0, dropped, shut: None, told: None }
+        let (asked, dropped) = (Time::ZERO, Time::ZERO);
+        Gate { calm, renew: interval, drops: 0, asked, read: 0, kept: 0, dropped, shut: None, told: None }
     }
 
     /// Tells the kernel whom to let in, if that is new.
@@ -65,9 +67,13 @@ impl Gate {
     pub(super) fn note(&mut self, socket: &Socket, node: &mut Node, drained: Drained, now: Time) {
         self.read += drained.read;
         let is_crowded = self.read >= socket.crowd();
-        // An open one drops nothing of a queue in which there is nothing.
-        let asks = drained.read > 0 || self.shut.is_some();
+        // While it is open, and less came out than fills the queue, nothing was dropped for want of room; that the kernel may lack
+        // memory is looked at once an interval.
+        let asks = is_crowded || self.shut.is_some() || now.since(self.asked) >= self.renew;
         let drops = asks.then(|| socket.drops()).flatten();
+        if asks {
+            self.asked = now;
+        }
         // The counter wraps.
         let new = drops.map_or(0, |drops| drops.wrapping_sub(self.drops));
         if new > 0 {

@@ -35,6 +35,28 @@ fn calls(world: &World, subject: u32, status: PeerStatus) -> usize {
     (0..world.len() as u32).filter(|n| *n != subject && world.status(*n, subject) == Some(status)).count()
 }
 
+#[test]
+fn with_four_observers_a_death_is_known_to_all_at_once() {
+    for refuses in [true, false] {
+        let mut setup = Setup::new(32);
+        setup.config.observers = Observers::Number(4);
+        setup.lazy = true;
+        let mut world = settled(setup, 5);
+        let (mut took, mut back) = (Vec::new(), Vec::new());
+        for subject in (0..32).map(|n| n * 7 % 32) {
+            world.crash(subject, refuses);
+            took.push(world.run_until(60 * SECOND, |world| calls(world, subject, Down) == 31));
+            world.run_for(3 * SECOND);
+            world.start(subject);
+            back.push(world.run_until(60 * SECOND, |world| calls(world, subject, Healthy) == 31));
+            world.run_for(SECOND);
+        }
+        took.sort();
+        back.sort();
+        println!("{refuses} {took:?} {back:?}");
+    }
+}
+
 /// What a node says of another one.
 fn view(world: &World, at: u32, of: u32) -> PeerView {
     let peers = world.node(at).expect("it runs").snapshot(world.now()).peers;
