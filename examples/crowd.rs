@@ -64,7 +64,7 @@ impl Peer {
 
     fn hears_the_daemon(&self) -> bool {
         let all = self.core.registry().get_all_peers();
-        all.into_iter().all(|peer| peer.status == PeerStatus::Healthy && peer.last_seen.is_some())
+        all.iter().all(|peer| peer.status == PeerStatus::Healthy && peer.last_seen.is_some())
     }
 }
 
@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
 
     let own = free_address()?;
-    let sockets: Vec<UdpSocket> = (1..nodes).map(|n| bind(n)).collect::<Result<_, _>>()?;
+    let sockets: Vec<UdpSocket> = (1..nodes).map(bind).collect::<Result<_, _>>()?;
     let addresses: Vec<SocketAddr> = sockets.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>()?;
     let entries: String =
         addresses.iter().enumerate().map(|(n, address)| format!("\"peer-{n}@{address}\", ")).collect();
