@@ -31,8 +31,8 @@ use crate::proto::{Change, Drain, Instance, Keyring, Node, PeerConfig, Time};
 const ROUND_TRIPS: usize = 32;
 /// Errors read from the queue in a row.
 const FAILURES: usize = 1024;
-/// A turn that begins so many rests after the one before (in halves) makes the loop busy: a rest and its rounding
-/// are less, and a wait that found nothing for longer shows that there is little to do.
+/// A turn that begins less than so many rests after the one before (in halves), and has work, makes the loop busy: a rest and
+/// its rounding are less. One after a rest that had no work shows that there is little to do.
 const BUSY_HALVES: u32 = 3;
 
 /// Failed reads in one turn of which the error queue says nothing.
@@ -189,9 +189,11 @@ impl Driver {
         self.gate.note(socket, &mut self.node, drained, self.now);
         // Where the queue overflows, whoever rests only loses more of it.
         let may_rest = !self.gate.is_crowded(self.now);
-        self.busy = may_rest && self.began.since(before) < self.rest * BUSY_HALVES / 2;
+        let is_due = |node: &Node, now| node.poll_timeout().is_some_and(|deadline| deadline <= now);
+        let had_work = drained.read > 0 || command.is_some() || is_due(&self.node, self.now);
+        self.busy = may_rest && had_work && self.began.since(before) < self.rest * BUSY_HALVES / 2;
         self.obey(command);
-        if self.node.poll_timeout().is_some_and(|deadline| deadline <= self.now) {
+        if is_due(&self.node, self.now) {
             if let Some(length) = self.suspension.since(self.clock.suspended()) {
                 self.node.handle_suspension(length, self.now);
             }

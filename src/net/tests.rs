@@ -1,4 +1,4 @@
-//! What the loop costs while nothing happens.
+//! What the loop costs while nothing happens, or little.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,4 +51,36 @@ async fn the_steady_state_of_the_loop_allocates_nothing() {
     }
     let waited = tokio::time::timeout(Duration::from_secs(120), quiet.notified()).await;
     assert!(waited.is_ok(), "no {QUIET} round trips in a row without an allocation");
+}
+
+/// How often this thread gave its core away by itself: every wake-up ends so.
+#[cfg(target_os = "linux")]
+fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.unwrap().trim().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_loop_that_was_busy_comes_to_rest() {
+    // Nobody answers there.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let peer = StaticPeer {
+        server_id: Some("silent".into()),
+        name: "silent".into(),
+        address: Some(silent.local_addr().unwrap()),
+    };
+    let config = PeerConfig::new("node", "test", SocketAddr::from(([127, 0, 0, 1], 0)), vec![peer]);
+    let rests = Duration::from_secs(2).as_millis() / config.laziness().as_millis();
+    let (node, task) =
+        spawn(config, Keyring::new("test", &[], true).unwrap(), Options::default()).await.unwrap();
+    for _ in 0..5 {
+        node.snapshot().await.unwrap();
+    }
+    let before = sleeps();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let slept = sleeps() - before;
+    assert!(u128::from(slept) < rests / 2, "{slept} wake-ups in two seconds, where {rests} rests would fit");
+    task.abort();
 }
