@@ -5,6 +5,7 @@ mod mass_loss;
 mod mtu;
 mod rings;
 mod rosters;
+mod step;
 mod theory;
 
 use std::time::Duration;

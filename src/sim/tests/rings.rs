@@ -37,24 +37,34 @@ fn calls(world: &World, subject: u32, status: PeerStatus) -> usize {
 
 #[test]
 fn with_four_observers_a_death_is_known_to_all_at_once() {
-    for refuses in [true, false] {
-        let mut setup = Setup::new(32);
+    // While nodes stall for some tenths of a second, too, one of them every third of a second.
+    for (refuses, down_within) in [(true, 4 * SECOND), (false, 7 * SECOND)] {
+        let mut setup = Setup { lazy: true, ..Setup::new(32) };
         setup.config.observers = Observers::Number(4);
-        setup.lazy = true;
         let mut world = settled(setup, 5);
-        let (mut took, mut back) = (Vec::new(), Vec::new());
         for subject in (0..32).map(|n| n * 7 % 32) {
             world.crash(subject, refuses);
-            took.push(world.run_until(60 * SECOND, |world| calls(world, subject, Down) == 31));
-            world.run_for(3 * SECOND);
+            let took = stalling_until(&mut world, subject, |world| calls(world, subject, Down) == 31);
+            assert!(took <= down_within, "n{subject} down after {took:?}, refused: {refuses}");
             world.start(subject);
-            back.push(world.run_until(60 * SECOND, |world| calls(world, subject, Healthy) == 31));
-            world.run_for(SECOND);
+            let took = stalling_until(&mut world, subject, |world| calls(world, subject, Healthy) == 31);
+            assert!(took <= 4 * SECOND, "n{subject} back after {took:?}, refused: {refuses}");
         }
-        took.sort();
-        back.sort();
-        println!("{refuses} {took:?} {back:?}");
     }
+}
+
+/// Runs until `done`, while others than `subject` stall in turn.
+fn stalling_until(world: &mut World, subject: u32, done: impl Fn(&World) -> bool) -> Duration {
+    let begin = world.now();
+    while !done(world) && world.now().since(begin) < 60 * SECOND {
+        let turn = (world.now().as_micros() / 333_333) as u32;
+        let node = turn * 13 % world.len() as u32;
+        world.freeze(node, node != subject);
+        world.run_for((2 + turn % 5) * SECOND / 10);
+        world.freeze(node, false);
+        world.run_for(SECOND / 10);
+    }
+    world.now().since(begin)
 }
 
 /// What a node says of another one.
