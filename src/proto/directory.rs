@@ -172,3 +172,31 @@ pub(crate) fn hash48<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u64 {
     bytes[..6].copy_from_slice(&hasher.finalize().as_bytes()[..6]);
     u64::from_le_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{SecretKey, StaticPeer};
+
+    #[test]
+    fn every_tag_is_found_and_no_other() {
+        let ring = Keyring::new("c", &[SecretKey::new([3; 32])], true).unwrap();
+        let id = |n: usize| format!("n{n}");
+        for nodes in [1, 2, 3, 64, 1000] {
+            let entry = |n| StaticPeer { server_id: Some(id(n).into()), name: id(n).into(), address: None };
+            let peers = (1..nodes).map(entry).collect();
+            let config = PeerConfig::new(&id(0), "c", ([127, 0, 0, 1], 1).into(), peers);
+            let directory = Directory::new(&config, &ring).unwrap();
+            for key in 0..ring.len() {
+                let found = |n: usize| directory.place_of_tag(key, ring.tag(key, &id(n)));
+                let known =
+                    (1..nodes).filter(|n| found(*n) == directory.place(&id(*n)) && found(*n).is_some());
+                assert_eq!(known.count(), nodes - 1, "of {nodes}");
+                assert!((nodes..nodes + 100).all(|n| found(n).is_none()), "of {nodes}");
+                for edge in [[0; 8], [255; 8]] {
+                    assert_eq!(directory.place_of_tag(key, Tag(edge)), None);
+                }
+            }
+        }
+    }
+}
