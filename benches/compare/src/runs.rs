@@ -12,8 +12,7 @@ use crate::{Failure, Plan};
 
 /// What a start or a restart costs is over by then.
 const SETTLE: Duration = Duration::from_secs(10);
-/// Before the first fault. lastseen takes a refusal for a sign of a crash only if its host refused nothing for a minute, and
-/// at the start those are refused who come first.
+/// Before the first fault: nobody judges by what happened at the start any more.
 const CALM: Duration = Duration::from_secs(60);
 /// Faults come at random phases of the interval.
 const PHASES: Duration = Duration::from_secs(2);

@@ -21,6 +21,12 @@ impl Heartbeat {
         }
     }
 
+    /// Another run of the peer is confirmed: what refused before was not this one, and speaks against no refusal to come.
+    pub(crate) fn met(&mut self) {
+        self.refusals = None;
+        self.calm_until = Time::ZERO;
+    }
+
     /// The breaker closes: regular heartbeats from the next regular slot on.
     pub(crate) fn recover(&mut self, now: Time) {
         if self.spacing > 1 {

@@ -219,6 +219,7 @@ impl Node {
         let restarted = self.sessions[peer].confirm(instance, self.ring.len(), key, self.now);
         let leader = leads(pair_tag(&self.config.server_id), pair_tag(&self.registry.at(peer).server_id));
         self.beats[peer].role = if leader { Role::Leader } else { Role::Follower };
+        self.beats[peer].met();
         if leader {
             let phase = self.rng_below(PERIOD.into()) as u16;
             self.pool.at_mut(peer).path.begin(phase);

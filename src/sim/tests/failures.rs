@@ -524,3 +524,17 @@ fn a_cut_link_is_in_every_matrix() {
         assert_eq!(changes(&mut world).iter().filter(|c| c.2 == Down).count(), 0, "a cut link is no death");
     }
 }
+
+#[test]
+fn who_crashes_soon_after_a_restart_is_down_as_soon() {
+    // While it was away its host refused; that it answers now says nothing of later refusals, which another run makes true.
+    let mut world = whole(Setup::new(5), 8);
+    let is_down = |world: &World| (0..5).all(|n| n == 2 || world.status(n, 2) == Some(PeerStatus::Down));
+    for _ in 0..4 {
+        world.crash(2, true);
+        let took = world.run_until(10 * SECOND, is_down);
+        assert!(took.is_some_and(|took| took < 2 * SECOND), "{took:?}");
+        world.start(2);
+        world.run_for(10 * SECOND);
+    }
+}
