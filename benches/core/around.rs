@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use lastseen::proto::messages::{Message, More};
 use lastseen::proto::records::{Body, Digest, Life, LinkState, NodeName, Profile, Record, Release, Seen};
-use lastseen::proto::seal::{FrameKey, FrameKind, Header, WIRE, leads};
-use lastseen::proto::{
-    Instance, Keyring, Node, Observers, PeerConfig, PeerStatus, Scope, ServerId, StaticPeer, Tag, Time,
-};
+use lastseen::proto::seal::WIRE;
+use lastseen::proto::{Instance, Node, Observers, PeerConfig, PeerStatus, Scope, StaticPeer, Time};
 
 use crate::frames::ring;
+use crate::player::Player;
 
 const SECOND: Duration = Duration::from_secs(1);
 const ME: &str = "node-0";
@@ -28,89 +27,8 @@ fn id(n: usize) -> String {
     format!("node-{n}")
 }
 
-/// Which of a pair leads, as the core has it.
-fn pair_tag(id: &str) -> Tag {
-    let mut tag = [0; 8];
-    tag.copy_from_slice(&blake3::hash(id.as_bytes()).as_bytes()[..8]);
-    Tag(tag)
-}
-
-/// A peer that the node observes.
-struct Player {
-    /// Its number in the roster.
-    n: usize,
-    tag: Tag,
-    number: u64,
-    /// What it echoes: one above the newest sequence that came to it, and when that was.
-    heard: (u64, Time),
-    leads: bool,
-    /// To the node, and from it.
-    keys: (FrameKey, FrameKey),
-    from_hello: FrameKey,
-}
-
-impl Player {
-    fn new(ring: &Keyring, n: usize) -> Player {
-        let tag = ring.tag(0, &id(n));
-        let (its, mine) = ((tag, Player::instance(n)), (ring.tag(0, ME), RUN));
-        Player {
-            n,
-            tag,
-            number: 0,
-            heard: (0, Time::ZERO),
-            leads: leads(pair_tag(&id(n)), pair_tag(ME)),
-            keys: (ring.frame_key(0, its, mine), ring.frame_key(0, mine, its)),
-            from_hello: ring.frame_key(0, mine, (Tag::default(), Instance(0))),
-        }
-    }
-
-    fn instance(n: usize) -> Instance {
-        Instance(1000 + n as u64)
-    }
-
-    /// Echo and hold.
-    fn echo(&self, now: Time) -> (u64, u64) {
-        (self.heard.0, now.since(self.heard.1).as_micros() as u64)
-    }
-
-    fn seal(&mut self, key_id: u8, message: &Message) -> Vec<u8> {
-        let (sender, instance, number) = (self.tag, Player::instance(self.n), self.number);
-        let header = Header { kind: FrameKind::Bound, key_id, sender, instance, number };
-        self.number += 1;
-        let mut frame = Vec::with_capacity(1200);
-        header.encode(&mut frame);
-        message.encode(&mut frame);
-        self.keys.0.seal_in_place(&mut frame, 0, header.len(), header.number);
-        frame
-    }
-
-    fn open(&mut self, frame: &mut [u8], now: Time) -> (u64, Message) {
-        let (header, len) = Header::parse(frame).unwrap();
-        let key = if header.kind == FrameKind::Hello { &self.from_hello } else { &self.keys.1 };
-        let message = Message::decode(key.open_in_place(frame, len, header.number).unwrap()).unwrap();
-        if header.kind == FrameKind::Bound {
-            self.heard = (header.number + 1, now);
-        }
-        (header.number, message)
-    }
-
-    fn answer(&self, number: u64, message: &Message) -> Option<Message> {
-        let (echo, hold) = (number + 1, 0);
-        Some(match message {
-            Message::Hello { sequence, .. } => {
-                let server_id = ServerId::new(&id(self.n)).unwrap();
-                Message::Welcome { echo: sequence + 1, hold, server_id }
-            }
-            Message::Ping { digest, .. } | Message::PingMore { digest, .. } => {
-                Message::Pong { echo, hold, digest: *digest }
-            }
-            Message::SyncRequest { bucket, after, .. } => {
-                let (bucket, after, records) = (*bucket, *after, Vec::new());
-                Message::SyncResponse { echo, hold, bucket, after, last: true, records }
-            }
-            _ => return None,
-        })
-    }
+fn instance(n: usize) -> Instance {
+    Instance(1000 + n as u64)
 }
 
 /// Datagrams for the node, and where each comes from.
@@ -121,7 +39,8 @@ pub(crate) struct Around {
     pub(crate) node: Node,
     pub(crate) now: Time,
     nodes: usize,
-    players: Vec<Player>,
+    /// With their numbers in the roster.
+    players: Vec<(usize, Player)>,
     by_address: BTreeMap<SocketAddr, usize>,
     key_id: u8,
     buffer: Vec<u8>,
@@ -151,8 +70,9 @@ impl Around {
         let node = Node::new(config, ring(), RUN, 1, now).unwrap();
         let number = |id: &str| id.strip_prefix("node-").unwrap().parse().unwrap();
         let observed = node.registry().get_all_peers().iter().map(|peer| number(&peer.server_id));
-        let players: Vec<Player> = observed.map(|n| Player::new(&keys, n)).collect();
-        let by_address = players.iter().enumerate().map(|(at, player)| (address(player.n), at)).collect();
+        let players: Vec<(usize, Player)> =
+            observed.map(|n| (n, Player::new(&keys, &id(n), instance(n), ME, RUN))).collect();
+        let by_address = players.iter().enumerate().map(|(at, (n, _))| (address(*n), at)).collect();
         let digest = Digest::default();
         let snapshot = node.snapshot_of(Scope::Observed, now);
         let four = |hash: u64| hash.to_le_bytes()[..4].try_into().unwrap();
@@ -228,11 +148,11 @@ impl Around {
     /// One ping each of those that lead, for a second whose begin is now.
     pub(crate) fn pings(&mut self) -> Frames {
         let (now, digest, key_id) = (self.now, self.digest, self.key_id);
-        let ping = |player: &mut Player| {
+        let ping = |(n, player): &mut (usize, Player)| {
             let (echo, hold) = player.echo(now);
-            (address(player.n), player.seal(key_id, &Message::Ping { echo, hold, digest }))
+            (address(*n), player.seal(key_id, &Message::Ping { echo, hold, digest }))
         };
-        self.players.iter_mut().filter(|player| player.leads && player.heard.0 > 0).map(ping).collect()
+        self.players.iter_mut().filter(|(_, player)| player.leads && player.heard.0 > 0).map(ping).collect()
     }
 
     /// What all tell anew of the first `owners` of them, in as many datagrams as that takes, by one player after the other.
@@ -250,10 +170,10 @@ impl Around {
     /// What a player tells beside the heartbeats.
     fn tells(&mut self, turn: usize, more: More) -> (SocketAddr, Vec<u8>) {
         let at = turn % self.players.len();
-        let player = &mut self.players[at];
+        let (n, player) = &mut self.players[at];
         let (echo, hold) = player.echo(self.now);
         let message = Message::PongMore { echo, hold, digest: self.digest, more };
-        (address(player.n), player.seal(self.key_id, &message))
+        (address(*n), player.seal(self.key_id, &message))
     }
 
     /// All is fine.
@@ -276,7 +196,7 @@ impl Around {
     /// Another release with every version.
     pub(crate) fn profile(&self, n: usize) -> Body {
         let (roster, config) = self.hashes;
-        let (instance, release) = (Player::instance(n), Release([0, 1, self.version as u8]));
+        let (instance, release) = (instance(n), Release([0, 1, self.version as u8]));
         Body::Profile(Profile { instance, roster, config, release, wire: WIRE, id: None, notice: None })
     }
 
@@ -295,7 +215,7 @@ impl Around {
 
     fn drain(&mut self) {
         while let Some(transmit) = self.node.poll_transmit(&mut self.buffer) {
-            let player = &mut self.players[self.by_address[&transmit.to]];
+            let (_, player) = &mut self.players[self.by_address[&transmit.to]];
             let (number, message) = player.open(&mut self.buffer, self.now);
             self.records += message.records().len();
             self.digest = message.digest().unwrap_or(self.digest);
@@ -319,7 +239,7 @@ impl Around {
     pub(crate) fn after(&mut self, pongs: Frames) {
         for (to, mut pong) in pongs {
             let at = self.by_address[&to];
-            self.players[at].open(&mut pong, self.now);
+            self.players[at].1.open(&mut pong, self.now);
         }
         self.wait(SECOND);
     }

@@ -8,6 +8,7 @@
 mod around;
 mod frames;
 mod mesh;
+mod player;
 
 use std::cell::{LazyCell, RefCell};
 use std::hint::black_box;

@@ -203,11 +203,11 @@ impl PeerConfig {
                 self.max_backoff
             ));
         }
-        if self.laziness.is_some_and(|rest| rest > self.longest_laziness()) {
+        let longest = PeerConfig::longest_laziness(timeout);
+        if self.laziness.is_some_and(|rest| rest > longest) {
             return wrong(format!(
-                "laziness is {:?}; it must be at most a tenth of heartbeat_timeout and 50 ms ({:?})",
+                "laziness is {:?}; it must be at most a tenth of heartbeat_timeout and 50 ms ({longest:?})",
                 self.laziness(),
-                self.longest_laziness()
             ));
         }
         if !(256..=1200).contains(&self.max_datagram) {
@@ -285,14 +285,14 @@ impl PeerConfig {
     /// How long the shell of this node may leave a datagram unread while it runs: to wake up is what a heartbeat costs most, so a
     /// busy loop looks no more often than this.
     pub fn laziness(&self) -> Duration {
-        self.laziness.unwrap_or_else(|| self.longest_laziness())
+        self.laziness.unwrap_or_else(|| PeerConfig::longest_laziness(self.heartbeat_timeout))
     }
 
     /// The longest that any shell may leave a datagram unread while it runs: a tenth of `heartbeat_timeout`, at most 50 ms, since
     /// a loop that wakes 100 ms late counts as stalled. The retry time allows for it on a peer's side, so it follows from a
     /// setting that all nodes share.
-    pub fn longest_laziness(&self) -> Duration {
-        (self.heartbeat_timeout / 10).min(Duration::from_millis(50))
+    pub fn longest_laziness(heartbeat_timeout: Duration) -> Duration {
+        (heartbeat_timeout / 10).min(Duration::from_millis(50))
     }
 
     /// `max_backoff` in whole intervals.

@@ -17,6 +17,8 @@ mod frames;
 #[path = "../../core/mesh.rs"]
 mod mesh;
 mod paths;
+#[path = "../../core/player.rs"]
+mod player;
 
 use std::process::{Command, ExitCode};
 

@@ -10,7 +10,8 @@ impl Heartbeat {
     /// Evidence dated `date`. `covers`: the spacing that the datagram announced, if it is the newest one.
     pub(crate) fn evidence(&mut self, date: Time, covers: Option<u8>, now: Time) {
         self.catch_up(now);
-        self.misses.evidence(date, covers, self.tolerance());
+        let tolerance = self.tolerance();
+        self.misses.evidence(&self.rhythm, date, covers, tolerance);
         if self.missed() == 0 {
             self.voids = 0;
         }

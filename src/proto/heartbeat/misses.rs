@@ -9,7 +9,6 @@ use crate::proto::timer::Time;
 /// The newest evidence of a peer's life, and the heartbeats that timed out after it.
 #[derive(Debug)]
 pub(super) struct Misses {
-    rhythm: Rhythm,
     /// Date of the newest evidence, and for how many heartbeats it covers.
     evidence: Option<Time>,
     covers: u8,
@@ -20,9 +19,9 @@ pub(super) struct Misses {
 }
 
 impl Misses {
-    pub(super) fn new(rhythm: Rhythm) -> Misses {
+    pub(super) fn new(rhythm: &Rhythm) -> Misses {
         let slots = VecDeque::with_capacity(rhythm.down_after as usize);
-        Misses { rhythm, evidence: None, covers: 1, slots, count: 0 }
+        Misses { evidence: None, covers: 1, slots, count: 0 }
     }
 
     /// Heartbeats timed out after the newest evidence.
@@ -38,21 +37,21 @@ impl Misses {
 
     /// Whether the evidence counts for the heartbeat of `slot`. `tolerance`: what is dated so much before the slot
     /// still counts for it, since a date is early by one path delay.
-    pub(super) fn lives(&self, slot: Time, tolerance: Duration) -> bool {
-        let covered = self.rhythm.interval.saturating_mul(u32::from(self.covers.saturating_sub(1)));
-        let slack = if self.covers > 1 { self.rhythm.timeout } else { tolerance };
+    pub(super) fn lives(&self, rhythm: &Rhythm, slot: Time, tolerance: Duration) -> bool {
+        let covered = rhythm.interval.saturating_mul(u32::from(self.covers.saturating_sub(1)));
+        let slack = if self.covers > 1 { rhythm.timeout } else { tolerance };
         self.evidence.is_some_and(|date| date + covered + slack >= slot)
     }
 
     /// Whether the newest evidence, and what it covers, is so much older than `slot`.
-    pub(super) fn is_silent_for(&self, length: Duration, slot: Time) -> bool {
-        let covered = self.rhythm.interval.saturating_mul(u32::from(self.covers.saturating_sub(1)));
+    pub(super) fn is_silent_for(&self, rhythm: &Rhythm, length: Duration, slot: Time) -> bool {
+        let covered = rhythm.interval.saturating_mul(u32::from(self.covers.saturating_sub(1)));
         self.evidence.is_some_and(|date| date + covered + length <= slot)
     }
 
     /// The heartbeat of `slot` was missed. The count rises to `limit` at most.
-    pub(super) fn add(&mut self, slot: Time, limit: u32) {
-        if self.slots.len() == self.rhythm.down_after as usize {
+    pub(super) fn add(&mut self, rhythm: &Rhythm, slot: Time, limit: u32) {
+        if self.slots.len() == rhythm.down_after as usize {
             self.slots.pop_front();
         }
         self.slots.push_back(slot);
@@ -75,10 +74,10 @@ impl Misses {
 
     /// Evidence dated `date`. `covers`: the spacing that its datagram announced, if that is the newest one. The
     /// count becomes that of the misses after the newest date; older ones than are remembered stay missed.
-    pub(super) fn evidence(&mut self, date: Time, covers: Option<u8>, tolerance: Duration) {
+    pub(super) fn evidence(&mut self, rhythm: &Rhythm, date: Time, covers: Option<u8>, tolerance: Duration) {
         self.covers = covers.map_or(self.covers, |b| b.max(1));
         self.evidence = self.evidence.max(Some(date));
-        let still = self.slots.iter().filter(|slot| !self.lives(**slot, tolerance)).count();
+        let still = self.slots.iter().filter(|slot| !self.lives(rhythm, **slot, tolerance)).count();
         if still < self.slots.len() || self.slots.is_empty() {
             self.count = still as u32;
             self.slots.drain(..self.slots.len() - still);
@@ -96,41 +95,45 @@ mod tests {
         Time::ZERO + SECOND * seconds
     }
 
-    fn misses() -> Misses {
+    fn rhythm() -> Rhythm {
         let (timeout, laziness) = (SECOND / 2, SECOND / 20);
         let (down_after, max_spacing, retries) = (5, 10, true);
-        Misses::new(Rhythm { interval: SECOND, timeout, laziness, down_after, max_spacing, retries })
+        Rhythm { interval: SECOND, timeout, laziness, down_after, max_spacing, retries }
     }
 
     #[test]
     fn late_evidence_helps_exactly_as_much_as_it_should() {
-        let mut misses = misses();
-        (10..20).for_each(|slot| misses.add(at(slot), u32::MAX));
+        let (rhythm, mut misses) = (rhythm(), Misses::new(&rhythm()));
+        (10..20).for_each(|slot| misses.add(&rhythm, at(slot), u32::MAX));
         assert_eq!(misses.count(), 10);
-        misses.evidence(at(14), None, Duration::ZERO);
+        misses.evidence(&rhythm, at(14), None, Duration::ZERO);
         assert_eq!(misses.count(), 10, "the newest five are all later");
-        misses.evidence(at(17), None, Duration::ZERO);
+        misses.evidence(&rhythm, at(17), None, Duration::ZERO);
         assert_eq!(misses.count(), 2, "18 and 19 are later");
-        misses.evidence(at(12), None, Duration::ZERO);
+        misses.evidence(&rhythm, at(12), None, Duration::ZERO);
         assert_eq!(misses.count(), 2, "older evidence changes nothing");
-        misses.evidence(at(19), None, Duration::ZERO);
+        misses.evidence(&rhythm, at(19), None, Duration::ZERO);
         assert_eq!(misses.count(), 0);
     }
 
     #[test]
     fn an_announced_spacing_covers() {
-        let mut misses = misses();
-        misses.evidence(at(10), Some(4), Duration::ZERO);
-        assert!(misses.lives(at(13), Duration::ZERO) && !misses.lives(at(14), Duration::ZERO));
-        misses.evidence(at(11), Some(0), Duration::ZERO);
-        assert!(misses.lives(at(11), Duration::ZERO) && !misses.lives(at(12), Duration::ZERO));
-        assert!(misses.lives(at(11) + SECOND / 4, SECOND / 4));
+        let (rhythm, mut misses) = (rhythm(), Misses::new(&rhythm()));
+        misses.evidence(&rhythm, at(10), Some(4), Duration::ZERO);
+        assert!(
+            misses.lives(&rhythm, at(13), Duration::ZERO) && !misses.lives(&rhythm, at(14), Duration::ZERO)
+        );
+        misses.evidence(&rhythm, at(11), Some(0), Duration::ZERO);
+        assert!(
+            misses.lives(&rhythm, at(11), Duration::ZERO) && !misses.lives(&rhythm, at(12), Duration::ZERO)
+        );
+        assert!(misses.lives(&rhythm, at(11) + SECOND / 4, SECOND / 4));
     }
 
     #[test]
     fn a_refusing_host_is_given_its_interval() {
-        let mut misses = misses();
-        (10..20).for_each(|slot| misses.add(at(slot), 4));
+        let (rhythm, mut misses) = (rhythm(), Misses::new(&rhythm()));
+        (10..20).for_each(|slot| misses.add(&rhythm, at(slot), 4));
         assert_eq!(misses.count(), 4);
     }
 }

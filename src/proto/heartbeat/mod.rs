@@ -12,6 +12,7 @@ mod misses;
 mod tries;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::misses::Misses;
@@ -40,7 +41,7 @@ pub(crate) enum Role {
 }
 
 /// The numbers that all heartbeats of a node share.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Rhythm {
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
@@ -133,7 +134,7 @@ struct Asked {
 /// The heartbeats of one pair.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    rhythm: Rhythm,
+    rhythm: Arc<Rhythm>,
     pub(crate) role: Role,
     /// The present retry time of the pair.
     pub(crate) retry: Duration,
@@ -183,9 +184,8 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     /// The first heartbeat is due at `first`.
-    pub(crate) fn new(rhythm: Rhythm, first: Time) -> Heartbeat {
+    pub(crate) fn new(rhythm: Arc<Rhythm>, first: Time) -> Heartbeat {
         Heartbeat {
-            rhythm,
             role: Role::Alone,
             retry: rhythm.timeout / 3,
             phase: first,
@@ -202,7 +202,7 @@ impl Heartbeat {
             void: false,
             voids: 0,
             after_miss: false,
-            misses: Misses::new(rhythm),
+            misses: Misses::new(&rhythm),
             spacing: 1,
             refusals: None,
             refused: false,
@@ -214,6 +214,7 @@ impl Heartbeat {
             woke: Time::ZERO,
             overtaken: VecDeque::with_capacity(rhythm.down_after as usize),
             strip: Strip::default(),
+            rhythm,
         }
     }
 
@@ -395,7 +396,7 @@ impl Heartbeat {
 
     /// Whether evidence counts for the heartbeat of `slot`.
     fn lives(&self, slot: Time) -> bool {
-        self.misses.lives(slot, self.tolerance())
+        self.misses.lives(&self.rhythm, slot, self.tolerance())
     }
 
     /// What the open heartbeat counts an echo from: the follower's pong is echoed only by the next ping.
@@ -446,9 +447,9 @@ impl Heartbeat {
         // Each refusal needs its own try, and the last comes one interval after the first: no sooner is it Down.
         // Unless it has been silent for so long that it would be Down without any: series of them that break off and begin
         // anew must not hold that up.
-        let overdue = self.misses.is_silent_for(self.rhythm.interval * (down_after + 1), slot);
+        let overdue = self.misses.is_silent_for(&self.rhythm, self.rhythm.interval * (down_after + 1), slot);
         let hasty = !overdue && self.refusals.is_some_and(|r| slot < r.first + self.rhythm.interval);
-        self.misses.add(slot, if hasty { down_after - 1 } else { u32::MAX });
+        self.misses.add(&self.rhythm, slot, if hasty { down_after - 1 } else { u32::MAX });
         self.after_miss = true;
         match self.missed().cmp(&down_after) {
             std::cmp::Ordering::Less => {}

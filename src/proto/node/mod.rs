@@ -99,6 +99,7 @@ pub struct Node {
     pool: ConnectionPool,
     sessions: Vec<Session>,
     beats: Vec<Heartbeat>,
+    rhythm: Arc<Rhythm>,
     accounts: Vec<Account>,
     /// One deadline a peer, and one (the last) for reviews and for leaving.
     timers: TimerQueue,
@@ -213,6 +214,7 @@ impl Node {
             pool: ConnectionPool::of(observed()),
             sessions: Vec::with_capacity(peers),
             beats: Vec::with_capacity(peers),
+            rhythm: Arc::new(Rhythm::of(&config)),
             accounts: Vec::with_capacity(peers),
             timers: TimerQueue::new(peers + 1),
             learned: HashMap::new(),
@@ -253,9 +255,7 @@ impl Node {
             config,
         };
         node.make_hello_keys();
-        for entry in entries {
-            node.add_peer(entry);
-        }
+        entries.into_iter().for_each(|entry| node.add_peer(entry));
         node.publish_profile();
         node.review();
         Ok(node)
@@ -279,7 +279,7 @@ impl Node {
     fn first_beat(&mut self) -> (Heartbeat, Account) {
         let first = self.now + self.config.heartbeat_interval.mul_f64(self.share());
         let turn = self.rng_below(self.places.len());
-        (Heartbeat::new(Rhythm::of(&self.config), first), Account::new(self.now, turn))
+        (Heartbeat::new(self.rhythm.clone(), first), Account::new(self.now, turn))
     }
 
     /// The peer at a place, if this node observes that.

@@ -7,6 +7,7 @@ use super::Node;
 use super::drive::SPREAD;
 use super::guest::Party;
 use super::send::{Asked, Question};
+use crate::proto::config::PeerConfig;
 use crate::proto::event::Change;
 use crate::proto::heartbeat::Role;
 use crate::proto::messages::{LeaveReason, Message, More};
@@ -346,7 +347,8 @@ impl Node {
                 self.round_trips.pop_front();
             }
             self.round_trips.push_back(rtt);
-            let lazy = self.config.laziness() + self.config.longest_laziness();
+            let theirs = PeerConfig::longest_laziness(self.config.heartbeat_timeout);
+            let lazy = self.config.laziness() + theirs;
             let connection = self.pool.at_mut(peer);
             connection.round_trip.sample(rtt);
             self.beats[peer].retry = connection.round_trip.retry_time(self.config.heartbeat_timeout, lazy);
@@ -449,7 +451,7 @@ impl Node {
         let same_run = matches!(question.what, Asked::Hello(_, run, _) if Some(run) == confirmed);
         let waiting = &mut self.accounts[peer].answer;
         if !(same_run && waiting.as_ref().is_some_and(|w| !matches!(w.what, Asked::Hello(..)))) {
-            *waiting = Some(question);
+            *waiting = Some(Box::new(question));
         }
     }
 }

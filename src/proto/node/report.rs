@@ -26,20 +26,34 @@ use crate::proto::snapshot::{LinkView, PeerView, Scope, Snapshot};
 use crate::proto::timer::Time;
 use crate::proto::verdict::{Evidence, Isolation, Verdict};
 
-/// What this node holds of a peer beside its state: what was told about it, and what it told.
+/// What this node holds of a peer beside its state: what was told about it, and what it told. What every heartbeat looks at
+/// comes first and lies together.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Account {
     status: PeerStatus,
     verdict: Verdict,
-    since: Time,
     /// It was heard since this node's start, here or by another observer: only then can it be lost.
     was_there: bool,
+    /// The answer was put off by a stall.
+    pub(super) put_off: bool,
+    /// The spacing, in intervals, that came with the newest evidence; 0: as usual.
+    pub(super) direct_spacing: u8,
     pub(super) left: Option<(LeaveReason, Time)>,
+    pub(super) conflict_until: Option<Time>,
     /// How long it slept, and when it told so.
     pub(super) paused: Option<(Duration, Time)>,
+    /// The date of the newest evidence of its life that came from itself.
+    pub(super) direct: Option<Time>,
+    /// When it is told the rest of what it is owed; `None`: all that there is has gone out.
+    pub(super) rest_at: Option<Time>,
+    /// The answer that waits after a stall.
+    pub(super) answer: Option<Box<Question>>,
+    pub(super) answer_at: Time,
+    pub(super) paging: Paging,
+    since: Time,
     /// When its host last refused.
     pub(super) refused: Option<Time>,
-    pub(super) conflict_until: Option<Time>,
     pub(super) foreign_keys: u64,
     pub(super) foreign_versions: u64,
     pub(super) restarts: u64,
@@ -48,21 +62,10 @@ pub(super) struct Account {
     /// The run that was called Down, and when; and when it is known whether it told of a pause, once it is back.
     called_down: Option<(Instance, Time)>,
     grade_at: Option<Time>,
-    /// The dates of the newest evidence of its life that came from itself, and by way of another node.
-    pub(super) direct: Option<Time>,
-    /// The spacing, in intervals, that came with it; 0: as usual.
-    pub(super) direct_spacing: u8,
+    /// The date of the newest evidence of its life that came by way of another node.
     pub(super) relayed: Option<Time>,
     pub(super) inquiry: Inquiry,
-    pub(super) paging: Paging,
     pub(super) history: History,
-    /// When it is told the rest of what it is owed; `None`: all that there is has gone out.
-    pub(super) rest_at: Option<Time>,
-    /// The answer that waits after a stall.
-    pub(super) answer: Option<Question>,
-    pub(super) answer_at: Time,
-    /// It was put off by a stall.
-    pub(super) put_off: bool,
 }
 
 impl Account {
@@ -216,6 +219,7 @@ impl Node {
             return;
         }
         self.review_at = self.now + self.config.heartbeat_interval / 2;
+        self.plan_review(None);
         self.end_drains();
         self.redraw();
         self.grade();
@@ -236,9 +240,10 @@ impl Node {
             self.push_event(None, Change::MassLoss { begins }, why);
         }
         self.review_health();
-        // What it has changed itself is looked at a moment later; else it is time when something is due anyway, or in an interval.
-        let pause = if self.review_at <= self.now { MOMENT } else { self.config.heartbeat_interval };
-        self.plan_review(Some(self.now + pause).filter(|at| *at > self.now));
+        // It is time when something is due anyway, or in an interval; or sooner if this one has asked for that, but a moment later.
+        let planned = self.timers.at(self.places.len()).unwrap_or(Time::from_micros(u64::MAX));
+        let next = planned.clamp(self.now + MOMENT, self.now + self.config.heartbeat_interval);
+        self.plan_review(Some(next).filter(|at| *at > self.now));
     }
 
     /// The next review is at `at` at the latest.

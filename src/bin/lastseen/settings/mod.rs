@@ -137,7 +137,7 @@ fn check_refresh(v: &Values, sources: &Sourced) -> Option<Fault> {
 /// What holds of the heartbeats' settings: whether it does, of which, and what would be right.
 fn rhythm(v: &Values) -> Vec<(bool, &'static str, String)> {
     let (interval, timeout, show) = (v.heartbeat_interval, v.heartbeat_timeout, duration::show);
-    let (spacings, rest) = (interval * 2..=interval * 255, (timeout / 10).min(Duration::from_millis(50)));
+    let (spacings, rest) = (interval * 2..=interval * 255, PeerConfig::longest_laziness(timeout));
     vec![
         (
             (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&interval),
