@@ -23,7 +23,7 @@ use super::clock::{Clock, Suspension};
 use super::error::NetError;
 use super::gate::{Drained, Gate};
 use super::handle::{COMMANDS, Command, Handle, Shared, Teller};
-use super::socket::{BATCH, Buffers, Datagram, Outgoing, Socket, may_be_about_another, send_error_kind};
+use super::socket::{BATCH, Buffers, Datagram, FEW, Outgoing, Socket, may_be_about_another, send_error_kind};
 use super::wait::Wait;
 use crate::proto::{Change, Drain, Instance, Keyring, Node, PeerConfig, Time};
 
@@ -220,7 +220,7 @@ impl Driver {
                         let _ = self.node.handle_datagram(from, local, bytes, received, reading.now);
                     }
                     read += count;
-                    if count == BATCH {
+                    if count >= FEW {
                         // There may be many more, and the core's queue is bounded.
                         self.flush(socket);
                     }

@@ -32,6 +32,8 @@ const DATAGRAM: usize = 2048;
 const CONTROL: usize = 512;
 /// Datagrams that go through one system call at most.
 pub(super) const BATCH: usize = 64;
+/// So many where there are not more: what is prepared for each is paid for whether it comes or not.
+pub(super) const FEW: usize = 8;
 /// What one queued datagram costs the receive buffer: a payload of some 100 bytes and the kernel's overhead.
 const TRUESIZE: usize = 1280;
 /// Datagrams a peer may queue while this process does not run: half a minute's stall of a one-second heartbeat.
@@ -73,6 +75,8 @@ pub(super) struct Buffers {
     pub(super) data: Box<[u8]>,
     /// The newest batch; the first is in the first room, and so on.
     datagrams: Vec<Datagram>,
+    /// Whether there were more than [`FEW`] lately.
+    many: bool,
     control: Box<Control>,
 }
 
@@ -87,6 +91,7 @@ impl Buffers {
         Buffers {
             data: vec![0; batch * DATAGRAM].into_boxed_slice(),
             datagrams: Vec::with_capacity(batch),
+            many: false,
             control: Box::new(Control([0; CONTROL])),
         }
     }
@@ -205,7 +210,9 @@ impl Socket {
     pub(super) fn recv(&self, buffers: &mut Buffers) -> io::Result<usize> {
         buffers.datagrams.clear();
         system::recv(self, buffers)?;
-        Ok(buffers.datagrams.len())
+        let count = buffers.datagrams.len();
+        buffers.many = count >= FEW;
+        Ok(count)
     }
 
     /// The next error that the network sent back, `None` when there is none.

@@ -21,7 +21,8 @@ use socket2::{SockFilter, SockRef};
 
 use super::filter::{ROOM, program};
 use super::{
-    BATCH, Buffers, DATAGRAM, Datagram, Failure, Outgoing, Socket, Way, canonical, errno_kind, mapped, source,
+    BATCH, Buffers, DATAGRAM, Datagram, FEW, Failure, Outgoing, Socket, Way, canonical, errno_kind, mapped,
+    source,
 };
 use crate::proto::{Expected, Transmit};
 
@@ -151,10 +152,14 @@ impl Headers {
 }
 
 pub(super) fn recv(socket: &Socket, buffers: &mut Buffers) -> io::Result<()> {
+    if buffers.many { recv_up_to::<BATCH>(socket, buffers) } else { recv_up_to::<FEW>(socket, buffers) }
+}
+
+fn recv_up_to<const MOST: usize>(socket: &Socket, buffers: &mut Buffers) -> io::Result<()> {
     Headers::with(socket.v6, |headers| {
         let mut rooms = buffers.data.chunks_exact_mut(DATAGRAM);
         let count = rooms.len();
-        let mut slices: [_; BATCH] =
+        let mut slices: [_; MOST] =
             std::array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
         let (fd, slices) = (socket.io.as_raw_fd(), slices.iter_mut().take(count));
         let messages = recvmmsg(fd, &mut headers.received, slices, MsgFlags::MSG_DONTWAIT, None)?;
@@ -211,8 +216,18 @@ pub(super) fn recv_failure(socket: &Socket, buffers: &mut Buffers) -> Option<Fai
 }
 
 pub(super) fn send(socket: &Socket, batch: &Outgoing, which: Range<usize>, way: Way) -> io::Result<usize> {
+    let send = if which.len() > FEW { send_up_to::<BATCH> } else { send_up_to::<FEW> };
+    send(socket, batch, which, way)
+}
+
+fn send_up_to<const MOST: usize>(
+    socket: &Socket,
+    batch: &Outgoing,
+    which: Range<usize>,
+    way: Way,
+) -> io::Result<usize> {
     let mut data = batch.data[which.clone()].iter();
-    let slices: [_; BATCH] = std::array::from_fn(|_| [IoSlice::new(data.next().map_or(&[], Vec::as_slice))]);
+    let slices: [_; MOST] = std::array::from_fn(|_| [IoSlice::new(data.next().map_or(&[], Vec::as_slice))]);
     let raw = |t: &Transmit| Some(SockaddrStorage::from(if socket.v6 { mapped(t.to) } else { t.to }));
     let (fd, flags, slices) = (socket.io.as_raw_fd(), MsgFlags::MSG_DONTWAIT, slices[..which.len()].iter());
     Headers::with(socket.v6, |Headers { to, sent, sent_from, .. }| {

@@ -1,7 +1,7 @@
 //! The node: routes every input to the parts that it concerns, and drains them.
 //!
-//! `receive` is the way of a datagram in, `drive` that of time, `send` the way out, and `report` what is
-//! told about it.
+//! `receive` is the way of a datagram in, `drive` that of time, `send` the way out, `report` what is told about it, and `review`
+//! what is looked at now and then.
 
 mod drain;
 mod drawing;
@@ -16,6 +16,7 @@ mod receive;
 mod rekey;
 mod relay;
 mod report;
+mod review;
 mod roster;
 mod send;
 mod strangers;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::drawing::NEWS;
-use super::drive::MOMENT;
 use super::explain::History;
 use super::others::Other;
 use super::relay::Inquiry;
@@ -14,17 +13,16 @@ use super::views::Paging;
 use super::{EVENTS, Node, OWN_EVENTS};
 use crate::proto::config::PeerConfig;
 use crate::proto::directory::hash48;
-use crate::proto::event::{Change, Event, SelfHealth};
+use crate::proto::event::{Change, Event};
 use crate::proto::labels::Labels;
 use crate::proto::messages::LeaveReason;
 use crate::proto::peer::PeerStatus;
 use crate::proto::picture::Picture;
 use crate::proto::records::Release;
-use crate::proto::registry::ClusterStatus;
 use crate::proto::seal::Instance;
 use crate::proto::snapshot::{LinkView, PeerView, Scope, Snapshot};
 use crate::proto::timer::Time;
-use crate::proto::verdict::{Evidence, Isolation, Verdict};
+use crate::proto::verdict::{Evidence, Verdict};
 
 /// What this node holds of a peer beside its state: what was told about it, and what it told. What every heartbeat looks at
 /// comes first and lies together.
@@ -57,11 +55,11 @@ pub(super) struct Account {
     pub(super) foreign_keys: u64,
     pub(super) foreign_versions: u64,
     pub(super) restarts: u64,
-    false_downs: u64,
+    pub(super) false_downs: u64,
     transitions: [u64; 3],
     /// The run that was called Down, and when; and when it is known whether it told of a pause, once it is back.
-    called_down: Option<(Instance, Time)>,
-    grade_at: Option<Time>,
+    pub(super) called_down: Option<(Instance, Time)>,
+    pub(super) grade_at: Option<Time>,
     /// The date of the newest evidence of its life that came by way of another node.
     pub(super) relayed: Option<Time>,
     pub(super) inquiry: Inquiry,
@@ -196,115 +194,6 @@ impl Node {
             && self.records.is_present(peer)
             && self.is_alike(self.places[peer])
             && self.draining(self.places[peer], self.now).is_none()
-    }
-
-    /// A Down whose peer comes back as the same run, without a pause told, was wrong or a cut.
-    fn grade(&mut self) {
-        let due = |node: &Node, peer: usize| node.accounts[peer].grade_at.is_none_or(|at| at <= node.now);
-        while let Some(at) = self.grading.iter().position(|peer| due(self, *peer)) {
-            let peer = self.grading.swap_remove(at);
-            let account = &mut self.accounts[peer];
-            let Some((run, called)) = account.called_down.take() else { continue };
-            let slept = account.paused.is_some_and(|(_, told)| told >= called);
-            if self.sessions[peer].known == Some(run) && !slept {
-                account.false_downs += 1;
-                self.stats.false_downs += 1;
-            }
-        }
-    }
-
-    /// Quorum and self-health: looked at when a status changed, and twice an interval.
-    pub(super) fn review(&mut self) {
-        if self.now < self.review_at {
-            return;
-        }
-        self.review_at = self.now + self.config.heartbeat_interval / 2;
-        self.plan_review(None);
-        self.end_drains();
-        self.redraw();
-        self.grade();
-        self.push_news();
-        let status = self.cluster_status(self.now);
-        let quorum = status.is_quorum_available();
-        if quorum != self.quorum {
-            self.quorum = quorum;
-            let why = format!(
-                "{} of {} nodes proven, {} needed",
-                status.proven_peers,
-                status.total_peers,
-                status.quorum_needed()
-            );
-            self.push_event(None, Change::Quorum { available: quorum }, why);
-        }
-        if let Some((begins, why)) = self.mass_loss.review(self.now) {
-            self.push_event(None, Change::MassLoss { begins }, why);
-        }
-        self.review_health();
-        // It is time when something is due anyway, or in an interval; or sooner if this one has asked for that, but a moment later.
-        let planned = self.timers.at(self.places.len()).unwrap_or(Time::from_micros(u64::MAX));
-        let next = planned.clamp(self.now + MOMENT, self.now + self.config.heartbeat_interval);
-        self.plan_review(Some(next).filter(|at| *at > self.now));
-    }
-
-    /// The next review is at `at` at the latest.
-    pub(super) fn review_by(&mut self, at: Time) {
-        self.review_at = self.review_at.min(at);
-        if self.timers.at(self.places.len()).is_none_or(|planned| at < planned) {
-            self.plan_review(Some(at));
-        }
-    }
-
-    fn plan_review(&mut self, at: Option<Time>) {
-        let own = self.places.len();
-        if self.leaving.is_none() && own > 0 {
-            self.timers.set(own, at);
-        }
-    }
-
-    fn review_health(&mut self) {
-        let health = self.health_at(self.now);
-        if health != self.health {
-            let from = std::mem::replace(&mut self.health, health);
-            let why = match health {
-                SelfHealth::Ok => "nothing is wrong with this node any more",
-                SelfHealth::Stalled => "this node's loop stalled",
-                SelfHealth::Flooded => "the kernel dropped datagrams from this node's receive queue",
-                SelfHealth::Isolated if self.is_cut_off() => {
-                    "it misses most nodes, and those that it hears hear them: it may be this node's own network"
-                }
-                SelfHealth::Isolated => {
-                    "nothing authentic came from anybody: it may be this node's own network"
-                }
-            };
-            self.push_event(None, Change::Health { from, to: health }, why.to_owned());
-            if [from, health].contains(&SelfHealth::Isolated) {
-                (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
-            }
-        }
-    }
-
-    fn cluster_status(&self, now: Time) -> ClusterStatus {
-        ClusterStatus { is_isolated: self.is_isolated(), ..self.registry.get_cluster_status(now) }
-    }
-
-    /// Why this node calls itself isolated, if it does. Whoever slept has not listened: that is settled first.
-    pub(super) fn isolation(&self, now: Time) -> Option<Isolation> {
-        let isolated = self.late_to.is_none() && self.is_isolated();
-        let quiet = || Isolation::Quiet(now.since(self.heard));
-        isolated.then(|| if self.is_cut_off() { Isolation::CutOff } else { quiet() })
-    }
-
-    pub(super) fn health_at(&self, now: Time) -> SelfHealth {
-        let recent = self.config.heartbeat_interval * self.config.down_after;
-        if self.is_isolated() {
-            SelfHealth::Isolated
-        } else if self.drops.max(self.filtered).is_some_and(|at| now.since(at) < recent) {
-            SelfHealth::Flooded
-        } else if self.stall.is_some_and(|(end, _)| now.since(end) < recent) {
-            SelfHealth::Stalled
-        } else {
-            SelfHealth::Ok
-        }
     }
 
     pub(super) fn push_event(&mut self, peer: Option<usize>, change: Change, why: String) {
