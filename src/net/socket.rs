@@ -75,7 +75,7 @@ pub(super) struct Buffers {
     pub(super) data: Box<[u8]>,
     /// The newest batch; the first is in the first room, and so on.
     datagrams: Vec<Datagram>,
-    /// Whether there were more than [`FEW`] lately.
+    /// Whether the newest read brought [`FEW`] or more.
     many: bool,
     control: Box<Control>,
 }

@@ -232,6 +232,8 @@ fn port_in_use() {
     let address = tcp.local_addr().unwrap().to_string();
     let told = [address.as_str(), "--http off", "--http 127.0.0.1:0"];
     fails(lastseen(&["run", "--listen", "127.0.0.1:0", "--http", &address]), &told);
+    let (_, said) = Daemon::start(lastseen(&["run", "--listen", "127.0.0.1:0", "--http", &address])).end();
+    assert!(!said.contains("listening on 127.0.0.1"), "a peer could have heard of it: {said}");
 }
 
 #[test]

@@ -78,6 +78,8 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let options = Options { on_rtt: Some(exporter.rtt_recorder()), drain: drain::saved(&settings.values) };
     // Before any peer hears of this node.
     let (control, ordered) = control::bind(&settings.control())?;
+    let http = settings.http();
+    let server = bind_http(&http)?;
     let (handle, detector) = net::spawn(config, keys, options).await.map_err(|e| not_started(&e))?;
     let address = handle.local_addr();
     info!(%address, %server_id, %cluster, peers, "listening on {address}");
@@ -92,11 +94,11 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let shape = shape_of(&handle).await.ok_or("the detector's loop has ended")?;
     let (hooks, interval) = (std::mem::take(&mut settings.hooks), settings.values.heartbeat_interval);
     let hooks = hooks::start(hooks, handle.clone(), hooked, (shape.clone(), cluster.to_string()), interval);
-    let server = http_server(settings, &handle, (shape, recorded), known)?;
+    let told = server.map(|server| (server, http_state(&http, &handle, (shape, recorded), known)));
     let serving = async {
         let http = async {
-            match server {
-                Some(server) => server.serve().await,
+            match told {
+                Some((server, state)) => server.serve(state).await,
                 None => std::future::pending().await,
             }
         };
@@ -146,20 +148,26 @@ struct Known {
     failures: Arc<Failures>,
 }
 
-fn http_server(
-    settings: &Settings,
-    handle: &Handle,
-    (shape, recorded): (Shape, EventStream),
-    known: Known,
-) -> Result<Option<http::HttpServer>, String> {
-    let http = settings.http();
+fn bind_http(http: &settings::Http) -> Result<Option<http::HttpServer>, String> {
     if http.listen.is_empty() && http.metrics_listen.is_empty() {
         return Ok(None);
     }
+    let server = http::bind(http).map_err(|e| {
+        format!("{e}; choose another address with --http ADDR (--http 127.0.0.1:0: any free port), or none with --http off")
+    })?;
+    Ok(Some(server))
+}
+
+fn http_state(
+    http: &settings::Http,
+    handle: &Handle,
+    (shape, recorded): (Shape, EventStream),
+    known: Known,
+) -> http::Shared {
     let events = Arc::new(Recorder::new(shape));
     tokio::spawn(Arc::clone(&events).record(recorded));
     let Known { exporter, reloads, live, failures } = known;
-    let state = http::Shared {
+    http::Shared {
         handle: handle.clone(),
         clock: Clock,
         exporter,
@@ -169,11 +177,7 @@ fn http_server(
         failures,
         // Half of the places, none of a single one: the others are for those who come and go.
         streams: Arc::new(Semaphore::new(http.max_connections / 2)),
-    };
-    let server = http::bind(&http, state).map_err(|e| {
-        format!("{e}; choose another address with --http ADDR (--http 127.0.0.1:0: any free port), or none with --http off")
-    })?;
-    Ok(Some(server))
+    }
 }
 
 /// Waits for a signal or an order, leaves, and gives up waiting at the next signal or after [`LEAVE_WITHIN`]. An order is

@@ -79,7 +79,8 @@ impl Shared {
 
 /// Listeners that are bound, and do not answer yet.
 pub(crate) struct HttpServer {
-    listeners: Vec<(TcpListener, Router)>,
+    /// What each may be called, and whether it tells more than monitoring asks for.
+    listeners: Vec<(TcpListener, Arc<Own>, bool)>,
     places: Arc<Places>,
     timeout: Duration,
 }
@@ -88,8 +89,7 @@ pub(crate) struct HttpServer {
 ///
 /// # Errors
 /// Names the address and what the system said.
-pub(crate) fn bind(settings: &settings::Http, shared: Shared) -> Result<HttpServer, String> {
-    let shared = Arc::new(shared);
+pub(crate) fn bind(settings: &settings::Http) -> Result<HttpServer, String> {
     let mut listeners = Vec::new();
     let full = settings.listen.iter().map(|listen| (listen, true));
     for (listen, full) in full.chain(settings.metrics_listen.iter().map(|listen| (listen, false))) {
@@ -98,10 +98,8 @@ pub(crate) fn bind(settings: &settings::Http, shared: Shared) -> Result<HttpServ
             .and_then(|l| l.set_nonblocking(true).map(|()| l))
             .and_then(TcpListener::from_std)
             .map_err(cannot)?;
-        let address = listener.local_addr().map_err(cannot)?;
-        info!(%address, "http listening on {address}");
-        let own = Arc::new(Own { ip: address.ip(), name: listen.name().map(str::to_owned) });
-        listeners.push((listener, routes(&shared, own, full)));
+        let ip = listener.local_addr().map_err(cannot)?.ip();
+        listeners.push((listener, Arc::new(Own { ip, name: listen.name().map(str::to_owned) }), full));
     }
     Ok(HttpServer { listeners, places: Places::new(settings.max_connections), timeout: settings.timeout })
 }
@@ -172,9 +170,14 @@ pub(crate) async fn harden(request: Request, next: Next) -> Response {
 
 impl HttpServer {
     /// Serves until it is dropped.
-    pub(crate) async fn serve(self) {
+    pub(crate) async fn serve(self, shared: Shared) {
         let HttpServer { listeners, places, timeout } = self;
-        let serving = listeners.into_iter().map(|(listener, router)| {
+        let shared = Arc::new(shared);
+        let serving = listeners.into_iter().map(|(listener, own, full)| {
+            if let Ok(address) = listener.local_addr() {
+                info!(%address, "http listening on {address}");
+            }
+            let router = routes(&shared, own, full);
             let next = move |context: &mut Context<'_>| {
                 listener.poll_accept(context).map_ok(|(stream, _)| (stream, router.clone()))
             };

@@ -54,9 +54,9 @@ fn serve(handle: &Handle, connections: usize, timeout: Duration) -> (SocketAddr,
         max_connections: connections,
         timeout,
     };
-    let server = bind(&settings, shared).unwrap();
-    let addresses: Vec<SocketAddr> = server.listeners.iter().map(|(l, _)| l.local_addr().unwrap()).collect();
-    tokio::spawn(server.serve());
+    let server = bind(&settings).unwrap();
+    let addresses: Vec<SocketAddr> = server.listeners.iter().map(|(l, ..)| l.local_addr().unwrap()).collect();
+    tokio::spawn(server.serve(shared));
     (addresses[0], addresses[1])
 }
 
