@@ -153,6 +153,12 @@ mod tests {
         places.try_take().expect("somebody gives way")
     }
 
+    /// Of those who are idle since the same microsecond any may give way.
+    fn a_moment_later() {
+        let now = Clock.now();
+        while Clock.now() == now {}
+    }
+
     /// Whether this one has to go.
     fn is_lost(held: &Held) -> bool {
         !lock(&held.0.places.taken).iter().any(|place| Arc::ptr_eq(place, &held.0))
@@ -161,9 +167,13 @@ mod tests {
     #[tokio::test]
     async fn who_is_idle_longest_gives_way_and_nobody_at_work() {
         let places = Places::new(3);
-        let [first, second, third] = [(); 3].map(|()| places.try_take().unwrap());
+        let [first, second, third] = [(); 3].map(|()| {
+            a_moment_later();
+            places.try_take().unwrap()
+        });
         assert!(![&first, &second, &third].into_iter().any(is_lost), "there was room");
         let making = first.0.make();
+        a_moment_later();
         let fourth = give_way(&places);
         assert_eq!([&first, &second, &third].map(is_lost), [false, true, false], "the first is at work");
         drop(making);
