@@ -27,8 +27,9 @@ fn standing(cluster: &Cluster, n: usize, ids: &[&str]) -> (BTreeMap<String, Valu
 #[track_caller]
 fn all_hear(cluster: &Cluster, nodes: &[usize]) {
     let hears = |n: usize| {
-        let up =
-            |peer: &Value| (peer["verdict"] == "up").then(|| peer["server_id"].as_str().unwrap().to_owned());
+        // Who is up by the word of others alone has no run yet.
+        let is_heard = |peer: &Value| peer["verdict"] == "up" && !peer["instance"].is_null();
+        let up = |peer: &Value| is_heard(peer).then(|| peer["server_id"].as_str().unwrap().to_owned());
         let peers: Option<Vec<String>> = cluster.peers(n).iter().map(up).collect();
         let others: Vec<String> =
             nodes.iter().filter(|other| **other != n).map(|other| cluster.nodes[*other].id.clone()).collect();
