@@ -20,7 +20,7 @@ use lastseen::net::Clock;
 use lastseen::proto::messages::{Message, More};
 use lastseen::proto::records::{Body, Digest, NodeName, Profile, Record, Release};
 use lastseen::proto::seal::{Header, WIRE};
-use lastseen::proto::{Instance, Keyring, Node, Observers, PeerConfig, Scope, StaticPeer, Time};
+use lastseen::proto::{Instance, Keyring, Node, Observers, PeerConfig, StaticPeer, Time};
 
 use player::Player;
 
@@ -186,9 +186,7 @@ fn hashes(daemon: SocketAddr, peers: &[SocketAddr]) -> ([u8; 4], [u8; 4]) {
     config.observers = Observers::All;
     let keys = Keyring::new(CLUSTER, &[], false).unwrap();
     let node = Node::new(config, keys, Instance(1), 1, Clock.now()).unwrap();
-    let snapshot = node.snapshot_of(Scope::Observed, Clock.now());
-    let four = |hash: u64| hash.to_le_bytes()[..4].try_into().unwrap();
-    (four(snapshot.roster_hash), four(snapshot.config_hash))
+    player::hashes(&node, Clock.now())
 }
 
 /// How many datagrams came from the daemon.

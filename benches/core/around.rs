@@ -8,10 +8,10 @@ use std::time::Duration;
 use lastseen::proto::messages::{Message, More};
 use lastseen::proto::records::{Body, Digest, Life, LinkState, NodeName, Profile, Record, Release, Seen};
 use lastseen::proto::seal::WIRE;
-use lastseen::proto::{Instance, Node, Observers, PeerConfig, PeerStatus, Scope, StaticPeer, Time};
+use lastseen::proto::{Instance, Node, Observers, PeerConfig, PeerStatus, StaticPeer, Time};
 
 use crate::frames::ring;
-use crate::player::Player;
+use crate::player::{Player, hashes};
 
 const SECOND: Duration = Duration::from_secs(1);
 const ME: &str = "node-0";
@@ -74,9 +74,7 @@ impl Around {
             observed.map(|n| (n, Player::new(&keys, &id(n), instance(n), ME, RUN))).collect();
         let by_address = players.iter().enumerate().map(|(at, (n, _))| (address(*n), at)).collect();
         let digest = Digest::default();
-        let snapshot = node.snapshot_of(Scope::Observed, now);
-        let four = |hash: u64| hash.to_le_bytes()[..4].try_into().unwrap();
-        let hashes = (four(snapshot.roster_hash), four(snapshot.config_hash));
+        let hashes = hashes(&node, now);
         let (buffer, version, records) = (Vec::with_capacity(1200), 0, 0);
         let mut all = Around {
             node,

@@ -2,13 +2,20 @@
 
 use lastseen::proto::messages::Message;
 use lastseen::proto::seal::{FrameKey, FrameKind, Header, leads};
-use lastseen::proto::{Instance, Keyring, ServerId, Tag, Time};
+use lastseen::proto::{Instance, Keyring, Node, Scope, ServerId, Tag, Time};
 
 /// Which of a pair leads, as the core has it.
 fn pair_tag(id: &str) -> Tag {
     let mut tag = [0; 8];
     tag.copy_from_slice(&blake3::hash(id.as_bytes()).as_bytes()[..8]);
     Tag(tag)
+}
+
+/// Of the node's roster and settings, as profiles tell them.
+pub(crate) fn hashes(node: &Node, now: Time) -> ([u8; 4], [u8; 4]) {
+    let snapshot = node.snapshot_of(Scope::Observed, now);
+    let four = |hash: u64| hash.to_le_bytes()[..4].try_into().unwrap();
+    (four(snapshot.roster_hash), four(snapshot.config_hash))
 }
 
 /// What is sealed between a player and one run of the node.

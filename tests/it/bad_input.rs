@@ -97,12 +97,14 @@ impl Drop for Daemon {
 
 /// Runs to the end, which must be a failure (1) that says all of `told`.
 #[track_caller]
-fn fails(command: Command, told: &[&str]) {
+/// What it said.
+fn fails(command: Command, told: &[&str]) -> String {
     let (code, stderr) = Daemon::start(command).end();
     assert_eq!(code, 1, "{stderr}");
     for text in told {
         assert!(stderr.contains(text), "no {text:?} in\n{stderr}");
     }
+    stderr
 }
 
 /// `run` and `config check` refuse the file alike, and name its line.
@@ -231,8 +233,7 @@ fn port_in_use() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap().to_string();
     let told = [address.as_str(), "--http off", "--http 127.0.0.1:0"];
-    fails(lastseen(&["run", "--listen", "127.0.0.1:0", "--http", &address]), &told);
-    let (_, said) = Daemon::start(lastseen(&["run", "--listen", "127.0.0.1:0", "--http", &address])).end();
+    let said = fails(lastseen(&["run", "--listen", "127.0.0.1:0", "--http", &address]), &told);
     assert!(!said.contains("listening on 127.0.0.1"), "a peer could have heard of it: {said}");
 }
 

@@ -94,10 +94,10 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let shape = shape_of(&handle).await.ok_or("the detector's loop has ended")?;
     let (hooks, interval) = (std::mem::take(&mut settings.hooks), settings.values.heartbeat_interval);
     let hooks = hooks::start(hooks, handle.clone(), hooked, (shape.clone(), cluster.to_string()), interval);
-    let told = server.map(|server| (server, http_state(&http, &handle, (shape, recorded), known)));
+    let served = server.map(|server| (server, http_state(&http, &handle, (shape, recorded), known)));
     let serving = async {
         let http = async {
-            match told {
+            match served {
                 Some((server, state)) => server.serve(state).await,
                 None => std::future::pending().await,
             }
