@@ -75,7 +75,8 @@ impl Peer {
             release: Release::OWN,
             wire: WIRE,
             id: None,
-            notice: None,
+            draining: None,
+            witness: true,
         };
         let record = |body| Record { owner: NodeName::of(&self.id), version: 1, body };
         vec![record(Body::Row(Vec::new())), record(Body::Profile(profile))]

@@ -195,7 +195,16 @@ impl Around {
     pub(crate) fn profile(&self, n: usize) -> Body {
         let (roster, config) = self.hashes;
         let (instance, release) = (instance(n), Release([0, 1, self.version as u8]));
-        Body::Profile(Profile { instance, roster, config, release, wire: WIRE, id: None, notice: None })
+        Body::Profile(Profile {
+            instance,
+            roster,
+            config,
+            release,
+            wire: WIRE,
+            id: None,
+            draining: None,
+            witness: true,
+        })
     }
 
     /// The first player says whether its path is narrow: a verdict changes, and is told.

@@ -297,5 +297,7 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Message::RelayReply { .. } => "relay reply",
         Message::SyncRequest { .. } => "sync request",
         Message::SyncResponse { .. } => "sync response",
+        Message::SilenceRequest { .. } => "silence request",
+        Message::SilenceReply { .. } => "silence reply",
     }
 }

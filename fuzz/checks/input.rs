@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use lastseen::proto::messages::{LeaveReason, Message, More};
-use lastseen::proto::records::{Body, Digest, NodeName, Notice, Profile, Record, Seen};
-use lastseen::proto::{Drain, Instance, Labels, Life, LinkState, Reason, Release, ServerId, Tag};
+use lastseen::proto::migration::{Migration, Migrations};
+use lastseen::proto::records::{Body, Digest, Kind, Mark, NodeName, Notice, Offer, Profile, Record, Seen};
+use lastseen::proto::{
+    Drain, Instance, Labels, Life, LinkState, Reason, Release, ServerId, Service, ServiceState, Services, Tag,
+};
 
 use super::fixture::{Fixture, NODE};
 
@@ -72,10 +75,15 @@ impl<'a> Input<'a> {
 
     /// A message of a player's, under a key, with whatever fields.
     pub(crate) fn message(&mut self, fixture: &Fixture, player: usize, key: usize) -> Message {
-        let kind = self.byte() % 13;
+        let kind = self.byte();
         let (echo, hold) = (self.echo(fixture, player), self.number());
         let server_id = || ServerId::new(fixture.players[player].id).expect("a valid id");
-        match kind {
+        match if kind >= 0xFE { kind } else { kind % 13 } {
+            0xFE => Message::SilenceRequest { echo, hold, target: self.tag(fixture, key) },
+            0xFF => {
+                let (target, request) = (self.tag(fixture, key), self.number());
+                Message::SilenceReply { echo, hold, target, request, silent: self.number() }
+            }
             0 => Message::hello(20, echo, &server_id()),
             1 => Message::Welcome { echo, hold, server_id: server_id() },
             2 => Message::Ping { echo, hold, digest: self.digest() },
@@ -133,8 +141,10 @@ impl<'a> Input<'a> {
         }
     }
 
-    fn after(&mut self, fixture: &Fixture) -> Option<NodeName> {
-        (self.byte() % 2 == 1).then(|| self.name(fixture))
+    fn after(&mut self, fixture: &Fixture) -> Option<Mark> {
+        let which = self.byte();
+        let kinds = [Kind::Profile, Kind::Notice, Kind::Offer, Kind::Row];
+        (which % 2 == 1).then(|| Mark(self.name(fixture), kinds[usize::from(which / 2 % 4)]))
     }
 
     /// The name of a node.
@@ -174,6 +184,11 @@ impl<'a> Input<'a> {
     /// A record of any node; it mostly has the form that it may have.
     pub(crate) fn record(&mut self, fixture: &Fixture) -> Record {
         let (owner, version, kind) = (self.name(fixture), self.number(), self.byte());
+        match kind {
+            0xE0..0xF0 => return Record { owner, version, body: Body::Notice(Box::new(self.notice())) },
+            0xF0.. => return Record { owner, version, body: Body::Offer(self.offer(fixture)) },
+            _ => {}
+        }
         if kind % 3 == 0 {
             return Record { owner, version, body: Body::Profile(self.profile(fixture)) };
         }
@@ -204,17 +219,53 @@ impl<'a> Input<'a> {
             release: Release(self.fixed()),
             wire: self.byte(),
             id: (which & 8 != 0).then(|| ServerId::new(player.id).expect("a valid id")),
-            notice: if which & 16 != 0 { self.notice() } else { None },
+            draining: (which & 16 != 0).then(|| Box::new(self.drain())),
+            witness: which & 32 == 0,
         }
     }
 
-    /// What an operator may say of a node, if anything.
-    fn notice(&mut self) -> Option<Box<Notice>> {
+    /// What an operator may say of a node.
+    fn notice(&mut self) -> Notice {
+        let labels = self.labels();
+        let all: Vec<Migration> = (0..self.below(4)).map(|_| self.migration()).collect();
+        Notice { labels, migrations: Migrations::try_from(all).expect("they are few") }
+    }
+
+    /// Labels of a node.
+    pub(crate) fn labels(&mut self) -> Labels {
         let names = ["a", "rack", "role"];
         let labels = names.iter().take(self.below(4)).map(|name| ((*name).to_owned(), "x".to_owned()));
-        let labels = Labels::new(labels.collect()).expect("valid labels");
-        let draining = (self.byte() % 2 == 1).then(|| self.drain());
-        Notice { labels, draining }.carried()
+        Labels::new(labels.collect()).expect("valid labels")
+    }
+
+    fn migration(&mut self) -> Migration {
+        let id = |text: &str| ServerId::new(text).expect("a valid id");
+        Migration {
+            id: self.number(),
+            service: self.service().name,
+            from: id("a"),
+            to: (self.byte() % 2 == 1).then(|| id("b")),
+            reason: Reason::default(),
+            deadline: self.number(),
+        }
+    }
+
+    /// A service of a node.
+    pub(crate) fn service(&mut self) -> Service {
+        let name = ["web", "db", "a.b"][self.below(3)];
+        let service = Service::new(name, "h:80").expect("a valid service");
+        let (state, weight) = (ServiceState::ALL[self.below(3)], self.byte().max(1));
+        Service { state, weight, version: self.number(), payload: vec![7; self.below(300)].into(), ..service }
+    }
+
+    fn offer(&mut self, fixture: &Fixture) -> Offer {
+        let which = self.byte();
+        let player = &fixture.players[usize::from(which / 2) % fixture.players.len()];
+        let instance = if which.is_multiple_of(2) { player.instance } else { Instance(self.number()) };
+        let mut services: Vec<Service> = (0..self.below(3)).map(|_| self.service()).collect();
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        services.dedup_by(|a, b| a.name == b.name);
+        Offer { instance, services: Services::new(services).expect("they are few") }
     }
 
     /// A drain that ends at some time.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lastseen::proto::messages::Message;
-use lastseen::proto::records::{Body, NodeName, Record};
+use lastseen::proto::records::{Mark, NodeName, Record};
 use lastseen::proto::{Observers, PeerConfig, Time};
 
 use super::fixture::{CLUSTER, Fixture, NODE, Player};
@@ -19,7 +19,7 @@ const RECORDS: usize = 64;
 const IDS: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 
 /// By owner, a row before a profile.
-type Table = BTreeMap<(NodeName, bool), Record>;
+type Table = BTreeMap<Mark, Record>;
 
 /// What an input led to: how the records were met.
 pub(super) type Reached = BTreeSet<&'static str>;
@@ -112,7 +112,7 @@ fn tell(fixture: &mut Fixture, by: usize, record: &Record) -> bool {
 fn read(fixture: &mut Fixture) -> Table {
     let (mut table, mut after) = (Table::new(), None);
     let player = observed(fixture)[0];
-    let most = 2 * (fixture.players.len() + 1);
+    let most = 4 * (fixture.players.len() + 1);
     for _ in 0..most {
         let (echo, hold) = fixture.heard(player).echo().expect("a pong has an echo");
         let request = Message::SyncRequest { echo, hold, bucket: u8::MAX, after };
@@ -123,7 +123,7 @@ fn read(fixture: &mut Fixture) -> Table {
         });
         let (records, last) = page.expect("a page is asked");
         assert!(records.iter().all(Record::is_canonical));
-        after = records.last().map_or(after, |record| Some(record.owner));
+        after = records.last().map_or(after, |record| Some(record.mark()));
         table.extend(records.into_iter().map(|record| (place(&record), record)));
         if last {
             break;
@@ -133,14 +133,14 @@ fn read(fixture: &mut Fixture) -> Table {
     table
 }
 
-fn place(record: &Record) -> (NodeName, bool) {
-    (record.owner, matches!(record.body, Body::Profile(_)))
+fn place(record: &Record) -> Mark {
+    record.mark()
 }
 
 /// Without what the node says of itself: how often that was raised depends on the order.
 fn of_others(table: &Table) -> Table {
     let mut others = table.clone();
-    others.retain(|(owner, _), _| *owner != NodeName::of(NODE));
+    others.retain(|Mark(owner, _), _| *owner != NodeName::of(NODE));
     others
 }
 

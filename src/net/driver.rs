@@ -16,16 +16,17 @@ use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::clock::{Clock, Suspension};
 use super::error::NetError;
 use super::gate::{Drained, Gate};
+use super::guard::Window;
 use super::handle::{COMMANDS, Command, Handle, Shared, Teller};
 use super::socket::{BATCH, Buffers, Datagram, FEW, Outgoing, Socket, may_be_about_another, send_error_kind};
 use super::wait::Wait;
-use crate::proto::{Change, Drain, Instance, Keyring, Node, PeerConfig, Time};
+use crate::proto::{Catalog, Change, Drain, Instance, Keyring, Node, PeerConfig, Time};
 
 /// Round-trip times handed over in one go; a snapshot does not wait for so many.
 const ROUND_TRIPS: usize = 32;
@@ -91,8 +92,10 @@ pub async fn spawn(
     }
     let (command_sender, commands) = mpsc::channel(COMMANDS);
     let teller = Teller::new();
-    let shared = Arc::new(Shared::new(local, entries));
-    let handle = Handle::new(command_sender, &teller, Arc::clone(&shared));
+    let shared = Arc::new(Shared::new(local, entries, node.config().heartbeat_interval));
+    let (catalog, catalogs) = watch::channel(Arc::default());
+    let window = Arc::new(Window::new());
+    let handle = Handle::new(command_sender, &teller, Arc::clone(&shared), catalogs, Arc::clone(&window));
     let driver = Driver {
         node,
         clock,
@@ -109,6 +112,9 @@ pub async fn spawn(
         teller,
         shared,
         on_rtt: options.on_rtt,
+        catalog,
+        catalog_turn: 0,
+        window,
         leaving: Vec::new(),
     };
     Ok((handle, tokio::spawn(driver.run(socket, wait))))
@@ -144,8 +150,19 @@ struct Driver {
     teller: Teller,
     shared: Arc<Shared>,
     on_rtt: Option<Box<dyn FnMut(Duration) + Send>>,
+    catalog: watch::Sender<Arc<Catalog>>,
+    /// Which one that is.
+    catalog_turn: u64,
+    window: Arc<Window>,
     /// Who waits for the end.
     leaving: Vec<oneshot::Sender<()>>,
+}
+
+/// However the loop ends, the guard ends with it.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.window.set((Time::from_micros(u64::MAX), Time::ZERO));
+    }
 }
 
 impl Driver {
@@ -176,7 +193,7 @@ impl Driver {
             }
             emptied = self.turn(&socket, command);
         }
-        for done in self.leaving {
+        for done in self.leaving.drain(..) {
             // Who no longer waits need not be told.
             let _ = done.send(());
         }
@@ -281,6 +298,22 @@ impl Driver {
                 Command::Undrain(reply) => {
                     let _ = reply.send(self.node.undrain(self.now));
                 }
+                Command::Labels(labels, reply) => {
+                    let _ = reply.send(self.node.set_labels(labels, self.now));
+                }
+                Command::Publish(service, reply) => {
+                    let _ = reply.send(self.node.publish_service(service, self.now));
+                }
+                Command::Withdraw(name, reply) => {
+                    let _ = reply.send(self.node.withdraw_service(&name, self.now));
+                }
+                Command::Migrate(moving, reply) => {
+                    let _ = reply.send(self.node.migrate(moving, self.now));
+                }
+                Command::Takeover(peer, reply) => {
+                    self.node.watch_takeover(&peer, self.now);
+                    let _ = reply.send(self.node.takeover_safe(&peer, self.now));
+                }
                 Command::Keys(keys, reply) => {
                     let _ = reply.send(self.node.set_keys(keys, self.now));
                 }
@@ -316,8 +349,25 @@ impl Driver {
         if self.publish() {
             self.transmit(socket);
         }
+        self.show();
         if self.node.round_trips() >= ROUND_TRIPS {
             self.hand_over_round_trips();
+        }
+    }
+
+    /// What is read without asking the loop.
+    fn show(&mut self) {
+        self.window.set(self.node.guard_window());
+        let turn = self.node.catalog_turn();
+        if std::mem::replace(&mut self.catalog_turn, turn) != turn {
+            let catalog = self.node.catalog(self.now);
+            self.catalog.send_if_modified(|known| {
+                let is_new = **known != catalog;
+                if is_new {
+                    *known = Arc::new(catalog);
+                }
+                is_new
+            });
         }
     }
 

@@ -5,9 +5,17 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use std::time::Duration;
 
-use crate::proto::{ConfigError, Drain, Event, Keyring, LeaveReason, Scope, Snapshot, StaticPeer};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::clock::Clock;
+use super::guard::{QuorumGuard, Window};
+use super::migrations::MigrationStream;
+use crate::proto::{
+    Catalog, ConfigError, Drain, Event, Keyring, Labels, LeaveReason, Move, Scope, Service, ServiceInstance,
+    ServiceName, Snapshot, StaticPeer, Time,
+};
 
 /// Events kept for a reader that falls behind.
 const EVENTS: usize = 256;
@@ -25,6 +33,16 @@ pub(super) enum Command {
     Drain(Drain, oneshot::Sender<()>),
     /// Drain no longer, and tell whether it did.
     Undrain(oneshot::Sender<bool>),
+    /// Say this of the node.
+    Labels(Labels, oneshot::Sender<Result<(), ConfigError>>),
+    /// Offer a service.
+    Publish(Service, oneshot::Sender<Result<(), ConfigError>>),
+    /// Offer it no longer, and tell whether it was offered.
+    Withdraw(ServiceName, oneshot::Sender<bool>),
+    /// Announce that clients are to move, and tell under which number.
+    Migrate(Move, oneshot::Sender<Result<u64, ConfigError>>),
+    /// Find out whether what a peer did may be taken over, and tell what is known.
+    Takeover(String, oneshot::Sender<Option<Time>>),
     /// Take other keys, and tell what came of it.
     Keys(Keyring, oneshot::Sender<Result<(), ConfigError>>),
     /// Take another roster, in which this node has that name, and tell what came of it.
@@ -78,13 +96,15 @@ pub(super) struct Shared {
     dropped: AtomicU64,
     /// The newest address of each roster entry that the loop has not taken yet: bounded by the roster.
     addresses: Mutex<BTreeMap<usize, SocketAddr>>,
+    /// Of the configuration.
+    interval: Duration,
 }
 
 impl Shared {
     /// For a socket bound to `local` and a roster of so many entries.
-    pub(super) fn new(local: SocketAddr, entries: usize) -> Shared {
+    pub(super) fn new(local: SocketAddr, entries: usize, interval: Duration) -> Shared {
         let entries = AtomicUsize::new(entries);
-        Shared { local, entries, dropped: AtomicU64::new(0), addresses: Mutex::default() }
+        Shared { local, entries, dropped: AtomicU64::new(0), addresses: Mutex::default(), interval }
     }
 
     /// Another roster is in force, of so many entries: what was told of those before means nothing.
@@ -108,11 +128,28 @@ pub struct Handle {
     /// Weak, so that the streams end with the loop and not with the last handle.
     events: broadcast::WeakSender<Told>,
     shared: Arc<Shared>,
+    catalog: watch::Receiver<Arc<Catalog>>,
+    window: Arc<Window>,
+}
+
+/// A session's way, for whoever holds no catalog: see [`Route`](crate::proto::Route).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedRoute {
+    /// Where to.
+    pub first: ServiceInstance,
+    /// Where it goes if that fails.
+    pub second: Option<ServiceInstance>,
 }
 
 impl Handle {
-    pub(super) fn new(commands: mpsc::Sender<Command>, teller: &Teller, shared: Arc<Shared>) -> Handle {
-        Handle { commands, events: teller.streams.downgrade(), shared }
+    pub(super) fn new(
+        commands: mpsc::Sender<Command>,
+        teller: &Teller,
+        shared: Arc<Shared>,
+        catalog: watch::Receiver<Arc<Catalog>>,
+        window: Arc<Window>,
+    ) -> Handle {
+        Handle { commands, events: teller.streams.downgrade(), shared, catalog, window }
     }
 
     /// The whole picture, made by the loop; `None` when the loop has ended.
@@ -154,6 +191,90 @@ impl Handle {
     /// This node drains no longer. Whether it did; `None` when the loop has ended.
     pub async fn undrain(&self) -> Option<bool> {
         self.ask(Command::Undrain).await
+    }
+
+    /// From now on this is what the operator says of this node; see [`Node::set_labels`](crate::proto::Node::set_labels). `None` when
+    /// the loop has ended.
+    ///
+    /// # Errors
+    /// They do not fit into a datagram; nothing has changed.
+    pub async fn set_labels(&self, labels: Labels) -> Option<Result<(), ConfigError>> {
+        self.ask(|reply| Command::Labels(labels, reply)).await
+    }
+
+    /// This node offers a service, or says something else of it than before; see
+    /// [`Node::publish_service`](crate::proto::Node::publish_service). `None` when the loop has ended.
+    ///
+    /// # Errors
+    /// There are too many services; nothing has changed.
+    pub async fn publish_service(&self, service: Service) -> Option<Result<(), ConfigError>> {
+        self.ask(|reply| Command::Publish(service, reply)).await
+    }
+
+    /// This node offers that service no longer. Whether it did; `None` when the loop has ended.
+    pub async fn withdraw_service(&self, name: ServiceName) -> Option<bool> {
+        self.ask(|reply| Command::Withdraw(name, reply)).await
+    }
+
+    /// Clients are to move: every node that lives is told once; see [`Node::migrate`](crate::proto::Node::migrate). The
+    /// migration's id; `None` when the loop has ended.
+    ///
+    /// # Errors
+    /// This node announces too many already; nothing has changed.
+    pub async fn migrate(&self, moving: Move) -> Option<Result<u64, ConfigError>> {
+        self.ask(|reply| Command::Migrate(moving, reply)).await
+    }
+
+    /// Every migration that is announced, by whichever node, once.
+    pub fn migrations(&self) -> MigrationStream {
+        MigrationStream::new(self.catalog.clone())
+    }
+
+    /// All services of all nodes, as of the loop's last turn. Cheap: it asks nobody.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.borrow())
+    }
+
+    /// The same, for whoever waits until it changes.
+    pub fn watch_catalog(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.catalog.clone()
+    }
+
+    /// Where the session with this key goes; see [`Catalog::route`]. Cheap: it asks nobody.
+    pub fn route(&self, service: &str, session_key: &[u8]) -> Option<OwnedRoute> {
+        self.route_with(service, session_key, None)
+    }
+
+    /// The same, to a node with this label (name, value) where there is one.
+    pub fn route_with(
+        &self,
+        service: &str,
+        session_key: &[u8],
+        prefer: Option<(&str, &str)>,
+    ) -> Option<OwnedRoute> {
+        let catalog = self.catalog.borrow();
+        let route = catalog.route(service, session_key, prefer)?;
+        Some(OwnedRoute { first: route.first.clone(), second: route.second.cloned() })
+    }
+
+    /// What may act only on the one side that has the majority asks this.
+    pub fn quorum_guard(&self) -> QuorumGuard {
+        QuorumGuard::of(&self.window)
+    }
+
+    /// Whether what a peer did may be taken over: this node holds the guard, and the peer neither holds it nor can before the time
+    /// that is returned (of [`Clock`]); see [`Node::takeover_safe`](crate::proto::Node::takeover_safe). Asks the other nodes, and
+    /// answers within an interval. `None`: it may not, or not yet; or there is no such peer, or the loop has ended.
+    pub async fn takeover_safe(&self, server_id: &str) -> Option<Time> {
+        let interval = self.shared.interval;
+        let deadline = Clock.now() + interval;
+        loop {
+            let safe = self.ask(|reply| Command::Takeover(server_id.to_owned(), reply)).await?;
+            if safe.is_some() || Clock.now() >= deadline {
+                return safe;
+            }
+            tokio::time::sleep(interval / 16).await;
+        }
     }
 
     /// From now on these keys count: the first seals, all open; see [`Node::set_keys`](crate::proto::Node::set_keys). `None` when
@@ -243,9 +364,10 @@ mod tests {
     #[tokio::test]
     async fn readers_are_told_what_the_core_dropped() {
         let (commands, _rest) = mpsc::channel(1);
-        let shared = Arc::new(Shared::new(([127, 0, 0, 1], 1).into(), 0));
+        let shared = Arc::new(Shared::new(([127, 0, 0, 1], 1).into(), 0, Duration::ZERO));
         let mut teller = Teller::new();
-        let handle = Handle::new(commands, &teller, shared);
+        let catalog = watch::channel(Arc::default()).1;
+        let handle = Handle::new(commands, &teller, shared, catalog, Arc::new(Window::new()));
         let mut stream = handle.subscribe();
         let change = Change::Quorum { available: true };
         let event = Event {

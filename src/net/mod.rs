@@ -14,7 +14,9 @@ mod clock;
 mod driver;
 mod error;
 mod gate;
+mod guard;
 mod handle;
+mod migrations;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -23,4 +25,6 @@ mod wait;
 pub use clock::Clock;
 pub use driver::{Options, spawn};
 pub use error::NetError;
-pub use handle::{EventStream, Handle};
+pub use guard::QuorumGuard;
+pub use handle::{EventStream, Handle, OwnedRoute};
+pub use migrations::MigrationStream;

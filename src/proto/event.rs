@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::explain::Explanation;
 use super::messages::LeaveReason;
+use super::migration::Migration;
 use super::peer::PeerStatus;
+use super::service::{ServiceName, ServiceState};
 use super::timer::Time;
 use super::verdict::Verdict;
 
@@ -72,6 +74,17 @@ pub enum Change {
         /// After.
         to: SelfHealth,
     },
+    /// The state of a service changed, at a peer, or at this node if the event is about none.
+    Service {
+        /// Which.
+        service: ServiceName,
+        /// Before; `None`: it was not offered.
+        from: Option<ServiceState>,
+        /// After; `None`: it is offered no longer.
+        to: Option<ServiceState>,
+    },
+    /// Clients are to move: the peer announced it, or this node if the event is about none.
+    Migrate(Box<Migration>),
     /// A peer answers from another address now.
     Address {
         /// Before.
@@ -102,7 +115,7 @@ pub enum Change {
 
 impl Change {
     /// The event's type in the contract: `status`, `verdict`, `restart`, `leave`, `drain`, `quorum`, `mass_loss`, `self`, `key`,
-    /// `roster` or `reload`, and for an address `migrate`.
+    /// `roster`, `reload`, `migrate`, `service` or `address`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Change::Status { .. } => "status",
@@ -113,7 +126,9 @@ impl Change {
             Change::Quorum { .. } => "quorum",
             Change::MassLoss { .. } => "mass_loss",
             Change::Health { .. } | Change::Stall(_) | Change::Rollback | Change::Conflict { .. } => "self",
-            Change::Address { .. } => "migrate",
+            Change::Service { .. } => "service",
+            Change::Migrate(_) => "migrate",
+            Change::Address { .. } => "address",
             Change::Keys => "key",
             Change::Roster => "roster",
             Change::Reload { .. } => "reload",

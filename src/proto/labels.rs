@@ -1,20 +1,19 @@
-//! Labels: what an operator says of a node, so that others can choose by it. They travel in its profile.
+//! Labels: what an operator says of a node, so that others can choose by it. They travel in its notice.
 
 use serde::{Deserialize, Serialize};
 
 use super::server_id::is_printable;
 
-/// Names and values, by name, each name once: at most eight, together at most 160 bytes, so that a profile passes where
-/// only small datagrams do.
+/// Names and values, by name, each name once: at most 16, together at most 512 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<(String, String)>")]
 pub struct Labels(Box<[(String, String)]>);
 
 impl Labels {
     /// The most labels of a node.
-    pub const MOST: usize = 8;
+    pub const MOST: usize = 16;
     /// The most bytes of all names and values together.
-    pub const LONGEST: usize = 160;
+    pub const LONGEST: usize = 512;
     /// The most bytes of a name.
     const NAME: usize = 32;
     /// The most bytes of a value.
@@ -117,12 +116,15 @@ mod tests {
             (&[("a", "x\u{1b}")], "cannot be"),
             (&[("a", &*"v".repeat(65))], "cannot be"),
             (&[("a", "x"), ("a", "y")], "twice"),
-            (&[("a", &value), ("b", &value), ("c", &value)], "195 bytes together"),
-            (&[("a", "x"); 9], "9 labels are too many"),
+            (&[("a", "x"); 17], "17 labels are too many"),
         ] {
             let error = labels(wrong).unwrap_err();
             assert!(error.contains(told), "{error}");
         }
+        let long =
+            |count: u8| (0..count).map(|n| (char::from(b'a' + n).to_string(), value.clone())).collect();
+        assert!(Labels::new(long(7)).is_ok());
+        assert!(Labels::new(long(8)).unwrap_err().contains("520 bytes together"));
     }
 
     #[test]

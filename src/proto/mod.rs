@@ -23,6 +23,7 @@
 // The tests have an allocator that counts.
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
+pub mod catalog;
 pub mod config;
 pub mod connection;
 pub(crate) mod directory;
@@ -36,6 +37,7 @@ mod loss;
 mod mass_loss;
 mod meaning;
 pub mod messages;
+pub mod migration;
 mod mtu;
 pub mod node;
 pub mod peer;
@@ -44,6 +46,7 @@ pub mod records;
 pub mod registry;
 pub mod seal;
 pub mod server_id;
+pub mod service;
 mod session;
 pub mod snapshot;
 pub mod stats;
@@ -52,6 +55,7 @@ pub mod timer;
 mod topology;
 pub mod verdict;
 
+pub use catalog::{Announced, Catalog, Route, ServiceInstance};
 pub use config::{ConfigError, Observers, PeerConfig, StaticPeer};
 pub use connection::{ConnectionPool, PeerConnection};
 pub use drain::{Drain, Draining, Reason};
@@ -59,6 +63,7 @@ pub use event::{Change, Event, SelfHealth};
 pub use explain::{Explanation, Proof, ProofKind};
 pub use labels::Labels;
 pub use messages::LeaveReason;
+pub use migration::{Migrating, Migration, Move};
 pub use node::{Expected, Node, Transmit};
 pub use peer::{PeerInfo, PeerStatus, Thresholds};
 pub use picture::Says;
@@ -66,6 +71,7 @@ pub use records::{Life, LinkState, Release};
 pub use registry::{ClusterStatus, PeerRegistry};
 pub use seal::{Instance, Keyring, SecretKey, Tag};
 pub use server_id::ServerId;
+pub use service::{Service, ServiceAddress, ServiceName, ServiceState, Services};
 pub use snapshot::{Edge, EdgeView, LinkView, PeerView, RowView, Scope, Snapshot, StrangerView};
 pub use stats::{Reject, RelayResult, SendErrorKind, Stats};
 pub use strip::{Outcome, Strip};

@@ -110,7 +110,7 @@ fn the_corpus_of_node() {
         "quorum",
         "mass_loss",
         "self",
-        "migrate",
+        "address",
         "key",
         "leaving",
         "down",

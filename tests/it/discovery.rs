@@ -18,7 +18,7 @@ fn standing(cluster: &Cluster, n: usize, ids: &[&str]) -> (BTreeMap<String, Valu
     let told = events.filter(|e| {
         let is_rollout = e["from"] == "config_mismatch" || e["to"] == "config_mismatch";
         let is_about = e["peer"].as_str().is_some_and(|id| ids.contains(&id));
-        is_about && e["type"] != "migrate" && !is_rollout
+        is_about && e["type"] != "address" && !is_rollout
     });
     (runs.filter(|(id, _)| ids.contains(&id.as_str())).collect(), told.map(|e| e.to_string()).collect())
 }

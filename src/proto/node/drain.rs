@@ -7,7 +7,7 @@ use super::Node;
 use crate::proto::drain::{Drain, Draining, Reason};
 use crate::proto::event::Change;
 use crate::proto::mtu::SMALL;
-use crate::proto::records::{Body, Met, NodeName, Record};
+use crate::proto::records::NodeName;
 use crate::proto::timer::Time;
 
 /// The drains that go on, this node's own among them, by name: one is in here from the event that tells its begin to the one
@@ -34,9 +34,20 @@ impl Drains {
 
     /// When a drain that was heard of at `since` ends.
     fn end(&self, drain: &Drain, since: Time) -> Time {
-        let ((wall, at), until) = (self.wall, Duration::from_secs(drain.until));
+        self.ends(drain.until, Drain::LONGEST, since)
+    }
+
+    /// When it is `until`, in seconds since 1970; at most `longest` after `since`.
+    pub(super) fn ends(&self, until: u64, longest: Duration, since: Time) -> Time {
+        let ((wall, at), until) = (self.wall, Duration::from_secs(until));
         let told = if until > wall { at + (until - wall) } else { at - (wall - until) };
-        told.min(since + Drain::LONGEST)
+        told.min(since + longest)
+    }
+
+    /// What the wall clock shows at `time`, since 1970.
+    pub(super) fn wall_at(&self, time: Time) -> Duration {
+        let (wall, at) = self.wall;
+        (wall + time.since(at)).saturating_sub(at.since(time))
     }
 
     fn of(&self, name: NodeName, now: Time) -> Option<Draining> {
@@ -84,15 +95,6 @@ impl Node {
         self.drains.of(self.records.names()[place], now)
     }
 
-    /// Takes a record over, if it is news; and whether its owner drains.
-    pub(super) fn meet_record(&mut self, record: &Record, from: Option<usize>) -> Met {
-        let met = self.records.merge(record, from);
-        if let (Met::New(place), Body::Profile(profile)) = (met, &record.body) {
-            self.note_drain(place, record.owner, profile.draining());
-        }
-        met
-    }
-
     /// The roster has changed: who is gone drains no longer, and this node, that was called `own`, may be called otherwise.
     pub(super) fn move_drains(&mut self, own: NodeName) {
         let known = &mut self.drains.known;
@@ -102,7 +104,7 @@ impl Node {
         known.retain(|name, _| self.records.place(*name).is_some());
     }
 
-    fn note_drain(&mut self, place: usize, name: NodeName, told: Option<&Drain>) {
+    pub(super) fn note_drain(&mut self, place: usize, name: NodeName, told: Option<&Drain>) {
         if told == self.drains.known.get(&name).map(|known| &known.drain) {
             return;
         }
@@ -133,6 +135,7 @@ impl Node {
 
     fn tell_own_drain(&mut self, ended: Option<&str>) {
         self.publish_profile();
+        self.offers.turn += 1;
         // Whoever drains may be gone before its next ping.
         self.push_to_all();
         let (change, why) = self.drain_news(self.me, ended.unwrap_or_default());
@@ -140,6 +143,7 @@ impl Node {
     }
 
     fn tell_drain(&mut self, place: usize, ended: &str) {
+        self.offers.turn += 1;
         let (change, why) = self.drain_news(place, ended);
         if let Some(peer) = self.peer_at(place) {
             self.refresh(peer);

@@ -8,7 +8,9 @@ mod drawing;
 mod drive;
 mod expected;
 mod explain;
+mod guard;
 mod guest;
+mod offers;
 mod others;
 #[cfg(feature = "sim")]
 mod probe;
@@ -34,7 +36,9 @@ use self::drain::Drains;
 use self::drawing::Drawing;
 use self::drive::Leaving;
 pub use self::expected::Expected;
+use self::guard::Majority;
 use self::guest::Guest;
+use self::offers::Offers;
 use self::others::Other;
 use self::relay::Budget;
 use self::report::Account;
@@ -122,6 +126,8 @@ pub struct Node {
     news: News,
     drawing: Drawing,
     drains: Drains,
+    offers: Offers,
+    majority: Majority,
     /// Tags of ids that were learned: (index of the key, tag) to place.
     learned: HashMap<(usize, Tag), usize>,
     /// Addresses of the peers in the roster, and learned ones, to index of the peer.
@@ -211,6 +217,8 @@ impl Node {
             news: News::new(now),
             drawing: Drawing::new(now),
             drains: Drains::new(),
+            offers: Offers::new(config.labels.clone()),
+            majority: Majority::default(),
             registry: PeerRegistry::of(observed(), &config),
             pool: ConnectionPool::of(observed()),
             sessions: Vec::with_capacity(peers),
@@ -255,11 +263,18 @@ impl Node {
             directory,
             config,
         };
-        node.make_hello_keys();
         entries.into_iter().for_each(|entry| node.add_peer(entry));
-        node.publish_profile();
-        node.review();
+        node.begin();
         Ok(node)
+    }
+
+    /// The tables are there, and the run begins.
+    fn begin(&mut self) {
+        self.make_hello_keys();
+        self.publish_profile();
+        self.publish_offers();
+        self.note_witness();
+        self.review();
     }
 
     fn add_peer(&mut self, entry: usize) {
@@ -383,6 +398,7 @@ impl Node {
         self.advance(now);
         if self.leaving.is_none() {
             self.leaving = Some(Leaving::new(reason));
+            self.offers.turn += 1;
             for peer in 0..self.sessions.len() {
                 self.timers.set(peer, None);
             }
@@ -485,6 +501,7 @@ impl Node {
         self.instance = instance;
         self.make_hello_keys();
         self.publish_profile();
+        self.renew_offers();
         for peer in 0..self.sessions.len() {
             self.sessions[peer].forget();
             self.beats[peer].role = Role::Alone;

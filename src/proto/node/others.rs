@@ -146,6 +146,7 @@ impl Node {
             }
             Change::Status { from: before.0, to: status }
         };
+        self.offers.turn += 1;
         self.news.urgent |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
         self.push_event_of_other(index, change, why);
     }

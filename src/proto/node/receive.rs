@@ -114,6 +114,7 @@ impl Node {
         let sequence = self.read_hello(key, sender, body)?;
         self.sessions[peer].note_welcome(instance, number, self.now);
         self.registry.at_mut(peer).add_bytes_received(frame.bytes.len() as u64);
+        self.note_heard_of(peer);
         if let Some(confirmed) = self.sessions[peer].confirmed.as_mut().filter(|c| c.instance == instance) {
             confirmed.note_hello(sequence);
         }
@@ -263,6 +264,7 @@ impl Node {
         }
         self.registry.at_mut(peer).add_bytes_received(len as u64);
         self.note_heard();
+        self.note_heard_of(peer);
         if let Message::Leave { reason, .. } = message {
             self.peer_left(peer, reason);
             return Ok(());
@@ -288,13 +290,24 @@ impl Node {
                 let small = !wide && (more.since_slot.is_some() || !more.padding.is_empty());
                 ask(self, Asked::Ping { small });
             }
-            Message::RelayPing { origin, request, .. } => ask(self, Asked::RelayPing(*origin, *request)),
+            Message::RelayPing { origin, request, .. } => {
+                if let Some(origin) = self.peer_of_tag(key, *origin) {
+                    self.note_heard_of(origin);
+                }
+                ask(self, Asked::RelayPing(*origin, *request));
+            }
             Message::RelayRequest { target, .. } => {
                 self.relay_request(party, key, *target, frame.header.number);
             }
             Message::RelayPong { origin, request, .. } => self.relay_pong(party, key, *origin, *request),
             Message::RelayReply { target, request, alive, .. } => {
                 self.relay_reply(party, key, *target, *request, *alive);
+            }
+            Message::SilenceRequest { target, .. } => {
+                self.silence_request(peer, key, *target, frame.header.number);
+            }
+            Message::SilenceReply { target, request, silent, .. } => {
+                self.silence_reply(peer, key, *target, *request, *silent);
             }
             Message::Welcome { .. } => self.after_welcome(peer, key),
             Message::SyncRequest { bucket, after, .. } => self.sync_request(party, *bucket, *after),
@@ -338,7 +351,7 @@ impl Node {
             return;
         }
         self.sessions[peer].note_echo(echo, sent);
-        self.registry.at_mut(peer).prove(sent);
+        self.prove(peer, sent);
         let there = micros(frame.received.since(sent));
         // What was sent before a stall may have left after it: the clock was read, then the process stood still.
         let stood_still = self.late_to.is_some() || self.stall.is_some_and(|(end, _)| sent < end);

@@ -160,7 +160,7 @@ impl Node {
     }
 
     /// Sends a message that names `about` to the confirmed run of `to`; false if it has none.
-    fn send_to_run(
+    pub(super) fn send_to_run(
         &mut self,
         to: Party,
         what: What,
@@ -248,7 +248,7 @@ impl Node {
         inquiry.worked = Some(relay);
         inquiry.questions.answered();
         self.accounts[about].relayed = self.accounts[about].relayed.max(Some(sent));
-        self.registry.at_mut(about).prove(sent);
+        self.prove(about, sent);
         self.beats[about].relayed(sent, self.now);
         self.prove_life(about, sent, None);
         let echoed = self.sessions[about].echoed_at();

@@ -14,7 +14,6 @@ use super::{EVENTS, Node, OWN_EVENTS};
 use crate::proto::config::PeerConfig;
 use crate::proto::directory::hash48;
 use crate::proto::event::{Change, Event};
-use crate::proto::labels::Labels;
 use crate::proto::messages::LeaveReason;
 use crate::proto::peer::PeerStatus;
 use crate::proto::picture::Picture;
@@ -43,6 +42,8 @@ pub(super) struct Account {
     pub(super) paused: Option<(Duration, Time)>,
     /// The date of the newest evidence of its life that came from itself.
     pub(super) direct: Option<Time>,
+    /// When anything came from it, or on its behalf.
+    pub(super) heard_of: Option<Time>,
     /// When it is told the rest of what it is owed; `None`: all that there is has gone out.
     pub(super) rest_at: Option<Time>,
     /// The answer that waits after a stall.
@@ -86,6 +87,7 @@ impl Account {
             called_down: None,
             grade_at: None,
             direct: None,
+            heard_of: None,
             direct_spacing: 0,
             relayed: None,
             inquiry: Inquiry::new(turn),
@@ -139,6 +141,7 @@ impl Node {
         (account.status, account.verdict, account.since) = (status, verdict, self.now);
         self.registry.at_mut(peer).excused = !verdict.is_alarm(PeerStatus::Down);
         self.news.changed = true;
+        self.offers.turn += 1;
         self.news.urgent |= (status == PeerStatus::Down) != (before.0 == PeerStatus::Down);
         let change = if before.0 == status {
             Change::Verdict { from: before.1, to: verdict }
@@ -194,6 +197,11 @@ impl Node {
             && self.records.is_present(peer)
             && self.is_alike(self.places[peer])
             && self.draining(self.places[peer], self.now).is_none()
+    }
+
+    /// The status and the verdict that were told of a peer last.
+    pub(super) fn told_of(&self, peer: usize) -> (PeerStatus, Verdict) {
+        (self.accounts[peer].status, self.accounts[peer].verdict)
     }
 
     pub(super) fn push_event(&mut self, peer: Option<usize>, change: Change, why: String) {
@@ -357,12 +365,6 @@ impl Node {
     /// What the node at `place` told of its release, and of the wire.
     pub(super) fn release_at(&self, place: usize) -> Option<(Release, u8)> {
         self.records.profile(place).map(|profile| (profile.release, profile.wire))
-    }
-
-    /// What the operator of the node at `place` says of it.
-    pub(super) fn labels_at(&self, place: usize) -> Option<Labels> {
-        let notice = &self.records.profile(place)?.notice;
-        Some(notice.as_ref().map(|notice| notice.labels.clone()).unwrap_or_default())
     }
 
     fn view(&self, peer: usize, rows: Option<&Picture>, now: Time) -> PeerView {

@@ -32,6 +32,8 @@ impl Node {
         self.review_at = self.now + self.config.heartbeat_interval / 2;
         self.plan_review(None);
         self.end_drains();
+        self.review_offers();
+        self.review_watches();
         self.redraw();
         self.grade();
         self.push_news();

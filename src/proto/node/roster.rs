@@ -85,9 +85,14 @@ impl Node {
         let moves = self.moves(config, directory);
         let why = self.difference(&moves);
         let own = self.records.names()[self.me];
+        let (names, roster) = (self.records.names().to_vec(), self.directory.hash());
         self.move_tables(moves);
         self.move_drains(own);
+        if self.directory.hash() != roster {
+            self.leave_roster(&names);
+        }
         self.publish_profile();
+        self.move_offers();
         self.news.changed = true;
         if let Some(why) = why {
             self.push_event(None, Change::Roster, why);

@@ -1,6 +1,7 @@
 //! Records: what each node says of itself, carried by all.
 //!
-//! Every node owns two, a row and a profile, and nobody else may speak for it. Of two records of one owner the newer
+//! Every node owns up to four, a row and a profile, and a notice and an offer where it has something to say in them, and nobody
+//! else may speak for it. Of two records of one owner the newer
 //! version wins, whatever the run; an owner that meets a version of its own that it did not publish goes above it. So
 //! the table that every node holds converges, in any order of arrival, and twice is once. Versions go round a circle:
 //! there is no highest one that a forger could take, and what was said in a node's name is gone once the node meets it.
@@ -22,8 +23,10 @@ pub(crate) use self::digest::EVERY;
 pub(crate) use self::table::{Met, Records};
 use super::drain::Drain;
 use super::labels::Labels;
+use super::migration::Migrations;
 use super::seal::Instance;
 use super::server_id::ServerId;
+use super::service::Services;
 
 /// No record is shorter.
 const LEAST: usize = 8;
@@ -128,15 +131,10 @@ pub struct Profile {
     pub wire: u8,
     /// Its id, where the rosters have none: who does not observe it has no other way to learn it.
     pub id: Option<ServerId>,
-    /// What its operator says of it; of most: nothing.
-    pub notice: Option<Box<Notice>>,
-}
-
-impl Profile {
     /// Until when its absence is no alarm, if it drains.
-    pub fn draining(&self) -> Option<&Drain> {
-        self.notice.as_ref()?.draining.as_ref()
-    }
+    pub draining: Option<Box<Drain>>,
+    /// Whether it stands witness for its roster: not while it has taken over another one that most of the former do not have yet.
+    pub witness: bool,
 }
 
 /// What an operator says of a node.
@@ -144,15 +142,18 @@ impl Profile {
 pub struct Notice {
     /// What it is for, where it stands, and the like.
     pub labels: Labels,
-    /// Until when its absence is no alarm.
-    pub draining: Option<Drain>,
+    /// Whose clients are to leave which node.
+    pub migrations: Migrations,
 }
 
-impl Notice {
-    /// As a profile carries it: nothing is not carried.
-    pub fn carried(self) -> Option<Box<Notice>> {
-        (self != Notice::default()).then(|| Box::new(self))
-    }
+/// What a node offers to clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The run that offers it: what an earlier one offered is over.
+    #[serde(with = "eight_bytes")]
+    pub instance: Instance,
+    /// What.
+    pub services: Services,
 }
 
 /// A release of this program: major, minor, patch.
@@ -205,13 +206,35 @@ pub enum Body {
     Profile(Profile),
     /// A row that was too long for a datagram: the gravest part of it. Of whom it does not name nothing is said.
     CutRow(Vec<Seen>),
+    /// What its owner's operator says.
+    Notice(Box<Notice>),
+    /// What its owner offers.
+    Offer(Offer),
 }
 
 impl Body {
-    fn kind(&self) -> Kind {
+    /// Which of its owner's records it is.
+    pub fn kind(&self) -> Kind {
         match self {
             Body::Row(_) | Body::CutRow(_) => Kind::Row,
             Body::Profile(_) => Kind::Profile,
+            Body::Notice(_) => Kind::Notice,
+            Body::Offer(_) => Kind::Offer,
+        }
+    }
+
+    /// Bytes of its encoding.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let size = postcard::ser_flavors::Size::default();
+        postcard::serialize_with_flavor(self, size).expect("counting cannot fail")
+    }
+
+    /// Whether it is a notice or an offer in which nothing stands: of who never had one it need not be told.
+    fn is_nothing(&self) -> bool {
+        match self {
+            Body::Row(_) | Body::CutRow(_) | Body::Profile(_) => false,
+            Body::Notice(notice) => **notice == Notice::default(),
+            Body::Offer(offer) => offer.services.is_empty(),
         }
     }
 
@@ -219,28 +242,41 @@ impl Body {
     pub(super) fn seen(&self) -> &[Seen] {
         match self {
             Body::Row(seen) | Body::CutRow(seen) => seen,
-            Body::Profile(_) => &[],
+            Body::Profile(_) | Body::Notice(_) | Body::Offer(_) => &[],
         }
     }
 
-    /// Whether it has the one form that it may have: the peers of a row in order, each once, none plainly fine; no notice that
-    /// says nothing.
+    /// Whether it has the one form that it may have: the peers of a row in order, each once, none plainly fine.
     pub fn is_canonical(&self) -> bool {
-        if let Body::Profile(Profile { notice: Some(notice), .. }) = self {
-            return **notice != Notice::default();
-        }
         let seen = self.seen();
         seen.windows(2).all(|w| w[0].peer < w[1].peer)
             && seen.iter().all(|s| (s.life, s.link) != (Life::Healthy, LinkState::Up))
     }
 }
 
-/// Which of an owner's two records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+/// Which of an owner's records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// See [`Body`].
     Row,
+    /// See [`Body`].
     Profile,
+    /// See [`Body`].
+    Notice,
+    /// See [`Body`].
+    Offer,
 }
+
+impl Kind {
+    /// How many there are.
+    const COUNT: usize = 4;
+    /// All of them, in the order in which a table is read.
+    const ALL: [Kind; Kind::COUNT] = [Kind::Row, Kind::Profile, Kind::Notice, Kind::Offer];
+}
+
+/// Up to where a table was read: an owner, and which of its records came last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mark(pub NodeName, pub Kind);
 
 /// A record, as it travels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,6 +290,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Where a reading that came to it goes on.
+    pub fn mark(&self) -> Mark {
+        Mark(self.owner, self.body.kind())
+    }
+
     fn hash(&self) -> u32 {
         let bytes = postcard::to_extend(self, Vec::new()).expect("encoding into memory cannot fail");
         let hash = blake3::hash(&bytes);

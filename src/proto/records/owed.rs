@@ -104,7 +104,7 @@ pub(super) struct Owed {
 }
 
 impl Owed {
-    pub(super) fn new(slots: usize, neighbours: usize, me: usize) -> Owed {
+    pub(super) fn new(slots: usize, neighbours: usize, own: std::ops::Range<usize>) -> Owed {
         // Not all neighbours are told the same first.
         let line = |neighbour| Line {
             present: false,
@@ -115,12 +115,7 @@ impl Owed {
             unanswered: 0,
             flights: VecDeque::new(),
         };
-        Owed {
-            lines: (0..neighbours).map(line).collect(),
-            slots,
-            own: me * 2..me * 2 + 2,
-            fresh: VecDeque::with_capacity(FRESH),
-        }
+        Owed { lines: (0..neighbours).map(line).collect(), slots, own, fresh: VecDeque::with_capacity(FRESH) }
     }
 
     /// What was owed in another roster, of which `slots` tells for each slot where it was, and `was` for each neighbour which it

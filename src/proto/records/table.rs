@@ -1,13 +1,16 @@
 //! The table of all records, as far as one node knows them: merged, told on, and read by pages.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::digest::{Buckets, Compared};
 use super::owed::{Audience, Owed, Slots};
-use super::{Body, Digest, ENTRY, Kind, LinkState, NAME, NodeName, Profile, Record, Release, Seen};
+use super::{
+    Body, Digest, ENTRY, Kind, LinkState, Mark, NAME, NodeName, Notice, Offer, Profile, Record, Release, Seen,
+};
 use crate::proto::seal::Instance;
+use crate::proto::service::Services;
 use crate::proto::timer::Time;
 
 /// So many tell a neighbour what the owner cannot tell it.
@@ -39,8 +42,17 @@ struct ProfileSlot {
     profile: Profile,
 }
 
-/// The records of all nodes, as far as this one knows them. Slot 2p is the row of the node at place p, slot 2p + 1 its
-/// profile.
+/// A notice or an offer of one node.
+#[derive(Clone, Debug)]
+struct Spoken {
+    version: u64,
+    /// The first four bytes.
+    hash: u32,
+    body: Body,
+}
+
+/// The records of all nodes, as far as this one knows them. The node at place p has the four slots from 4p on, one for each
+/// [`Kind`].
 #[derive(Clone, Debug)]
 pub(crate) struct Records {
     /// All nodes, by name; this one too.
@@ -50,16 +62,29 @@ pub(crate) struct Records {
     neighbours: Box<[u32]>,
     rows: Vec<RowSlot>,
     profiles: Vec<ProfileSlot>,
+    /// Notices and offers, by slot: most nodes have none.
+    rest: BTreeMap<usize, Spoken>,
     /// Whose rows were cut: few, if any.
     cut: BTreeSet<usize>,
-    /// The first four bytes of the hash of what is in each slot.
-    hashes: Vec<u32>,
+    /// The first four bytes of the hash of each row and each profile.
+    hashes: Vec<[u32; 2]>,
     owed: Owed,
     buckets: Buckets,
 }
 
-fn is_row(slot: usize) -> bool {
-    slot.is_multiple_of(2)
+/// The slot of one of the records of the node at `place`.
+fn slot_of(place: usize, kind: Kind) -> usize {
+    place * Kind::COUNT + kind as usize
+}
+
+/// All slots of the nodes at these places.
+fn slots_of(places: std::ops::Range<usize>) -> std::ops::Range<usize> {
+    places.start * Kind::COUNT..places.end * Kind::COUNT
+}
+
+/// The place of a slot's owner, and which of its records that is.
+fn owner_of(slot: usize) -> (usize, Kind) {
+    (slot / Kind::COUNT, Kind::ALL[slot % Kind::COUNT])
 }
 
 /// Whether version `a` follows on `b`, round the circle of all versions (serial numbers, as in RFC 1982): none is the
@@ -74,10 +99,6 @@ fn next_version(version: u64) -> u64 {
     version.wrapping_add(1).max(1)
 }
 
-fn version(rows: &[RowSlot], profiles: &[ProfileSlot], slot: usize) -> u64 {
-    if is_row(slot) { rows[slot / 2].version } else { profiles[slot / 2].version }
-}
-
 /// What is in the slots.
 #[derive(Clone, Copy, Debug)]
 struct Reader<'a> {
@@ -85,28 +106,42 @@ struct Reader<'a> {
     rows: &'a [RowSlot],
     cut: &'a BTreeSet<usize>,
     profiles: &'a [ProfileSlot],
+    rest: &'a BTreeMap<usize, Spoken>,
+}
+
+impl Reader<'_> {
+    fn version(&self, slot: usize) -> u64 {
+        match owner_of(slot) {
+            (place, Kind::Row) => self.rows[place].version,
+            (place, Kind::Profile) => self.profiles[place].version,
+            (_, Kind::Notice | Kind::Offer) => self.rest.get(&slot).map_or(0, |spoken| spoken.version),
+        }
+    }
 }
 
 impl Slots for Reader<'_> {
     fn len(&self, slot: usize) -> Option<usize> {
-        let row = &self.rows[slot / 2];
-        if !is_row(slot) {
+        let (place, Kind::Row) = owner_of(slot) else {
             return self.record(slot).map(|record| record.encoded_len());
-        }
+        };
+        let row = &self.rows[place];
         let number = |n: u64| n.max(1).ilog2() as usize / 7 + 1;
         let (version, count) = (number(row.version), row.seen.len());
         (row.version > 0).then(|| NAME + version + 1 + number(count as u64) + count * ENTRY)
     }
 
     fn record(&self, slot: usize) -> Option<Record> {
-        let version = version(self.rows, self.profiles, slot);
-        let row = &self.rows[slot / 2];
-        let body = || match is_row(slot) {
-            true if self.cut.contains(&(slot / 2)) => Body::CutRow(row.seen.to_vec()),
-            true => Body::Row(row.seen.to_vec()),
-            false => Body::Profile(self.profiles[slot / 2].profile.clone()),
+        let (place, kind) = owner_of(slot);
+        let row = |seen: &[Seen]| {
+            if self.cut.contains(&place) { Body::CutRow(seen.to_vec()) } else { Body::Row(seen.to_vec()) }
         };
-        (version > 0).then(|| Record { owner: self.names[slot / 2], version, body: body() })
+        let version = Some(self.version(slot)).filter(|version| *version > 0)?;
+        let body = match kind {
+            Kind::Row => row(&self.rows[place].seen),
+            Kind::Profile => Body::Profile(self.profiles[place].profile.clone()),
+            Kind::Notice | Kind::Offer => self.rest.get(&slot)?.body.clone(),
+        };
+        Some(Record { owner: self.names[place], version, body })
     }
 }
 
@@ -121,15 +156,17 @@ impl Records {
             release: Release([0; 3]),
             wire: 0,
             id: None,
-            notice: None,
+            draining: None,
+            witness: false,
         };
         Records {
             me,
             rows: vec![RowSlot::default(); names.len()],
             profiles: vec![ProfileSlot { version: 0, profile: unknown }; names.len()],
+            rest: BTreeMap::new(),
             cut: BTreeSet::new(),
-            hashes: vec![0; names.len() * 2],
-            owed: Owed::new(names.len() * 2, neighbours.len(), me),
+            hashes: vec![[0; 2]; names.len()],
+            owed: Owed::new(names.len() * Kind::COUNT, neighbours.len(), slots_of(me..me + 1)),
             neighbours: neighbours.iter().map(|place| *place as u32).collect(),
             buckets: Buckets::new(names.len(), neighbours.len()),
             names,
@@ -148,8 +185,10 @@ impl Records {
         was: &[Option<usize>],
     ) -> Records {
         let mut moved = Records::new(names, me, neighbours);
-        let slots: Vec<Option<usize>> =
-            place_was.iter().flat_map(|was| [0, 1].map(|kind| was.map(|was| was * 2 + kind))).collect();
+        let slots: Vec<Option<usize>> = place_was
+            .iter()
+            .flat_map(|was| Kind::ALL.map(|kind| was.map(|was| slot_of(was, kind))))
+            .collect();
         for (place, was) in place_was.iter().enumerate().filter_map(|(place, was)| Some((place, (*was)?))) {
             (moved.rows[place], moved.profiles[place]) = (self.rows[was].clone(), self.profiles[was].clone());
             if self.is_cut(was) {
@@ -157,8 +196,10 @@ impl Records {
             }
         }
         for (slot, was) in slots.iter().enumerate().filter_map(|(slot, was)| Some((slot, (*was)?))) {
-            moved.hashes[slot] = self.hashes[was];
-            moved.buckets.replace(slot / 2, 0, self.hashes[was]);
+            if let Some(known) = self.rest.get(&was) {
+                moved.rest.insert(slot, Spoken { hash: 0, ..known.clone() });
+            }
+            moved.set_hash(slot, self.hash(was));
         }
         moved.owed.follow(&self.owed, &slots, was);
         moved
@@ -196,23 +237,78 @@ impl Records {
         (profile.version > 0).then_some(&profile.profile)
     }
 
+    /// What the operator of the node at `place` says of it; `None`: nothing.
+    pub(crate) fn notice(&self, place: usize) -> Option<&Notice> {
+        match self.rest.get(&slot_of(place, Kind::Notice)) {
+            Some(Spoken { body: Body::Notice(notice), .. }) => Some(notice),
+            _ => None,
+        }
+    }
+
+    /// What the node at `place` offers, or an earlier run of it; `None`: nothing.
+    pub(crate) fn offer(&self, place: usize) -> Option<&Offer> {
+        match self.rest.get(&slot_of(place, Kind::Offer)) {
+            Some(Spoken { body: Body::Offer(offer), .. }) => Some(offer),
+            _ => None,
+        }
+    }
+
+    /// The places of who has a notice or an offer, or had one: some of them twice.
+    pub(crate) fn outspoken(&self) -> impl Iterator<Item = usize> {
+        self.rest.keys().map(|slot| owner_of(*slot).0)
+    }
+
     fn version(&self, slot: usize) -> u64 {
-        version(&self.rows, &self.profiles, slot)
+        self.reader().version(slot)
     }
 
     fn says(&self, slot: usize, body: &Body) -> bool {
+        let place = owner_of(slot).0;
         match body {
-            Body::Profile(profile) => self.profiles[slot / 2].profile == *profile,
-            row => {
-                let known = &self.rows[slot / 2];
-                *known.seen == *row.seen() && self.is_cut(slot / 2) == matches!(row, Body::CutRow(_))
+            Body::Profile(profile) => self.profiles[place].profile == *profile,
+            Body::Row(seen) | Body::CutRow(seen) => {
+                let known = &self.rows[place];
+                *known.seen == **seen && self.is_cut(place) == matches!(body, Body::CutRow(_))
+            }
+            Body::Notice(_) | Body::Offer(_) => self.rest.get(&slot).is_some_and(|known| known.body == *body),
+        }
+    }
+
+    /// What an owner says in a slot that it has not spoken of: nothing. A row or a profile it does not disown.
+    fn nothing(&self, slot: usize) -> Option<Body> {
+        match owner_of(slot) {
+            (_, Kind::Row | Kind::Profile) => None,
+            (_, Kind::Notice) => Some(Body::Notice(Box::default())),
+            (place, Kind::Offer) => {
+                let instance = self.profiles[place].profile.instance;
+                Some(Body::Offer(Offer { instance, services: Services::default() }))
             }
         }
     }
 
+    /// Of what is in a slot; 0: nothing.
+    fn hash(&self, slot: usize) -> u32 {
+        match owner_of(slot) {
+            (place, kind @ (Kind::Row | Kind::Profile)) => self.hashes[place][kind as usize],
+            (_, Kind::Notice | Kind::Offer) => self.rest.get(&slot).map_or(0, |spoken| spoken.hash),
+        }
+    }
+
+    /// What is in a slot has this hash now.
+    fn set_hash(&mut self, slot: usize, hash: u32) {
+        let (place, kind) = owner_of(slot);
+        let known = match kind {
+            Kind::Row | Kind::Profile => Some(&mut self.hashes[place][kind as usize]),
+            Kind::Notice | Kind::Offer => self.rest.get_mut(&slot).map(|spoken| &mut spoken.hash),
+        };
+        if let Some(known) = known {
+            self.buckets.replace(place, std::mem::replace(known, hash), hash);
+        }
+    }
+
     fn reader(&self) -> Reader<'_> {
-        let Records { names, rows, cut, profiles, .. } = self;
-        Reader { names, rows, cut, profiles }
+        let Records { names, rows, cut, profiles, rest, .. } = self;
+        Reader { names, rows, cut, profiles, rest }
     }
 
     /// What is in a slot, as it travels; `None`: it is not known.
@@ -223,8 +319,9 @@ impl Records {
     /// This node says something of itself. False: it is what it said last.
     pub(crate) fn publish(&mut self, body: Body) -> bool {
         debug_assert!(body.is_canonical());
-        let slot = self.me * 2 + usize::from(body.kind() == Kind::Profile);
-        if self.version(slot) > 0 && self.says(slot, &body) {
+        let slot = slot_of(self.me, body.kind());
+        let is_known = if self.version(slot) > 0 { self.says(slot, &body) } else { body.is_nothing() };
+        if is_known {
             return false;
         }
         self.put(slot, next_version(self.version(slot)), body, None);
@@ -234,7 +331,7 @@ impl Records {
     /// A record came, from a neighbour or in another way.
     pub(crate) fn merge(&mut self, record: &Record, from: Option<usize>) -> Met {
         let Some(place) = self.place(record.owner) else { return Met::Nothing };
-        let slot = place * 2 + usize::from(record.body.kind() == Kind::Profile);
+        let slot = slot_of(place, record.body.kind());
         let (known, version) = (self.version(slot), record.version);
         if known == version && self.says(slot, &record.body) {
             if let Some(from) = from {
@@ -250,11 +347,12 @@ impl Records {
         }
         if place == self.me {
             // Somebody holds what this run did not say: what it says goes above.
-            let Some(own) = self.record(slot) else { return Met::Nothing };
-            self.put(slot, next_version(version), own.body, None);
+            let own = self.record(slot).map(|own| own.body).or_else(|| self.nothing(slot));
+            let Some(own) = own else { return Met::Nothing };
+            self.put(slot, next_version(version), own, None);
             return Met::Raised;
         }
-        if known == version && self.hashes[slot] > record.hash() {
+        if known == version && self.hash(slot) > record.hash() {
             // One version with two contents: all keep the same one until the owner goes above it.
             if let Some(from) = from {
                 self.owed.owe(slot, from);
@@ -266,7 +364,7 @@ impl Records {
     }
 
     fn put(&mut self, slot: usize, version: u64, body: Body, from: Option<usize>) {
-        let (owner, trouble) = (slot / 2, !body.seen().is_empty());
+        let (owner, trouble) = (owner_of(slot).0, !body.seen().is_empty());
         let hash = self.store(slot, version, body);
         let scatter = (u64::from(hash) + self.me as u64).wrapping_mul(SCATTER);
         let audience = match () {
@@ -325,7 +423,7 @@ impl Records {
     /// Takes over what another table has and this one has not. Nobody is owed it.
     #[cfg(feature = "sim")]
     pub(crate) fn absorb(&mut self, other: &Records, places: std::ops::Range<usize>) {
-        for slot in places.start * 2..places.end * 2 {
+        for slot in slots_of(places) {
             if let Some(record) =
                 other.record(slot).filter(|record| is_newer(record.version, self.version(slot)))
             {
@@ -336,10 +434,9 @@ impl Records {
 
     /// Puts a record into its slot; the first bytes of its hash.
     fn store(&mut self, slot: usize, version: u64, body: Body) -> u32 {
-        let place = slot / 2;
+        let place = owner_of(slot).0;
         let record = Record { owner: self.names[place], version, body };
         let hash = record.hash();
-        self.buckets.replace(place, std::mem::replace(&mut self.hashes[slot], hash), hash);
         match record.body {
             Body::Row(seen) => {
                 self.cut.remove(&place);
@@ -350,7 +447,12 @@ impl Records {
                 self.rows[place] = RowSlot { version, seen: seen.into() };
             }
             Body::Profile(profile) => self.profiles[place] = ProfileSlot { version, profile },
+            body @ (Body::Notice(_) | Body::Offer(_)) => {
+                let before = self.hash(slot);
+                self.rest.insert(slot, Spoken { version, hash: before, body });
+            }
         }
+        self.set_hash(slot, hash);
         hash
     }
 
@@ -359,7 +461,7 @@ impl Records {
     pub(crate) fn greet(&mut self, neighbour: usize) {
         self.owed.greet(neighbour);
         self.buckets.forget(neighbour);
-        for slot in [self.me * 2, self.me * 2 + 1] {
+        for slot in slots_of(self.me..self.me + 1) {
             if self.version(slot) > 0 {
                 self.owed.owe(slot, neighbour);
             }
@@ -399,19 +501,20 @@ impl Records {
     #[cfg(feature = "sim")]
     pub(crate) fn held(&self) -> usize {
         let seen: usize = self.rows.iter().map(|row| row.seen.len() * size_of::<Seen>()).sum();
-        self.owed.held() + seen
+        let rest = self.rest.keys().filter_map(|slot| self.reader().len(*slot)).sum::<usize>();
+        self.owed.held() + seen + rest
     }
 
     /// The most bytes that [`held`](Records::held) can be, with datagrams of `longest` bytes.
     #[cfg(feature = "sim")]
     pub(crate) fn most_held(nodes: usize, neighbours: usize, longest: usize) -> usize {
-        Owed::most_held(neighbours, longest) + nodes * longest
+        Owed::most_held(neighbours, longest) + nodes * 3 * longest
     }
 
     /// What is owed to `neighbour`, up to `room` bytes, to travel in its datagram `sequence`.
     pub(crate) fn pick(&mut self, neighbour: usize, room: usize, sequence: u64) -> Vec<Record> {
-        let Records { owed, rows, cut, profiles, names, .. } = self;
-        owed.pick(neighbour, room, sequence, Reader { names, rows, cut, profiles })
+        let Records { owed, rows, cut, profiles, rest, names, .. } = self;
+        owed.pick(neighbour, room, sequence, Reader { names, rows, cut, profiles, rest })
     }
 
     /// Whether more is owed to `neighbour` than its newest datagram had room for.
@@ -421,8 +524,9 @@ impl Records {
 
     /// `neighbour` echoed the datagram `sequence`: what it carried came. How many records that were.
     pub(crate) fn echoed(&mut self, neighbour: usize, sequence: u64) -> usize {
-        let Records { owed, rows, profiles, .. } = self;
-        owed.echoed(neighbour, sequence, |slot| version(rows, profiles, slot) as u32)
+        let Records { owed, rows, cut, profiles, rest, names, .. } = self;
+        let reader = Reader { names, rows, cut, profiles, rest };
+        owed.echoed(neighbour, sequence, |slot| reader.version(slot) as u32)
     }
 
     /// What to tell `neighbour`.
@@ -447,9 +551,8 @@ impl Records {
             Compared::Equal => {
                 // It has all of it.
                 if self.owed.is_owed(neighbour) {
-                    for place in self.buckets.places(theirs.bucket) {
-                        self.owed.settle(place * 2, neighbour);
-                        self.owed.settle(place * 2 + 1, neighbour);
+                    for slot in slots_of(self.buckets.places(theirs.bucket)) {
+                        self.owed.settle(slot, neighbour);
                     }
                 }
                 None
@@ -463,23 +566,26 @@ impl Records {
         }
     }
 
-    /// A page of a bucket: what is known of it after `after`, in order, up to `room` bytes; and whether that is the
-    /// last.
-    pub(crate) fn page(&self, bucket: u8, after: Option<NodeName>, mut room: usize) -> (Vec<Record>, bool) {
-        let mut page = Vec::new();
-        for place in self.buckets.places(bucket) {
-            if after.is_some_and(|after| self.names[place] <= after) {
+    fn mark(&self, slot: usize) -> Mark {
+        let (place, kind) = owner_of(slot);
+        Mark(self.names[place], kind)
+    }
+
+    /// A page of a bucket: what is known of it after `after`, in order, up to `room` bytes; and whether that is the last.
+    pub(crate) fn page(&self, bucket: u8, after: Option<Mark>, room: usize) -> (Vec<Record>, bool) {
+        let (mut page, mut left) = (Vec::new(), room);
+        for slot in slots_of(self.buckets.places(bucket)).filter(|slot| Some(self.mark(*slot)) > after) {
+            let Some(record) = self.record(slot) else { continue };
+            let len = record.encoded_len();
+            // What is too long for any page goes with a datagram of its owner's; the reading goes on.
+            if len > room {
                 continue;
             }
-            let both = [self.record(place * 2), self.record(place * 2 + 1)];
-            let len: usize = both.iter().flatten().map(Record::encoded_len).sum();
-            // A row that is too long for a page goes with a datagram of its owner's; the reading goes on.
-            let alone = page.is_empty() && len > room;
-            if len > room && !alone {
+            if len > left {
                 return (page, false);
             }
-            page.extend(both.into_iter().flatten().filter(|record| !alone || record.encoded_len() <= room));
-            room = room.saturating_sub(len);
+            left -= len;
+            page.push(record);
         }
         (page, true)
     }
@@ -490,23 +596,16 @@ impl Records {
         &mut self,
         neighbour: usize,
         bucket: u8,
-        after: Option<NodeName>,
+        after: Option<Mark>,
         page: &[Record],
         last: bool,
     ) {
-        let end = page.last().map(|record| record.owner);
-        for place in self.buckets.places(bucket) {
-            let name = self.names[place];
-            let inside =
-                after.is_none_or(|after| name > after) && (last || end.is_some_and(|end| name <= end));
-            if !inside {
-                continue;
-            }
-            for (slot, kind) in [(place * 2, Kind::Row), (place * 2 + 1, Kind::Profile)] {
-                let told = page.iter().any(|other| other.owner == name && other.body.kind() == kind);
-                if self.version(slot) > 0 && !told {
-                    self.owed.owe(slot, neighbour);
-                }
+        let end = page.last().map(Record::mark);
+        for slot in slots_of(self.buckets.places(bucket)) {
+            let mark = self.mark(slot);
+            let inside = Some(mark) > after && (last || end.is_some_and(|end| mark <= end));
+            if inside && self.version(slot) > 0 && !page.iter().any(|other| other.mark() == mark) {
+                self.owed.owe(slot, neighbour);
             }
         }
     }

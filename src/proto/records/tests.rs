@@ -53,7 +53,7 @@ fn send(tables: &mut [Records], a: usize, b: usize, sequence: u64, comes: bool) 
 }
 
 fn contents(table: &Records) -> Vec<Option<Record>> {
-    (0..table.names().len() * 2).map(|slot| table.record(slot)).collect()
+    (0..table.names().len() * Kind::COUNT).map(|slot| table.record(slot)).collect()
 }
 
 /// What one table holds; its owner named by place.
@@ -94,7 +94,7 @@ proptest! {
         let me = one.me();
         let of = |table: &Records| {
             let mut all = contents(table);
-            all[me * 2] = None; // Its own version depends on how often it was raised.
+            all[me * Kind::COUNT] = None; // Its own version depends on how often it was raised.
             all
         };
         prop_assert_eq!(of(&one), of(&other));
@@ -141,7 +141,7 @@ fn old_row_after_restart() {
     }
     let place = tables[2].place(NodeName::of("b")).unwrap();
     send(&mut tables, 1, 2, 9, true);
-    let record = tables[2].record(place * 2).unwrap();
+    let record = tables[2].record(place * Kind::COUNT).unwrap();
     assert_eq!((record.version, record.body), (8, row(vec![])));
 }
 
@@ -177,7 +177,7 @@ fn a_forged_version_does_not_last() {
         settle(&mut tables, &mut sequence);
         tables[1].publish(row(vec![seen(3, Life::Suspected)]));
         settle(&mut tables, &mut sequence);
-        let slot = tables[0].place(NodeName::of("b")).unwrap() * 2;
+        let slot = tables[0].place(NodeName::of("b")).unwrap() * Kind::COUNT;
         for table in &tables {
             let told = table.record(slot).unwrap();
             assert_eq!(told.body, row(vec![seen(3, Life::Suspected)]), "{versions:x?}, {}", told.version);
@@ -209,7 +209,7 @@ fn what_differs_for_two_comparisons_is_synced_by_pages() {
         let (page, last) = tables[b].page(0, after, 30);
         pages += 1;
         tables[a].lacks(one, 0, after, &page, last);
-        after = page.last().map(|r| r.owner);
+        after = page.last().map(Record::mark);
         page.into_iter().for_each(|record| assert_ne!(tables[a].merge(&record, Some(one)), Met::Raised));
         if last {
             break;

@@ -238,11 +238,8 @@ fn labels_are_told_to_all() {
 
 #[test]
 fn the_longest_profile_passes_where_only_small_datagrams_do() {
-    use crate::proto::records::{Body, NodeName, Notice, Profile, Record, Release};
-    let labels = (0..8).map(|n| (format!("a{n}"), "v".repeat(18))).collect();
-    let notice =
-        |labels, reason| Notice { labels, draining: Some(Drain { until: u64::MAX, reason }) }.carried();
-    let reason = Reason::new(&"x".repeat(Reason::LONGEST)).unwrap();
+    use crate::proto::records::{Body, NodeName, Profile, Record, Release};
+    let draining = |reason| Some(Box::new(Drain { until: u64::MAX, reason }));
     let profile = Profile {
         instance: Instance(u64::MAX),
         roster: [0; 4],
@@ -250,22 +247,38 @@ fn the_longest_profile_passes_where_only_small_datagrams_do() {
         release: Release([0; 3]),
         wire: 1,
         id: Some(ServerId::new(&"i".repeat(64)).unwrap()),
-        notice: notice(Labels::new(labels).unwrap(), reason),
+        draining: draining(Reason::new(&"x".repeat(Reason::LONGEST)).unwrap()),
+        witness: true,
     };
-    let len = |profile: &Profile| {
-        Record { owner: NodeName([0; 5]), version: u64::MAX, body: Body::Profile(profile.clone()) }
-            .encoded_len()
-    };
+    let len = |body: Body| Record { owner: NodeName([0; 5]), version: u64::MAX, body }.encoded_len();
     let room = |datagram: usize| datagram - 100;
-    assert!(len(&profile) <= room(512), "{}", len(&profile));
-    // The shortest datagrams that there are, and the most labels that fit into them.
+    assert!(len(Body::Profile(profile.clone())) <= room(512));
+    let brief = Profile { draining: draining(Reason::default()), ..profile };
+    assert!(len(Body::Profile(brief)) <= room(256));
+}
+
+#[test]
+fn labels_that_are_accepted_pass() {
+    use crate::proto::records::{Body, NodeName, Notice, Record};
     let mut config = PeerConfig::new("a", "c", address(0), Vec::new());
+    let labels = |len: usize| {
+        let value = |n: usize| "v".repeat((len - n * 60).clamp(1, 60));
+        Labels::new((0..=len / 60).map(|n| (format!("{}", (b'a' + n as u8) as char), value(n))).collect())
+            .unwrap()
+    };
+    for datagram in [256, 512, 1200] {
+        config.max_datagram = datagram;
+        let longest = (1..=480).rev().find(|len| {
+            config.labels = labels(*len);
+            config.validate().is_ok()
+        });
+        let notice = Notice { labels: labels(longest.unwrap()), ..Notice::default() };
+        let record =
+            Record { owner: NodeName([0; 5]), version: u64::MAX, body: Body::Notice(Box::new(notice)) };
+        assert!(record.encoded_len() <= datagram - 100, "{datagram}: {longest:?}");
+    }
     config.max_datagram = 256;
-    let labels = |len| Labels::new(vec![("a".into(), "v".repeat(len))]).unwrap();
-    config.labels = labels(38);
-    assert!(config.validate().unwrap_err().to_string().starts_with("labels have 42 bytes"));
-    config.labels = labels(37);
-    assert_eq!(config.validate(), Ok(()));
-    let brief = Profile { notice: notice(config.labels, Reason::default()), ..profile };
-    assert!(len(&brief) <= room(256), "{}", len(&brief));
+    config.labels = labels(200);
+    let error = config.validate().unwrap_err().to_string();
+    assert!(error.contains("with a max_datagram of 256 at most 131 pass"), "{error}");
 }

@@ -166,7 +166,7 @@ export function eventTone({ type, to, verdict }) {
   if (type === "status") return to === "down" ? "bad" : "warn";
   if (type === "verdict") return ["down", "refused", "link_down", "one_way", "conflict"].includes(to) ? "bad" : "warn";
   if (type === "quorum" || type === "mass_loss") return "bad";
-  return type === "self" || type === "migrate" ? "warn" : "calm";
+  return type === "self" || type === "address" ? "warn" : "calm";
 }
 
 const FLAGS = { quorum: ["quorum lost", "quorum available"], mass_loss: ["mass loss over", "mass loss"] };

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use lastseen::net::{Clock, EventStream};
-use lastseen::proto::{Change, Event, LeaveReason};
+use lastseen::proto::{Change, Event, LeaveReason, ServiceState};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -23,7 +23,7 @@ use super::places::Making;
 #[cfg(test)]
 use super::ring::KEPT;
 use super::ring::{Part, Position, Ring};
-use super::{Shared, api, json::rfc3339};
+use super::{Shared, api, json::rfc3339, json::stamp_of};
 
 /// A comment keeps an idle connection open.
 const COMMENT: Duration = Duration::from_secs(15);
@@ -40,7 +40,7 @@ impl Shape {
     /// The JSON of the contract. One without a number was made up for those that were lost.
     pub(crate) fn event(&self, event: &Event, number: Option<u64>) -> Value {
         let (from, to) = ends(&event.change);
-        json!({
+        let mut told = json!({
             "id": number.map(|number| format!("{}-{number}", self.instance)),
             "time": rfc3339(&self.clock, event.at),
             "type": event.change.kind(),
@@ -51,7 +51,18 @@ impl Shape {
             "verdict": event.verdict.map(|v| v.as_str()),
             "why": event.why,
             "evidence": event.evidence.as_ref().map(|e| evidence(e, event.at, &self.clock)),
-        })
+        });
+        match &event.change {
+            Change::Service { service, .. } => told["service"] = json!(service.as_str()),
+            Change::Migrate(migration) => {
+                told["service"] = json!(migration.service.as_str());
+                told["migration"] = json!(format!("{:016x}", migration.id));
+                told["reason"] = json!(migration.reason.as_str());
+                told["deadline"] = json!(stamp_of(migration.deadline));
+            }
+            _ => {}
+        }
+        told
     }
 }
 
@@ -143,6 +154,13 @@ fn ends(change: &Change) -> (Option<String>, Option<String>) {
         Change::Quorum { available } => ((!available).to_string(), available.to_string()),
         Change::MassLoss { begins } => ((!begins).to_string(), begins.to_string()),
         Change::Address { from, to } => (from.to_string(), to.to_string()),
+        Change::Migrate(migration) => {
+            return (Some(migration.from.to_string()), migration.to.as_ref().map(ToString::to_string));
+        }
+        Change::Service { from, to, .. } => {
+            let state = |state: &Option<ServiceState>| state.map(|state| state.to_string());
+            return (state(from), state(to));
+        }
         Change::Leave(LeaveReason::Restart) => return (None, Some("restart".to_owned())),
         Change::Leave(LeaveReason::Removal) => return (None, Some("removal".to_owned())),
         Change::Conflict { address } => return (None, Some(address.to_string())),

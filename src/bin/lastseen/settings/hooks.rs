@@ -37,7 +37,8 @@ pub(super) const HELP: &str = r#"
 # name = ""
 # When: what a peer comes to be, a status (down, suspected, healthy) or a verdict (refused, link_down, one_way, left,
 # ...; up). Who left, drains or was never heard is no alarm: it is neither down nor suspected. Or what happens:
-# quorum_lost, quorum_gained, mass_loss, mass_loss_over, restart, leave, drain, migrate, self, roster, reload, key.
+# quorum_lost, quorum_gained, mass_loss, mass_loss_over, restart, leave, drain, migrate, service, address, self, roster,
+# reload, key.
 # Beside other words healthy and up are told only of a peer that the hook was called for.
 # on = ["down"]
 # The program, by its whole path, and its arguments as they stand here; no shell. It reads the event from standard

@@ -18,7 +18,8 @@ pub(crate) enum Word {
 }
 
 /// Types of events that are words themselves.
-const KINDS: [&str; 8] = ["restart", "leave", "drain", "migrate", "self", "roster", "reload", "key"];
+const KINDS: [&str; 10] =
+    ["restart", "leave", "drain", "migrate", "service", "address", "self", "roster", "reload", "key"];
 
 impl Word {
     /// All there are. The status `down` stands for the verdict of that name too: a peer that is `refused` is down as well.

@@ -98,7 +98,8 @@ impl Tables {
             release: Release::OWN,
             wire: 1,
             id: None,
-            notice: None,
+            draining: None,
+            witness: true,
         };
         self.tables[node].publish(Body::Profile(profile));
         self.publish(node, Vec::new());
@@ -152,7 +153,7 @@ impl Tables {
             let (page, last) = self.tables[whom].page(bucket, after, ROOM);
             page.iter().for_each(|record| self.merge(record, whom, who, rules));
             self.tables[who].lacks(neighbour(who, whom), bucket, after, &page, last);
-            let end = page.last().map(|record| record.owner);
+            let end = page.last().map(Record::mark);
             if last || end <= after {
                 return;
             }

@@ -1,0 +1,268 @@
+//! The quorum guard: what may act only where no other side can.
+//!
+//! A node holds the guard while a majority of the roster, itself among it, echoed what it sent less than G ago (G is
+//! `suspect_after` intervals and one timeout), and has done so without a gap for W, an interval more than G and the drift of
+//! two clocks. Who is cut off gets no echo of what it sent after that, so it has lost the guard G later at the latest, and
+//! nobody can have gained it in the meantime: at most one side holds it. It is a statement about time: it ends by itself, by the
+//! clock of whoever reads it, and no stall extends it.
+//!
+//! A witness is a peer whose present run tells this node's roster, and that it stands for that; only witnesses count. Who takes over
+//! another roster is none before it sees that most nodes of the former one have it too.
+//!
+//! What a lost peer did may be taken over while this node holds the guard and a majority, itself among it, has heard nothing of
+//! that peer for W. That is asked in rounds: whoever answers a question of a round that began at `s` with a silence of W or more,
+//! within an interval, has echoed nothing of the peer's between `s` - G and `s`. So the peer, for which a majority would have to
+//! have done so, did not hold its guard at `s`, and does not hold it again before `s` + G + an interval: until then the answer
+//! stands.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Node;
+use super::guest::Party;
+use crate::proto::messages::Message;
+use crate::proto::records::NodeName;
+use crate::proto::seal::Tag;
+use crate::proto::session::What;
+use crate::proto::timer::{Time, micros};
+
+/// A round is begun in every interval for so many intervals after somebody wanted to know.
+const WANTED: u32 = 3;
+/// The proofs are counted anew at most so many times an interval.
+const LOOKS: u32 = 16;
+
+/// Whether a majority is proven.
+#[derive(Debug, Default)]
+pub(super) struct Majority {
+    /// Since when there has been no gap.
+    since: Option<Time>,
+    /// It lasts at least until then.
+    until: Time,
+    looked: Time,
+    /// Kept for the next count.
+    proofs: Vec<Time>,
+    /// The names of the roster that this node stood witness for last, while it does not for its present one.
+    former: Option<Vec<NodeName>>,
+    /// Peers of which somebody wants to know whether what they did may be taken over.
+    watches: BTreeMap<usize, Watch>,
+}
+
+/// What is asked about one peer.
+#[derive(Debug)]
+struct Watch {
+    wanted: Time,
+    /// When the present round began.
+    round: Time,
+    /// Who said in it that he has heard nothing.
+    silent: Vec<usize>,
+    /// The newest answer stands until then.
+    until: Time,
+}
+
+impl Node {
+    /// Whether this node holds the quorum guard at `now`, and if so until when at least: then it is over by itself, unless a later
+    /// call says otherwise. What is done under the guard must be done by then.
+    pub fn quorum_guard(&self, now: Time) -> Option<Time> {
+        let (from, _) = self.guard_window();
+        let until = self.proven_until(&mut Vec::new());
+        (from <= now && now < until && now >= self.now).then_some(until)
+    }
+
+    /// From when until when this node holds the guard, as far as it has counted: for a reader that looks at the clock by itself.
+    /// Where it does not, the first is the end of time.
+    pub fn guard_window(&self) -> (Time, Time) {
+        let never = Time::from_micros(u64::MAX);
+        let since = self.majority.since.filter(|_| self.leaving.is_none());
+        (since.map_or(never, |since| since + self.config.guard_wait()), self.majority.until)
+    }
+
+    /// A peer's echo of what was sent at `sent` came.
+    pub(super) fn prove(&mut self, peer: usize, sent: Time) {
+        self.find_gap();
+        self.registry.at_mut(peer).prove(sent);
+        let again = self.majority.looked + self.config.heartbeat_interval / LOOKS;
+        if self.majority.since.is_none() || self.now >= again {
+            self.count_majority();
+        }
+    }
+
+    /// Before anything new counts: whether the majority has ended since.
+    fn find_gap(&mut self) {
+        if self.majority.since.is_some() && self.now >= self.majority.until {
+            self.count_majority();
+        }
+    }
+
+    fn count_majority(&mut self) {
+        let mut proofs = std::mem::take(&mut self.majority.proofs);
+        let until = self.proven_until(&mut proofs);
+        self.majority.proofs = proofs;
+        let majority = &mut self.majority;
+        (majority.until, majority.looked) = (until, self.now);
+        majority.since = if self.now < until { majority.since.or(Some(self.now)) } else { None };
+    }
+
+    /// Who is a witness may have changed.
+    pub(super) fn note_witness(&mut self) {
+        self.find_gap();
+        if self.majority.former.as_ref().is_some_and(|former| self.has_most_of(former)) {
+            self.majority.former = None;
+            self.publish_profile();
+        }
+        self.count_majority();
+    }
+
+    /// This node has taken over another roster than that of these names. Whatever it counted is over.
+    pub(super) fn leave_roster(&mut self, names: &[NodeName]) {
+        let former = self.majority.former.take().unwrap_or_else(|| names.to_vec());
+        self.majority = Majority { former: Some(former), ..Majority::default() };
+        self.note_witness();
+    }
+
+    /// Whether most nodes of a former roster tell this node's present one.
+    fn has_most_of(&self, former: &[NodeName]) -> bool {
+        let own = self.records.profile(self.me).map(|profile| profile.roster);
+        let agrees = |name: &&NodeName| {
+            let place = self.records.place(**name);
+            place.and_then(|place| self.records.profile(place)).map(|profile| profile.roster) == own
+        };
+        former.iter().filter(agrees).count() > former.len() / 2
+    }
+
+    /// Whether this node stands for its roster.
+    pub(super) fn is_witness(&self) -> bool {
+        self.majority.former.is_none()
+    }
+
+    /// Whether the peer's present run tells this node's roster, and stands for it.
+    fn has_witness(&self, peer: usize) -> bool {
+        let own = self.records.profile(self.me).map(|profile| profile.roster);
+        let run = self.sessions[peer].confirmed.as_ref().map(|confirmed| confirmed.instance);
+        self.records.profile(self.places[peer]).is_some_and(|profile| {
+            profile.witness && Some(profile.roster) == own && Some(profile.instance) == run
+        })
+    }
+
+    /// Until when a majority is proven, by what came until now. Where a node does not observe most others it has no proofs of them
+    /// of its own, and never one.
+    fn proven_until(&self, proofs: &mut Vec<Time>) -> Time {
+        let needed = self.directory.len() / 2;
+        if !self.is_witness() || self.sessions.len() < needed {
+            return Time::ZERO;
+        }
+        let Some(last) = needed.checked_sub(1) else { return Time::from_micros(u64::MAX) };
+        let proof = |peer| self.registry.at(peer).proof.filter(|_| self.has_witness(peer));
+        proofs.clear();
+        proofs.extend((0..self.sessions.len()).filter_map(proof));
+        if proofs.len() < needed {
+            return Time::ZERO;
+        }
+        let (_, oldest, _) = proofs.select_nth_unstable_by_key(last, |proof| std::cmp::Reverse(*proof));
+        *oldest + self.config.proof_horizon()
+    }
+
+    /// Somebody wants to know whether what this peer did may be taken over: for three intervals the others are asked whether they
+    /// hear it. False: this node observes no such peer.
+    pub fn watch_takeover(&mut self, server_id: &str, now: Time) -> bool {
+        self.advance(now);
+        let Some(peer) = (0..self.sessions.len()).find(|p| &*self.registry.at(*p).server_id == server_id)
+        else {
+            return false;
+        };
+        let now = self.now;
+        let begun = self
+            .majority
+            .watches
+            .insert(peer, Watch { wanted: now, round: Time::ZERO, silent: Vec::new(), until: Time::ZERO });
+        if let Some(begun) = begun {
+            self.majority.watches.insert(peer, Watch { wanted: now, ..begun });
+        }
+        self.review_watches();
+        true
+    }
+
+    /// Whether what a peer did may be taken over at `now`: this node holds the guard, and the peer neither holds it nor can before
+    /// the time that is returned. Asked for by [`watch_takeover`](Node::watch_takeover); without that nothing is known.
+    pub fn takeover_safe(&self, server_id: &str, now: Time) -> Option<Time> {
+        let guarded = self.quorum_guard(now)?;
+        let named = |peer: &usize| &*self.registry.at(*peer).server_id == server_id;
+        let watch = self.majority.watches.iter().find(|(peer, _)| named(peer))?.1;
+        (now < watch.until).then_some(watch.until.min(guarded))
+    }
+
+    /// Begins the rounds that are due.
+    pub(super) fn review_watches(&mut self) {
+        let interval = self.config.heartbeat_interval;
+        let (now, wanted) = (self.now, interval * WANTED);
+        self.majority.watches.retain(|_, watch| now.since(watch.wanted) < wanted);
+        let due: Vec<usize> = self
+            .majority
+            .watches
+            .iter()
+            .filter(|(_, watch)| watch.round == Time::ZERO || now.since(watch.round) >= interval)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for about in due {
+            // Nobody is bothered for what cannot be.
+            if self.guard_window().0 > now || self.silence_of(about) < self.config.guard_wait() {
+                continue;
+            }
+            let watch = self.majority.watches.get_mut(&about).expect("it is one of them");
+            (watch.round, watch.silent) = (now, Vec::new());
+            for peer in (0..self.sessions.len()).filter(|peer| *peer != about) {
+                let ask = |echo, hold, target| Message::SilenceRequest { echo, hold, target };
+                let what = What::About(u32::try_from(about).expect("a roster has fewer entries"));
+                self.send_to_run(Party::Peer(peer), what, ask, Party::Peer(about));
+            }
+            self.count_silent(about);
+        }
+    }
+
+    /// For how long nothing has come of a peer, be it by way of others, as far as this run can tell.
+    fn silence_of(&self, peer: usize) -> Duration {
+        self.now.since(self.accounts[peer].heard_of.unwrap_or(self.started).max(self.started))
+    }
+
+    /// A sign of life of a peer came: whatever it is, it may be echoed.
+    pub(super) fn note_heard_of(&mut self, peer: usize) {
+        self.accounts[peer].heard_of = Some(self.now);
+    }
+
+    /// `from` asks for how long this node has heard nothing of another one. After a stall that is old.
+    pub(super) fn silence_request(&mut self, from: usize, key: usize, target: Tag, request: u64) {
+        let Some(about) = self.peer_of_tag(key, target).filter(|about| *about != from) else { return };
+        if self.late_to.is_some() || !self.may_serve(Party::Peer(from)) {
+            return;
+        }
+        let silent = micros(self.silence_of(about));
+        let reply = |echo, hold, target| Message::SilenceReply { echo, hold, target, request, silent };
+        self.send_to_run(Party::Peer(from), What::Other, reply, Party::Peer(about));
+    }
+
+    /// `from` has heard nothing of a peer for so many microseconds.
+    pub(super) fn silence_reply(&mut self, from: usize, key: usize, target: Tag, request: u64, silent: u64) {
+        let Some(about) = self.peer_of_tag(key, target) else { return };
+        let named = What::About(about as u32);
+        let sent = self.sessions[from].sent(request).filter(|s| s.what == named).map(|s| s.at);
+        let (wait, interval) = (self.config.guard_wait(), self.config.heartbeat_interval);
+        let witness = self.has_witness(from);
+        let Some(watch) = self.majority.watches.get_mut(&about) else { return };
+        let of_this_round =
+            sent.is_some_and(|sent| sent >= watch.round) && self.now.since(watch.round) <= interval;
+        if of_this_round && witness && Duration::from_micros(silent) >= wait && !watch.silent.contains(&from)
+        {
+            watch.silent.push(from);
+            self.count_silent(about);
+        }
+    }
+
+    fn count_silent(&mut self, about: usize) {
+        let needed = self.directory.len() / 2 + 1;
+        let own = usize::from(self.silence_of(about) >= self.config.guard_wait());
+        let stands = self.config.proof_horizon() + self.config.heartbeat_interval;
+        let Some(watch) = self.majority.watches.get_mut(&about) else { return };
+        if own == 1 && watch.silent.len() + own >= needed {
+            watch.until = watch.until.max(watch.round + stands);
+        }
+    }
+}
