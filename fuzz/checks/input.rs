@@ -79,10 +79,14 @@ impl<'a> Input<'a> {
         let (echo, hold) = (self.echo(fixture, player), self.number());
         let server_id = || ServerId::new(fixture.players[player].id).expect("a valid id");
         match if kind >= 0xFE { kind } else { kind % 13 } {
-            0xFE => Message::SilenceRequest { echo, hold, target: self.tag(fixture, key) },
+            0xFE => {
+                let targets = (0..self.below(17)).map(|_| self.tag(fixture, key)).collect();
+                Message::SilenceRequest { echo, hold, targets }
+            }
             0xFF => {
-                let (target, request) = (self.tag(fixture, key), self.number());
-                Message::SilenceReply { echo, hold, target, request, silent: self.number() }
+                let request = self.number();
+                let silent = (0..self.below(17)).map(|_| (self.tag(fixture, key), self.number())).collect();
+                Message::SilenceReply { echo, hold, request, silent }
             }
             0 => Message::hello(20, echo, &server_id()),
             1 => Message::Welcome { echo, hold, server_id: server_id() },

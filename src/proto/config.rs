@@ -137,6 +137,8 @@ pub(crate) struct Mechanisms {
     pub(crate) relays: bool,
     /// What nodes say of themselves is told on.
     pub(crate) records: bool,
+    /// Who gains the quorum guard, or takes something over, waits before.
+    pub(crate) waits: bool,
 }
 
 impl PeerConfig {
@@ -164,7 +166,7 @@ impl PeerConfig {
             leave_grace: Duration::from_secs(600),
             mass_loss: 0.2,
             labels: Labels::default(),
-            mechanisms: Mechanisms { retries: true, relays: true, records: true },
+            mechanisms: Mechanisms { retries: true, relays: true, records: true, waits: true },
         }
     }
 
@@ -288,6 +290,9 @@ impl PeerConfig {
     /// between which a five-hundredth comes off (two that are slewed by 500 ppm, and off by 200 ppm by themselves, differ by
     /// 1,400).
     pub fn guard_wait(&self) -> Duration {
+        if !self.mechanisms.waits {
+            return Duration::ZERO;
+        }
         let wait = self.proof_horizon().saturating_add(self.heartbeat_interval);
         wait.saturating_add(wait / 500)
     }

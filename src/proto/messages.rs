@@ -15,6 +15,8 @@ use super::stats::Reject;
 pub const HELLO_LEN: usize = 128;
 /// The most refused peers in one message.
 const MAX_REFUSED: usize = 16;
+/// The most peers whose silence one message is about.
+pub(crate) const MAX_SILENT: usize = 16;
 /// The most zeros in one message: no datagram is longer.
 const MAX_PADDING: usize = 1200;
 
@@ -158,14 +160,14 @@ pub enum Message {
         /// By owner.
         records: Vec<Record>,
     },
-    /// Asks for how long the addressee has heard nothing of another node.
+    /// Asks for how long the addressee has heard nothing of other nodes.
     SilenceRequest {
         /// See the module.
         echo: u64,
         /// Microseconds.
         hold: u64,
-        /// Of whom, under the frame's key.
-        target: Tag,
+        /// Of whom, under the frame's key; at most 16.
+        targets: Vec<Tag>,
     },
     /// Answers a `SilenceRequest`.
     SilenceReply {
@@ -173,12 +175,10 @@ pub enum Message {
         echo: u64,
         /// Microseconds.
         hold: u64,
-        /// Whom the request named.
-        target: Tag,
         /// The request's number.
         request: u64,
-        /// For so many microseconds, or since the start of the sender's run.
-        silent: u64,
+        /// Whom it named, and for how many microseconds nothing has come of each, since the start of the sender's run at most.
+        silent: Vec<(Tag, u64)>,
     },
 }
 
@@ -282,6 +282,8 @@ impl Message {
         let (message, rest) = postcard::take_from_bytes::<Message>(body).map_err(|_| Reject::Decode)?;
         let bounded = match &message {
             Message::Hello { padding, .. } => usize::from(padding.0) <= HELLO_LEN,
+            Message::SilenceRequest { targets, .. } => targets.len() <= MAX_SILENT,
+            Message::SilenceReply { silent, .. } => silent.len() <= MAX_SILENT,
             other => other.more().is_none_or(|m| m.refused.len() <= MAX_REFUSED && m.lost <= 64),
         };
         if !rest.is_empty() || !bounded || !message.records().iter().all(Record::is_canonical) {

@@ -58,6 +58,8 @@ pub(crate) enum What {
     Ping,
     /// A question about another peer (its index).
     About(u32),
+    /// A question for how long others are silent.
+    Silence,
     /// An answer, or something told.
     Other,
 }
@@ -205,7 +207,7 @@ impl Session {
         let names = |s: &&Sent| match s.what {
             What::Hello(n) => hello && n == number,
             What::Ping => !hello && s.sequence == number,
-            What::About(_) | What::Other => false,
+            What::About(_) | What::Silence | What::Other => false,
         };
         self.sent.iter().find(|s| s.to == to && names(s))
     }

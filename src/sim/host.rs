@@ -146,6 +146,11 @@ impl Host {
         self.node.as_ref().is_some_and(|core| !core.is_leaving()) && self.moved_to.is_none()
     }
 
+    /// Whether its process is not stopped.
+    pub fn is_awake(&self) -> bool {
+        !self.frozen
+    }
+
     /// Whether nothing that its node says is heard.
     pub fn is_mute(&self) -> bool {
         self.mute

@@ -39,6 +39,7 @@ fn run_one(scenario: &Scenario, seed: u64, json: bool) -> ExitCode {
 fn run_swarm(first: u64, count: u64, json: bool) -> ExitCode {
     let (clock, start) = (Clock, Clock.now());
     let (mut longest, mut virtual_seconds, mut broken, mut wrong) = ((0.0, first), 0.0, 0u64, 0u64);
+    let mut guards = (0u64, 0u64);
     for seed in first..first.saturating_add(count) {
         match swarm::scenario(seed).run(seed) {
             Err(evidence) => {
@@ -52,6 +53,7 @@ fn run_swarm(first: u64, count: u64, json: bool) -> ExitCode {
                 }
                 virtual_seconds += report.length.as_secs_f64();
                 wrong += report.downs.false_under_loss;
+                guards = (guards.0 + report.guards.0, guards.1 + report.guards.1);
             }
         }
     }
@@ -61,13 +63,15 @@ fn run_swarm(first: u64, count: u64, json: bool) -> ExitCode {
         format!(
             "{}\n",
             json!({ "seeds": count, "first": first, "broken": broken, "seconds": took,
-                    "virtual_seconds": virtual_seconds, "false_downs_under_loss": wrong, "longest_convergence": longest })
+                    "virtual_seconds": virtual_seconds, "false_downs_under_loss": wrong, "longest_convergence": longest,
+                    "guard_looks": guards.0, "takeover_looks": guards.1 })
         )
     } else {
         format!(
             "{count} seeds from {first}: {broken} broken; {took:.1} s for {virtual_seconds:.0} virtual seconds; \
-             longest convergence {:.1} intervals (seed {}); {wrong} false Downs under loss\n",
-            longest.0, longest.1
+             longest convergence {:.1} intervals (seed {}); {wrong} false Downs under loss; \
+             a guard was held at {} looks, a takeover safe at {}\n",
+            longest.0, longest.1, guards.0, guards.1
         )
     };
     let printed = exit::print(&text);

@@ -141,12 +141,12 @@ fn golden_bytes_of_what_is_asked_about_others() {
             b"\x0a\x01\x02\x09\x09\x09\x09\x09\x09\x09\x09\xac\x02\x01",
         ),
         (
-            Message::SilenceRequest { echo: 1, hold: 2, target: tag },
-            b"\x0d\x01\x02\x09\x09\x09\x09\x09\x09\x09\x09",
+            Message::SilenceRequest { echo: 1, hold: 2, targets: vec![tag] },
+            b"\x0d\x01\x02\x01\x09\x09\x09\x09\x09\x09\x09\x09",
         ),
         (
-            Message::SilenceReply { echo: 1, hold: 2, target: tag, request: 300, silent: 301 },
-            b"\x0e\x01\x02\x09\x09\x09\x09\x09\x09\x09\x09\xac\x02\xad\x02",
+            Message::SilenceReply { echo: 1, hold: 2, request: 300, silent: vec![(tag, 301)] },
+            b"\x0e\x01\x02\xac\x02\x01\x09\x09\x09\x09\x09\x09\x09\x09\xad\x02",
         ),
     ]);
 }
@@ -251,6 +251,11 @@ fn loose_forms_are_rejected() {
         assert!(Message::decode(&right).is_ok());
         assert_eq!(Message::decode(&wrong), Err(Reject::Decode), "more padding than there may be");
     }
+    let targets = vec![Tag([0; 8]); MAX_SILENT + 1];
+    assert_eq!(
+        Message::decode(&bytes(&Message::SilenceRequest { echo: 0, hold: 0, targets })),
+        Err(Reject::Decode)
+    );
     let refused = vec![Tag([0; 8]); MAX_REFUSED + 1];
     let many = Message::PongMore {
         echo: 0,
@@ -363,10 +368,17 @@ fn any_message() -> impl Strategy<Value = Message> {
                 last: padding > 64,
                 records: more.records,
             },
-            12 => Message::SilenceRequest { echo, hold, target: Tag([padding; 8]) },
-            13 => {
-                Message::SilenceReply { echo, hold, target: Tag([padding; 8]), request: hold, silent: echo }
-            }
+            12 => Message::SilenceRequest {
+                echo,
+                hold,
+                targets: vec![Tag([padding; 8]); usize::from(padding % 17)],
+            },
+            13 => Message::SilenceReply {
+                echo,
+                hold,
+                request: hold,
+                silent: vec![(Tag([padding; 8]), echo); usize::from(padding % 17)],
+            },
             _ => Message::RelayReply {
                 echo,
                 hold,

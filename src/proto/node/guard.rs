@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use super::Node;
 use super::guest::Party;
-use crate::proto::messages::Message;
+use crate::proto::messages::{MAX_SILENT, Message};
 use crate::proto::records::NodeName;
 use crate::proto::seal::Tag;
 use crate::proto::session::What;
@@ -116,7 +116,6 @@ impl Node {
     pub(super) fn leave_roster(&mut self, names: &[NodeName]) {
         let former = self.majority.former.take().unwrap_or_else(|| names.to_vec());
         self.majority = Majority { former: Some(former), ..Majority::default() };
-        self.note_witness();
     }
 
     /// Whether most nodes of a former roster tell this node's present one.
@@ -190,30 +189,33 @@ impl Node {
         (now < watch.until).then_some(watch.until.min(guarded))
     }
 
-    /// Begins the rounds that are due.
+    /// Begins the rounds that are due: about some at a time, in turn.
     pub(super) fn review_watches(&mut self) {
-        let interval = self.config.heartbeat_interval;
-        let (now, wanted) = (self.now, interval * WANTED);
-        self.majority.watches.retain(|_, watch| now.since(watch.wanted) < wanted);
-        let due: Vec<usize> = self
-            .majority
-            .watches
-            .iter()
-            .filter(|(_, watch)| watch.round == Time::ZERO || now.since(watch.round) >= interval)
-            .map(|(peer, _)| *peer)
-            .collect();
-        for about in due {
-            // Nobody is bothered for what cannot be.
-            if self.guard_window().0 > now || self.silence_of(about) < self.config.guard_wait() {
-                continue;
-            }
+        let (now, interval, wait) = (self.now, self.config.heartbeat_interval, self.config.guard_wait());
+        self.majority.watches.retain(|_, watch| now.since(watch.wanted) < interval * WANTED);
+        // Nobody is bothered for what cannot be.
+        if self.majority.watches.is_empty() || self.guard_window().0 > now {
+            return;
+        }
+        let watches = self.majority.watches.iter();
+        let is_due = |watch: &Watch| watch.round == Time::ZERO || now.since(watch.round) >= interval;
+        let due = watches.filter(|(peer, watch)| is_due(watch) && self.silence_of(**peer) >= wait);
+        let mut due: Vec<(Time, usize)> = due.map(|(peer, watch)| (watch.round, *peer)).collect();
+        due.sort_unstable();
+        due.truncate(MAX_SILENT);
+        if due.is_empty() {
+            return;
+        }
+        for peer in 0..self.sessions.len() {
+            let Some((transmit, key)) = self.way_to(Party::Peer(peer)) else { continue };
+            let tag = |(_, about): &(Time, usize)| self.sessions[*about].tags.get(key).copied();
+            let targets = due.iter().filter_map(tag).collect();
+            let ask = |echo, hold| Message::SilenceRequest { echo, hold, targets };
+            self.send_bound(peer, transmit, key, What::Silence, usize::MAX, ask);
+        }
+        for (_, about) in due {
             let watch = self.majority.watches.get_mut(&about).expect("it is one of them");
             (watch.round, watch.silent) = (now, Vec::new());
-            for peer in (0..self.sessions.len()).filter(|peer| *peer != about) {
-                let ask = |echo, hold, target| Message::SilenceRequest { echo, hold, target };
-                let what = What::About(u32::try_from(about).expect("a roster has fewer entries"));
-                self.send_to_run(Party::Peer(peer), what, ask, Party::Peer(about));
-            }
             self.count_silent(about);
         }
     }
@@ -228,31 +230,35 @@ impl Node {
         self.accounts[peer].heard_of = Some(self.now);
     }
 
-    /// `from` asks for how long this node has heard nothing of another one. After a stall that is old.
-    pub(super) fn silence_request(&mut self, from: usize, key: usize, target: Tag, request: u64) {
-        let Some(about) = self.peer_of_tag(key, target).filter(|about| *about != from) else { return };
+    /// `from` asks for how long this node has heard nothing of others. After a stall that is old.
+    pub(super) fn silence_request(&mut self, from: usize, key: usize, targets: &[Tag], request: u64) {
         if self.late_to.is_some() || !self.may_serve(Party::Peer(from)) {
             return;
         }
-        let silent = micros(self.silence_of(about));
-        let reply = |echo, hold, target| Message::SilenceReply { echo, hold, target, request, silent };
-        self.send_to_run(Party::Peer(from), What::Other, reply, Party::Peer(about));
+        let silence = |tag: &Tag| {
+            let about = self.peer_of_tag(key, *tag).filter(|about| *about != from);
+            about.map_or(0, |about| micros(self.silence_of(about)))
+        };
+        let silent = targets.iter().map(|tag| (*tag, silence(tag))).collect();
+        if let Some((transmit, _)) = self.way_to(Party::Peer(from)) {
+            let reply = |echo, hold| Message::SilenceReply { echo, hold, request, silent };
+            self.send_bound(from, transmit, key, What::Other, usize::MAX, reply);
+        }
     }
 
-    /// `from` has heard nothing of a peer for so many microseconds.
-    pub(super) fn silence_reply(&mut self, from: usize, key: usize, target: Tag, request: u64, silent: u64) {
-        let Some(about) = self.peer_of_tag(key, target) else { return };
-        let named = What::About(about as u32);
-        let sent = self.sessions[from].sent(request).filter(|s| s.what == named).map(|s| s.at);
+    /// `from` has heard nothing of peers for so many microseconds.
+    pub(super) fn silence_reply(&mut self, from: usize, key: usize, request: u64, silent: &[(Tag, u64)]) {
+        let sent = self.sessions[from].sent(request).filter(|s| s.what == What::Silence).map(|s| s.at);
+        let Some(sent) = sent.filter(|_| self.has_witness(from)) else { return };
         let (wait, interval) = (self.config.guard_wait(), self.config.heartbeat_interval);
-        let witness = self.has_witness(from);
-        let Some(watch) = self.majority.watches.get_mut(&about) else { return };
-        let of_this_round =
-            sent.is_some_and(|sent| sent >= watch.round) && self.now.since(watch.round) <= interval;
-        if of_this_round && witness && Duration::from_micros(silent) >= wait && !watch.silent.contains(&from)
-        {
-            watch.silent.push(from);
-            self.count_silent(about);
+        for (tag, silent) in silent {
+            let Some(about) = self.peer_of_tag(key, *tag) else { continue };
+            let Some(watch) = self.majority.watches.get_mut(&about) else { continue };
+            let of_this_round = sent >= watch.round && self.now.since(watch.round) <= interval;
+            if of_this_round && Duration::from_micros(*silent) >= wait && !watch.silent.contains(&from) {
+                watch.silent.push(from);
+                self.count_silent(about);
+            }
         }
     }
 

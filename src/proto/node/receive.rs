@@ -303,12 +303,10 @@ impl Node {
             Message::RelayReply { target, request, alive, .. } => {
                 self.relay_reply(party, key, *target, *request, *alive);
             }
-            Message::SilenceRequest { target, .. } => {
-                self.silence_request(peer, key, *target, frame.header.number);
+            Message::SilenceRequest { targets, .. } => {
+                self.silence_request(peer, key, targets, frame.header.number);
             }
-            Message::SilenceReply { target, request, silent, .. } => {
-                self.silence_reply(peer, key, *target, *request, *silent);
-            }
+            Message::SilenceReply { request, silent, .. } => self.silence_reply(peer, key, *request, silent),
             Message::Welcome { .. } => self.after_welcome(peer, key),
             Message::SyncRequest { bucket, after, .. } => self.sync_request(party, *bucket, *after),
             Message::SyncResponse { bucket, after, last, records, .. } => {

@@ -160,7 +160,7 @@ impl Node {
     }
 
     /// Sends a message that names `about` to the confirmed run of `to`; false if it has none.
-    pub(super) fn send_to_run(
+    fn send_to_run(
         &mut self,
         to: Party,
         what: What,

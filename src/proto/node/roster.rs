@@ -92,6 +92,7 @@ impl Node {
             self.leave_roster(&names);
         }
         self.publish_profile();
+        self.note_witness();
         self.move_offers();
         self.news.changed = true;
         if let Some(why) = why {

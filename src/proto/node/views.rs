@@ -32,8 +32,11 @@ pub(super) struct Paging {
     pause: Duration,
     /// The peer has told something new since then.
     news: bool,
-    /// The page that was last given to it: its bucket, and after whom it begins.
-    given: Option<(u8, Option<Mark>)>,
+    /// A bucket of its that is being read, up to where that has come, and when the next page was asked: a page that is lost is
+    /// asked again, since on a lossy path a long reading hardly ever comes to its end at one go.
+    reading: Option<(u8, Option<Mark>, Time)>,
+    /// The page that was last given to it: its bucket, after whom it begins, and how often it was asked.
+    given: (Option<(u8, Option<Mark>)>, u8),
     /// It was met when the roster changed, and may know this run for long: what it has told it does not tell again.
     acquainted: bool,
 }
@@ -174,8 +177,20 @@ impl Node {
         if self.differing(self.places[peer], |profile| profile.roster).is_some() {
             return self.page_through(peer);
         }
-        if let Some(bucket) = self.records.compare(peer, digest, self.now, self.config.heartbeat_interval) {
-            self.ask_for_page(peer, bucket, None);
+        let interval = self.config.heartbeat_interval;
+        let bucket = self.records.compare(peer, digest, self.now, interval);
+        match self.accounts[peer].paging.reading {
+            Some((bucket, after, asked)) => {
+                if self.now.since(asked) >= interval / 2 {
+                    self.read_on(peer, bucket, after);
+                }
+            }
+            None => {
+                if let Some(bucket) = bucket {
+                    self.stats.syncs += 1;
+                    self.read_on(peer, bucket, None);
+                }
+            }
         }
     }
 
@@ -234,6 +249,7 @@ impl Node {
         paging.pause = if std::mem::take(&mut paging.news) { interval } else { longer };
         paging.at = self.now + paging.pause;
         let after = paging.after;
+        self.stats.syncs += u64::from(after.is_none());
         self.ask_for_page(peer, EVERY, after);
     }
 
@@ -248,7 +264,6 @@ impl Node {
     fn ask_for_page(&mut self, peer: usize, bucket: u8, after: Option<Mark>) {
         let request = |echo, hold| Message::SyncRequest { echo, hold, bucket, after };
         self.send_to_party(Party::Peer(peer), request);
-        self.stats.syncs += u64::from(after.is_none());
     }
 
     fn send_to_party(&mut self, to: Party, message: impl FnOnce(u64, u64) -> Message) {
@@ -273,11 +288,18 @@ impl Node {
         self.send_to_party(from, response);
     }
 
-    /// One that is asked again was lost, perhaps for its length.
+    /// Asks for the next page of a bucket that is being read.
+    fn read_on(&mut self, peer: usize, bucket: u8, after: Option<Mark>) {
+        self.accounts[peer].paging.reading = Some((bucket, after, self.now));
+        self.ask_for_page(peer, bucket, after);
+    }
+
+    /// One that is asked for the third time was lost twice, perhaps for its length.
     fn longest_page(&mut self, peer: usize, bucket: u8, after: Option<Mark>) -> usize {
         let page = Some((bucket, after));
-        let again = std::mem::replace(&mut self.accounts[peer].paging.given, page) == page;
-        if again { SMALL.min(self.config.max_datagram) } else { self.longest(peer) }
+        let (known, times) = &mut self.accounts[peer].paging.given;
+        *times = if std::mem::replace(known, page) == page { times.saturating_add(1) } else { 0 };
+        if *times >= 2 { SMALL.min(self.config.max_datagram) } else { self.longest(peer) }
     }
 
     /// A page of `peer`'s: what is new there is taken over, what it lacks is owed to it.
@@ -294,9 +316,14 @@ impl Node {
         if bucket == EVERY {
             return self.paged(peer, after, end, last);
         }
+        let reading = self.accounts[peer].paging.reading;
+        if reading.is_none_or(|(read, reached, _)| (read, reached) != (bucket, after)) {
+            return;
+        }
+        self.accounts[peer].paging.reading = None;
         // Pages go forward, or the asking would never end.
-        if !last && end > after && self.records.asks(peer) && self.late_to.is_none() {
-            self.ask_for_page(peer, bucket, end);
+        if !last && end > after && self.late_to.is_none() {
+            self.read_on(peer, bucket, end);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What must hold in every run, looked at after every step, and the evidence when it does not.
 //!
-//! `rules` are those of nodes, `links` those of links.
+//! `rules` are those of nodes, `links` those of links, `guards` those of who may act.
 
+mod guards;
 mod links;
 mod rules;
 
@@ -9,6 +10,7 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::time::Duration;
 
+use self::guards::Guards;
 use super::world::{Record, World, index};
 use crate::proto::{Change, Instance, PeerStatus, Time};
 
@@ -43,6 +45,7 @@ pub struct Checker {
     watched: Time,
     /// What each node had sent, in datagrams and bytes, and received when that was looked at last.
     moved: Vec<[u64; 3]>,
+    guards: Guards,
     /// All Downs so far, by whether they were right.
     pub downs: Downs,
 }
@@ -73,6 +76,7 @@ impl Checker {
             recent: VecDeque::with_capacity(KEPT),
             watched: world.now(),
             moved: vec![[0; 3]; nodes],
+            guards: Guards::default(),
             downs: Downs::default(),
         }
     }
@@ -145,10 +149,16 @@ impl Checker {
         self.keep(world, None, what.to_owned());
     }
 
+    /// At how many looks somebody held the quorum guard, and was told that it may take over from somebody.
+    pub fn guards(&self) -> (u64, u64) {
+        (self.guards.held, self.guards.taken)
+    }
+
     fn look(&mut self, world: &mut World) -> Result<(), Box<Broken>> {
         if let Some(reused) = world.net().reused.clone() {
             return self.fail(world, reused);
         }
+        self.guarded(world)?;
         let interval = world.setup().config.heartbeat_interval;
         if world.now().since(self.watched) >= interval {
             self.watched = world.now();

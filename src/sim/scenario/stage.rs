@@ -31,6 +31,8 @@ pub struct Report {
     pub equal: Duration,
     /// Downs, by whether they were right.
     pub downs: Downs,
+    /// At how many looks somebody held the quorum guard, and was told that it may take over from somebody.
+    pub guards: (u64, u64),
     /// Datagrams and bytes of UDP payload that a node sent in a second, the mean.
     pub sent: (f64, f64),
     /// A hash over all that was sent.
@@ -95,6 +97,7 @@ impl Scenario {
             settled,
             equal,
             downs: stage.checker.downs,
+            guards: stage.checker.guards(),
             sent: (total(|s| s.0) / each, total(|s| s.1) / each),
             digest: world.digest(),
         })

@@ -1,10 +1,12 @@
 //! The simulator and the detector, each by the other.
 
 mod failures;
+mod guard;
 mod mass_loss;
 mod mtu;
 mod rings;
 mod rosters;
+mod services;
 mod step;
 mod theory;
 
@@ -53,9 +55,14 @@ fn swarm(seed: u64) -> Report {
 
 #[test]
 fn the_swarm_breaks_no_rule() {
-    let reports = (0..200).map(swarm);
+    let reports: Vec<Report> = (0..200).map(swarm).collect();
     // 200 clusters of two to ten nodes for a minute or so: independent loss alone makes nobody Down.
-    assert_eq!(reports.map(|r| r.downs.false_under_loss).sum::<u64>(), 0);
+    assert_eq!(reports.iter().map(|r| r.downs.false_under_loss).sum::<u64>(), 0);
+    let (held, taken) = reports.iter().fold((0, 0), |sum, r| (sum.0 + r.guards.0, sum.1 + r.guards.1));
+    assert!(
+        held > 10_000 && taken > 1_000,
+        "{held} looks at a guard, {taken} at a takeover: rules that nothing comes under"
+    );
 }
 
 #[test]
@@ -121,7 +128,7 @@ fn changes(world: &mut World) -> Vec<(u32, u32, PeerStatus)> {
 #[test]
 fn without_relays_the_checker_finds_a_fault() {
     // What cannot fail proves nothing: without relays, or with relays that lie, rules are broken.
-    let without = Mechanisms { retries: true, relays: false, records: true };
+    let without = Mechanisms { retries: true, relays: false, records: true, waits: true };
     let broken = (0..200).filter(|seed| {
         let scenario = swarm::scenario(*seed);
         scenario.run_with(*seed, |config| config.with_mechanisms(without)).is_err()

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{World, address};
-use crate::proto::{LeaveReason, Reject};
+use super::{World, address, name};
+use crate::proto::{LeaveReason, Node, Reject, Time};
 use crate::sim::link::{Rule, Scope};
 
 impl World {
@@ -23,6 +23,22 @@ impl World {
             self.flush(node);
             self.arm(node);
         }
+    }
+
+    /// A node's shell tells its core something, unless it is stopped.
+    pub fn tell<T>(&mut self, node: u32, what: impl FnOnce(&mut Node, Time) -> T) -> Option<T> {
+        let host = &mut self.hosts[node as usize];
+        let now = host.clock.show(self.net.now);
+        let core = host.node.as_mut().filter(|_| !host.frozen)?;
+        let answer = what(core, now);
+        self.flush(node);
+        self.arm(node);
+        Some(answer)
+    }
+
+    /// A node wants to know whether it may take over what another one did.
+    pub fn watch_takeover(&mut self, node: u32, from: u32) {
+        self.tell(node, |core, now| core.watch_takeover(&name(from), now));
     }
 
     /// The process is stopped (SIGSTOP), or goes on.

@@ -1,0 +1,184 @@
+//! Who may act: the quorum guard, and what may be taken over.
+
+use super::*;
+use crate::proto::PeerConfig;
+use crate::sim::Scope as Between;
+
+/// A cluster in its steady state, in which all hold the guard.
+fn guarded(nodes: usize, seed: u64) -> World {
+    let mut world = World::new(Setup { drift: 200, ..Setup::new(nodes) }, seed);
+    let all = |w: &World| (0..nodes as u32).all(|node| w.holds_guard(node));
+    let took = world.run_until(10 * SECOND, all).unwrap();
+    let wait = world.setup().config.guard_wait();
+    assert!(took >= wait, "{took:?}: nobody has it before a majority was proven for {wait:?}");
+    world.run_for(5 * SECOND);
+    world
+}
+
+fn groups(one: &[u32], other: &[u32]) -> Between {
+    Between::Across(vec![one.to_vec(), other.to_vec()])
+}
+
+/// How long it takes until `done` holds; `always` must hold until then, looked at every hundredth of a second.
+fn until(world: &mut World, limit: Duration, mut done: impl FnMut(&mut World) -> bool) -> Option<Duration> {
+    let start = world.now();
+    while world.now().since(start) < limit {
+        if done(world) {
+            return Some(world.now().since(start));
+        }
+        world.run_for(10 * MS);
+    }
+    None
+}
+
+#[test]
+fn a_minority_loses_the_guard_within_g_and_the_majority_goes_on() {
+    for (nodes, seed) in [(3, 1), (5, 2), (5, 3), (16, 4)] {
+        let mut world = guarded(nodes, seed);
+        let (few, many): (Vec<u32>, Vec<u32>) =
+            (0..nodes as u32).partition(|node| (*node as usize) < (nodes - 1) / 2);
+        world.add_rule(groups(&few, &many), Rule::Cut);
+        let horizon = world.setup().config.proof_horizon();
+        let lost = until(&mut world, 4 * SECOND, |w| {
+            assert!(many.iter().all(|node| w.holds_guard(*node)), "the majority's goes on");
+            !few.iter().any(|node| w.holds_guard(*node))
+        });
+        assert!(lost.is_some_and(|lost| lost <= horizon + 10 * MS), "{lost:?} of {horizon:?}");
+        world.run_for(60 * SECOND);
+        assert!(!few.iter().any(|node| world.holds_guard(*node)));
+        world.remove_rule(&groups(&few, &many), &Rule::Cut);
+        let wait = world.setup().config.guard_wait();
+        let all = |w: &mut World| (0..nodes as u32).all(|node| w.holds_guard(node));
+        let took = until(&mut world, 20 * SECOND, all).unwrap();
+        assert!(took >= wait, "{took:?}");
+    }
+}
+
+#[test]
+fn who_was_stopped_and_cut_off_meanwhile_does_not_claim_it_on_waking() {
+    for seed in 0..20 {
+        let mut world = guarded(5, seed);
+        world.freeze(0, true);
+        world.run_for(MS * (seed as u32 * 37 + 1));
+        world.add_rule(Between::Touching(vec![0]), Rule::Cut);
+        // While it is stopped the others take over what it did.
+        let mut asked = world.now();
+        let safe = until(&mut world, 30 * SECOND, |w| {
+            if w.now().since(asked) >= SECOND / 2 {
+                asked = w.now();
+                w.watch_takeover(1, 0);
+            }
+            let safe = w.may_take_over(1, 0);
+            assert!(!(safe && w.holds_guard(0)), "seed {seed}");
+            safe
+        });
+        // It was heard an interval before it was stopped, or later.
+        let wait = world.setup().config.guard_wait();
+        assert!(safe.is_some_and(|safe| safe + 2 * SECOND > wait && safe < wait + 3 * SECOND), "{safe:?}");
+        world.run_for(60 * SECOND);
+        assert!(!world.holds_guard(0), "seed {seed}: before its loop has looked at anything");
+        world.freeze(0, false);
+        for _ in 0..2000 {
+            world.run_for(5 * MS);
+            assert!(!world.holds_guard(0), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_taken_over_before_both_have_lost_it() {
+    // {A,B,C|D,E} turns into {A,B|C,D,E}: C is on the side of the majority all the time.
+    let (mut taken, mut latest) = (0, Duration::ZERO);
+    for seed in 0..40 {
+        let mut world = guarded(5, seed);
+        if seed % 2 == 1 {
+            world.add_rule(Between::All, Rule::Loss(0.1));
+        }
+        world.add_rule(groups(&[0, 1, 2], &[3, 4]), Rule::Cut);
+        world.run_for(SECOND * (seed as u32 % 20) + MS * (seed as u32 * 61));
+        world.remove_rule(&groups(&[0, 1, 2], &[3, 4]), &Rule::Cut);
+        world.add_rule(groups(&[0, 1], &[2, 3, 4]), Rule::Cut);
+        let mut asked = world.now();
+        let all = until(&mut world, 40 * SECOND, |w| {
+            if w.now().since(asked) >= SECOND / 2 {
+                asked = w.now();
+                for (taker, lost) in [2, 3, 4].into_iter().flat_map(|taker| [(taker, 0), (taker, 1)]) {
+                    w.watch_takeover(taker, lost);
+                }
+            }
+            let may = |taker: u32, lost: u32| w.may_take_over(taker, lost);
+            for lost in [0, 1] {
+                let takers = (0..5).filter(|taker| may(*taker, lost)).count();
+                taken += takers;
+                assert!(takers == 0 || !w.holds_guard(lost), "seed {seed}: n{lost} still holds the guard");
+            }
+            (2..5).all(|taker| may(taker, 0) && may(taker, 1))
+        });
+        latest = latest.max(all.unwrap_or_else(|| panic!("seed {seed}: it comes to that in the end")));
+    }
+    println!("safe at all three {latest:?} after the change at the latest");
+    assert!(taken > 0);
+}
+
+#[test]
+fn what_may_be_taken_over_ends_when_the_peer_is_back() {
+    let mut world = guarded(5, 7);
+    world.crash(0, false);
+    let watch = |w: &mut World| {
+        w.watch_takeover(1, 0);
+        w.may_take_over(1, 0)
+    };
+    assert!(until(&mut world, 20 * SECOND, watch).is_some());
+    world.start(0);
+    let gone = until(&mut world, 20 * SECOND, |w| !watch(w)).unwrap();
+    let held = until(&mut world, 20 * SECOND, |w| w.holds_guard(0)).unwrap();
+    println!("unsafe {gone:?} after the start, the guard {held:?} after that");
+    assert!(!world.may_take_over(1, 0));
+}
+
+#[test]
+fn two_rosters_never_both_count_a_majority() {
+    // Three nodes, and five: {A,B} would be most of the three, {C,D,E} of the five.
+    for seed in 0..10 {
+        let mut world = guarded(5, seed);
+        (0..3).for_each(|node| world.leave_out(node, &[3, 4]));
+        [3, 4].into_iter().for_each(|node| world.crash(node, false));
+        let three = |w: &mut World| (0..3).all(|node| w.holds_guard(node));
+        assert!(until(&mut world, 20 * SECOND, three).is_some(), "all of the three have the new roster");
+        // C hears of the five while it is cut off from A and B.
+        world.add_rule(groups(&[0, 1], &[2, 3, 4]), Rule::Cut);
+        world.leave_out(2, &[]);
+        [3, 4].into_iter().for_each(|node| world.start(node));
+        until(&mut world, 60 * SECOND, |w| {
+            assert!(!(2..5).any(|node| w.holds_guard(node)), "seed {seed}: C stands witness for the three");
+            false
+        });
+        assert!(world.holds_guard(0) && world.holds_guard(1), "seed {seed}: they know nothing of it");
+        world.remove_rule(&groups(&[0, 1], &[2, 3, 4]), &Rule::Cut);
+        world.run_for(5 * SECOND);
+        (0..2).for_each(|node| world.leave_out(node, &[]));
+        let five = |w: &mut World| (0..5).all(|node| w.holds_guard(node));
+        assert!(until(&mut world, 30 * SECOND, five).is_some(), "seed {seed}: all have the five");
+    }
+}
+
+#[test]
+fn where_most_are_not_observed_nobody_holds_it() {
+    let mut world = super::rings::settled(Setup::new(80), 1);
+    world.run_for(20 * SECOND);
+    assert!(!(0..80).any(|node| world.holds_guard(node)));
+    let config = PeerConfig { observers: crate::proto::Observers::All, ..Setup::new(80).config };
+    let mut world = World::new(Setup { config, cheap_seal: true, ..Setup::new(80) }, 1);
+    world.run_for(15 * SECOND);
+    assert!((0..80).all(|node| world.holds_guard(node)));
+}
+
+#[test]
+fn without_waiting_the_checker_finds_a_fault() {
+    let hasty = Mechanisms { retries: true, relays: true, records: true, waits: false };
+    let broken = (0..200).filter(|seed| {
+        let result = swarm::scenario(*seed).run_with(*seed, |config| config.with_mechanisms(hasty));
+        result.is_err_and(|broken| broken.what.contains("guard"))
+    });
+    assert!(broken.count() >= 3);
+}
