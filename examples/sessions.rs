@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ struct Web {
     visits: Mutex<BTreeMap<String, u32>>,
     /// When somebody asked last.
     asked: Mutex<Time>,
+    /// Whether its sessions are to go.
+    leaves: AtomicBool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -71,7 +74,13 @@ async fn main() -> Fallible<()> {
     node.publish_service(service).await.ok_or("the detector has ended")??;
 
     let asked = Mutex::new(Clock.now());
-    let web = Arc::new(Web { id: id.clone(), node, visits: Mutex::default(), asked });
+    let web = Arc::new(Web {
+        id: id.clone(),
+        node,
+        visits: Mutex::default(),
+        asked,
+        leaves: AtomicBool::new(false),
+    });
     tokio::spawn(Arc::clone(&web).follow_migrations());
     let app = Router::new().route("/", get(answer)).with_state(Arc::clone(&web));
     axum::serve(listener, app).with_graceful_shutdown(Arc::clone(&web).until_drained(orders()?)).await?;
@@ -97,8 +106,10 @@ async fn answer(State(web): State<Arc<Web>>, Query(asked): Query<Asked>, headers
         let retry = [(header::RETRY_AFTER, "1")];
         return (StatusCode::SERVICE_UNAVAILABLE, retry, "no instance passes\n").into_response();
     };
-    // Whoever was sent here is served: the sender may know what this node does not know yet, and nobody is sent in circles.
-    if *route.first.server_id != *web.id && asked.via.is_none() {
+    // Whoever was sent here is served: the sender may know what this node does not know yet, and nobody is sent in circles. But
+    // not where this node is to be left, lest a client that remembers that address stays.
+    let may_stay = asked.via.is_some() && !web.leaves.load(Ordering::Relaxed);
+    if *route.first.server_id != *web.id && !may_stay {
         return web.send_on(&route.first, &session);
     }
     let visits = web.count_visit(&session);
@@ -156,6 +167,7 @@ impl Web {
             let migration = announced.migration;
             println!("{}: clients of {} are to leave {}", self.id, migration.service, migration.from);
             if migration.from.as_str() == self.id {
+                self.leaves.store(true, Ordering::Relaxed);
                 let leaving =
                     std::mem::take(&mut *self.visits.lock().unwrap_or_else(PoisonError::into_inner));
                 for session in leaving.keys() {

@@ -278,6 +278,15 @@ struct Visitor {
     failed_over: usize,
 }
 
+/// Whoever visits ends with this, be it by a panic.
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What it is told: by whom, and how often it was there.
 type Visit = (String, u32);
 
@@ -344,12 +353,13 @@ fn sessions_of_a_web_server_go_on_elsewhere() {
     for key in keys() {
         let [first, _] = choices(&key);
         for address in &three.addresses {
-            let mut at = || Visitor::new(&key, address).visit().is_ok_and(|(id, _)| id == IDS[first]);
+            let at = || Visitor::new(&key, address).visit().is_ok_and(|(id, _)| id == IDS[first]);
             assert!(within(AT_ALL, || at().then_some(())).is_some(), "{key} is not at {}", IDS[first]);
         }
     }
     let (is_over, visits) = (AtomicBool::new(false), AtomicUsize::new(0));
     let told = std::thread::scope(|threads| {
+        let end = AtTheEnd(&is_over);
         let begin = |(n, key): (usize, String)| {
             let visitor = Visitor::new(&key, &three.addresses[n % 3]);
             threads.spawn(|| visitor.stay(&is_over, &visits))
@@ -364,7 +374,7 @@ fn sessions_of_a_web_server_go_on_elsewhere() {
         kill(Pid::from_raw(b.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
         b.ended();
         all_visit(2);
-        is_over.store(true, Ordering::Relaxed);
+        drop(end);
         visitors.into_iter().map(|visitor| visitor.join().unwrap()).collect::<Vec<_>>()
     });
     let mut moved = 0;
