@@ -40,7 +40,8 @@ fn three_in_one_process() -> Fallible<()> {
     let play = |id: String, socket| -> Fallible<()> {
         let mut counted = false;
         Blocking::join(&id, socket, &all)?.run(|this| {
-            if this.guarded && !std::mem::replace(&mut counted, true) {
+            let is_ready = this.guarded && this.passing.len() == all.len();
+            if is_ready && !std::mem::replace(&mut counted, true) {
                 holders.fetch_add(1, Ordering::Relaxed);
             }
             match &*id {

@@ -1,4 +1,4 @@
-//! A client of `web`: sessions that ask ten times a second, go where they are told, and know their second choice by heart.
+//! A client of `web`: sessions that ask fifty times a second, go where they are told, and know their second choice by heart.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::Fallible;
 
 /// Between two requests.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(20);
 /// Who says nothing for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// So many other servers are tried for one request.
