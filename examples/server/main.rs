@@ -11,9 +11,9 @@
 //! Type `drain` into a server, or send it SIGTERM: its clients move, each to its second choice, and then it ends. Or kill it.
 //!
 //! Clients speak in lines. `web KEY` is answered with `web from ID else ADDRESS`, where ADDRESS is the session's second choice;
-//! `get` with `VERSION TEXT`, `set TEXT` too, once it is done. Instead, and also when nobody has asked, a server may say
-//! `go ADDRESS`: what was asked is not done, ask there. `sent KEY` is `web KEY` of one who was told to go, or whose server failed:
-//! whoever sent him may know what the server does not know yet, so he is served and not sent on.
+//! `get` with `VERSION TEXT`; `set TEXT` too, once it is done, or with `wait` while there is no primary. Instead, and also when
+//! nobody has asked, a server may say `go ADDRESS`: what was asked is not done, ask there. `sent KEY` is `web KEY` of one who was
+//! told to go, or whose server failed: whoever sent him may know what the server does not know yet, so he is served and not sent on.
 
 use std::error::Error;
 use std::net::SocketAddr;
