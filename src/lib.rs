@@ -4,6 +4,33 @@
 //! with one tokio task, and is what most programs embed; `metrics` (feature `metrics`) writes what it says for
 //! Prometheus. The daemon is built from the three.
 //!
+//! The guide is `docs/embedding.md` in the repository, and `examples/` has whole programs. In short, with `net`:
+//!
+#![cfg_attr(feature = "net", doc = "```no_run")]
+#![cfg_attr(not(feature = "net"), doc = "```ignore")]
+//! # async fn example(key: [u8; 32]) -> Result<(), Box<dyn std::error::Error>> {
+//! use lastseen::net::{Options, spawn};
+//! use lastseen::proto::{Keyring, PeerConfig, SecretKey, Service, StaticPeer};
+//!
+//! let address = Some("10.0.0.2:5278".parse()?);
+//! let peer = StaticPeer { server_id: Some("two".into()), name: "two".into(), address };
+//! let config = PeerConfig::new("one", "prod", "0.0.0.0:5278".parse()?, vec![peer]);
+//! let keys = Keyring::new("prod", &[SecretKey::new(key)], false)?;
+//! let (node, _task) = spawn(config, keys, Options::default()).await?;
+//!
+//! // What this node offers, and where a session goes.
+//! node.publish_service(Service::new("web", "10.0.0.1:8080")?).await.ok_or("the loop has ended")??;
+//! let route = node.route("web", b"session 7").ok_or("no instance passes")?;
+//! println!("{}, or else {:?}", route.first.service.address, route.second);
+//!
+//! // What only one side may do.
+//! if node.quorum_guard().is_held() {
+//!     println!("this node is on the side that has the majority");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Whoever drives the core without `net` writes a loop like this one, here for two nodes that are joined by nothing but
 //! a queue, on a clock of their own:
 //!
@@ -67,3 +94,8 @@ pub use proto::{
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// And those of the guide.
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../docs/embedding.md")]
+struct Guide;

@@ -179,7 +179,7 @@ impl Cluster {
 
     /// A loopback address for all nodes of a cluster, and no other one: what else is going on on this machine does not
     /// take the port of a node that is away.
-    fn own_address() -> impl Fn(u8) -> [u8; 4] {
+    pub(crate) fn own_address() -> impl Fn(u8) -> [u8; 4] {
         static CLUSTERS: AtomicU8 = AtomicU8::new(1);
         let [low, high, ..] = std::process::id().to_le_bytes();
         let ip = [127, 1 + high % 254, low, CLUSTERS.fetch_add(1, Ordering::Relaxed)];
