@@ -10,7 +10,7 @@ use std::time::Duration;
 use metrics::{Counter, Histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::proto::{PeerStatus, Reject, RelayResult, SendErrorKind, Snapshot, Stats, Time};
+use crate::proto::{Catalog, PeerStatus, Reject, RelayResult, SendErrorKind, Snapshot, Stats, Time};
 use families::family;
 use text::Text;
 
@@ -47,6 +47,10 @@ pub struct Extra {
     pub matrix: bool,
     /// Failed look-ups of the roster's sources, each with its name.
     pub discovery_failures: Vec<(Arc<str>, u64)>,
+    /// Whether the quorum guard is held.
+    pub quorum_guard: bool,
+    /// The services, and the migrations.
+    pub catalog: Arc<Catalog>,
 }
 
 /// Where a process-wide counter is read.

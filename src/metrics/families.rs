@@ -60,6 +60,11 @@ families! {
     "lastseen_cluster_verdicts" Gauge Count ["verdict"] "Peers by verdict as seen here."
     "lastseen_cluster_degraded" Gauge Count [] "1 if some node is suspected or down and that is an alarm."
     "lastseen_cluster_quorum_available" Gauge Count [] "1 if more than half of all nodes are proven."
+    "lastseen_cluster_quorum_guard" Gauge Count []
+        "1 while this node holds the quorum guard: only then what acts may act here."
+    "lastseen_cluster_migrations" Gauge Count [] "Migrations that are announced and not over."
+    "lastseen_service_instances" Gauge Count ["name", "state"]
+        "Instances of the service by state as seen here; unreachable: on nodes that are down."
     "lastseen_cluster_mass_loss" Gauge Count []
         "1 if many peers were lost at once, until half of them are back or five minutes pass."
     "lastseen_self_health" Gauge Count ["state"] "1 for the state of this node, 0 for the others."

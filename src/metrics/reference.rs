@@ -18,7 +18,7 @@ with its peer. How much is told says `metrics.detail`, or `?detail=` of the requ
 curl -s http://127.0.0.1:5279/metrics?detail=summary
 ```
 
-`summary` does not grow with the cluster. `peers` adds some 35 series for each peer that this node observes itself; above 64
+`summary` does not grow with the number of nodes; each service that some node offers adds 4 series to it. `peers` adds some 35 series for each peer that this node observes itself; above 64
 peers that are 16 at most. `matrix` adds what every node sees of every other, and the families of peers for those too that are
 not observed here: ask one or two nodes of the cluster for it, and not all; above 1,000 nodes it is refused. What a
 file of yours will export says `lastseen config check FILE`.

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use super::families::{FAMILIES, Kind};
 use super::*;
 use crate::proto::{
-    Drain, Draining, Instance, Keyring, Labels, Node, PeerConfig, Reason, RowView, StaticPeer,
+    Announced, Drain, Draining, Instance, Keyring, Labels, Migration, Node, PeerConfig, Reason, RowView,
+    ServerId, Service, ServiceInstance, ServiceName, ServiceState, StaticPeer, Verdict,
 };
 
 fn snapshot() -> Snapshot {
@@ -16,9 +17,40 @@ fn snapshot() -> Snapshot {
     node.snapshot(Time::ZERO)
 }
 
+/// `web` passes at `a` and failed at `b`; `db` is at `b` alone, which is Down, and `mq` drains with `c`. One migration goes on.
+fn catalog() -> Arc<Catalog> {
+    let offered = |server_id: &str, name: &str| ServiceInstance {
+        server_id: server_id.into(),
+        service: Service::new(name, "h:1").unwrap(),
+        labels: Labels::default(),
+        status: PeerStatus::Healthy,
+        verdict: Verdict::Up,
+        drains: false,
+    };
+    let mut failed = offered("b", "web");
+    failed.service.state = ServiceState::Failed;
+    let down = ServiceInstance { status: PeerStatus::Down, ..offered("b", "db") };
+    let drains = ServiceInstance { drains: true, ..offered("c", "mq") };
+    let announced = |until| Announced {
+        by: "a".into(),
+        migration: Migration {
+            id: until,
+            service: ServiceName::new("web").unwrap(),
+            from: ServerId::new("a").unwrap(),
+            to: None,
+            reason: Reason::default(),
+            deadline: 0,
+        },
+        until: Time::from_micros(until),
+    };
+    let instances = vec![down, drains, offered("a", "web"), failed];
+    Arc::new(Catalog { instances, migrations: vec![announced(0), announced(5)] })
+}
+
 /// What is written at a level of detail.
 pub(super) fn text_of(peers: bool, matrix: bool) -> String {
-    Exporter::new().render(&snapshot(), &Extra { peers, matrix, ..Extra::default() }, &|_| 1.0)
+    let extra = Extra { peers, matrix, catalog: catalog(), ..Extra::default() };
+    Exporter::new().render(&snapshot(), &extra, &|_| 1.0)
 }
 
 fn text(peers: bool, samples: u64) -> String {
@@ -38,6 +70,8 @@ fn text(peers: bool, samples: u64) -> String {
         events_dropped: 7,
         config_loaded: 1.5,
         discovery_failures,
+        quorum_guard: true,
+        catalog: catalog(),
         ..Extra::default()
     };
     exporter.render(&snapshot, &extra, &|_| 1.0)
@@ -73,6 +107,13 @@ fn all_series_are_there_from_the_start() {
         "lastseen_secure 0",
         "lastseen_insecure 1",
         "lastseen_cluster_mass_loss 1",
+        "lastseen_cluster_quorum_guard 1",
+        "lastseen_cluster_migrations 1",
+        "lastseen_service_instances{name=\"web\",state=\"passing\"} 1",
+        "lastseen_service_instances{name=\"web\",state=\"failed\"} 1",
+        "lastseen_service_instances{name=\"db\",state=\"passing\"} 0",
+        "lastseen_service_instances{name=\"db\",state=\"unreachable\"} 1",
+        "lastseen_service_instances{name=\"mq\",state=\"draining\"} 1",
         "lastseen_self_health{state=\"isolated\"} 0",
         "lastseen_cluster_verdicts{verdict=\"isolated\"} 0",
     ] {

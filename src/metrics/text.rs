@@ -1,11 +1,13 @@
 //! What the exporter cannot carry, because it cannot remove a series: states and the families of each peer, as text.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Extra;
 use super::families::{Family, family};
 use crate::proto::{
-    Edge, EdgeView, Labels, Life, PeerStatus, PeerView, Says, SelfHealth, Snapshot, Time, Verdict,
+    Catalog, Edge, EdgeView, Labels, Life, PeerStatus, PeerView, Says, SelfHealth, ServiceState, Snapshot,
+    Time, Verdict,
 };
 
 /// Exposition text that grows.
@@ -41,6 +43,8 @@ impl Text {
         }
         self.value("cluster_degraded", flag(s.status.is_degraded));
         self.value("cluster_quorum_available", flag(s.status.is_quorum_available()));
+        self.value("cluster_quorum_guard", flag(extra.quorum_guard));
+        self.services(&extra.catalog, s.at);
         self.value("cluster_mass_loss", flag(s.mass_loss));
         let mut health = self.family("self_health");
         for state in SelfHealth::ALL {
@@ -64,6 +68,27 @@ impl Text {
         self.value("drain_end_timestamp_seconds", end as f64);
         // The facade counts in whole numbers, so this one counter is written here.
         self.value("stall_seconds_total", s.stats.stalled.as_secs_f64());
+    }
+
+    /// A service goes with the last node that offers it.
+    fn services(&mut self, catalog: &Catalog, now: Time) {
+        let on = catalog.migrations.iter().filter(|announced| announced.until > now);
+        self.value("cluster_migrations", on.count() as f64);
+        let mut services = BTreeMap::<&str, [u32; 4]>::new();
+        for instance in &catalog.instances {
+            let state = match instance.state() {
+                _ if instance.status == PeerStatus::Down => ServiceState::ALL.len(),
+                state => state as usize,
+            };
+            services.entry(instance.service.name.as_str()).or_default()[state] += 1;
+        }
+        let mut family = self.family("service_instances");
+        let states = ServiceState::ALL.map(ServiceState::as_str).into_iter().chain(["unreachable"]);
+        for (name, counts) in services {
+            for (state, count) in states.clone().zip(counts) {
+                family.add(&[name, state], count.into());
+            }
+        }
     }
 
     /// The keys that this node has are there even if no peer uses them.

@@ -134,8 +134,13 @@ def words_are_those_of_the_terminal(page):
         odd: model.kind(matrix, "constructor", "toString"),
         sentences: [model.sentence(matrix, "a", "b"), model.sentence(matrix, "b", "a")],
         matches: ["web dow", "ROLE=db", "left"].map((text) => model.matches(peer("down", "down", { labels: { role: "db" } }), text)),
-        events: [["quorum", "true", "false"], ["status", "healthy", "down"], ["leave", null, "restart"], ["restart", null, null]]
-          .map(([type, from, to]) => `${model.eventWords({ type, from, to })}/${model.eventTone({ type, from, to, verdict: null })}`),
+        events: [["quorum", "true", "false"], ["status", "healthy", "down"], ["leave", null, "restart"], ["restart", null, null],
+          ["service", "passing", "failed"], ["service", null, "passing"], ["service", "passing", "draining"], ["migrate", "a", null],
+          ["migrate", "a", "b"], ["address", "10.0.0.1:1", "10.0.0.2:1"]]
+          .map(([type, from, to]) => ({ type, from, to, verdict: null, service: "web" }))
+          .map((event) => `${model.eventWords(event)}/${model.eventTone(event)}`),
+        services: [[2, 0, 0], [1, 1, 0], [0, 0, 1]].map(([passing, draining, unreachable]) =>
+          model.serviceLine({ name: "web", passing, draining, failed: 0, unreachable })),
         edges: [[7, "auto"], [200, "auto"], [200, "all"], [1000, "16"], [1001, "64"]]
           .map(([total_peers, observers]) => model.wantsEdges({ total_peers, observers })),
       };
@@ -147,7 +152,11 @@ def words_are_those_of_the_terminal(page):
         "odd": "stale",
         "sentences": ["b does not hear a; row of a: 0.4 s old", "what b hears of a is not known; row of b: 48 s, stale"],
         "matches": [True, True, False],
-        "events": ["quorum lost/bad", "healthy → down/bad", "leave: restart/calm", "restart/calm"],
+        "events": ["quorum lost/bad", "healthy → down/bad", "leave: restart/calm", "restart/calm",
+                   "web: passing → failed/bad", "web: new → passing/good", "web: passing → draining/calm",
+                   "clients of web leave a/warn", "clients of web leave a for b/warn", "10.0.0.1:1 → 10.0.0.2:1/warn"],
+        "services": [{"name": "web", "text": "2/2", "tone": "good"}, {"name": "web", "text": "1/2", "tone": "warn"},
+                     {"name": "web", "text": "0/1", "tone": "bad"}],
         "edges": [True, True, False, True, False],
     }, said
 

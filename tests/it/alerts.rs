@@ -13,7 +13,7 @@ const ALERTS_TEST: &str = include_str!("../../deploy/prometheus/alerts_test.yml"
 const DASHBOARD: &str = include_str!("../../deploy/grafana/lastseen.json");
 const RUNBOOK: &str = include_str!("../../docs/runbook.md");
 /// What is promised to be alerted of.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "NodeDown",
     "DaemonDown",
     "MassLoss",
@@ -22,6 +22,7 @@ const NAMES: [&str; 19] = [
     "OneWay",
     "LossHigh",
     "QuorumLost",
+    "LastseenServiceDown",
     "NodeIsolated",
     "Flapping",
     "SelfStalled",
@@ -114,6 +115,11 @@ fn exported() -> Families {
     let (code, text) = cluster.get(0, "/metrics?detail=matrix");
     assert_eq!(code, 200, "{text}");
     let mut families = Families::new();
+    // Of services there are series only where a node offers one; which there are then `metrics/tests.rs` says.
+    assert!(text.contains("# TYPE lastseen_service_instances gauge\n"), "{text}");
+    let states = ["passing", "draining", "failed", "unreachable"].map(str::to_owned);
+    let services = [("name".to_owned(), BTreeSet::new()), ("state".to_owned(), states.into())];
+    families.insert("lastseen_service_instances".to_owned(), services.into());
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (name, labels) = read_selector(line).expect("a sample");
         let family = families.entry(name.to_owned()).or_default();

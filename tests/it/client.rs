@@ -60,6 +60,8 @@ fn where_no_daemon_is_the_address_and_the_way_out_are_named() {
         &["explain", "a"],
         &["events"],
         &["keys"],
+        &["services"],
+        &["route", "a", "b"],
         &["status", "--watch"],
     ] {
         let (code, said, complaint) = run(&[command, &["--http", &address]].concat());
@@ -130,6 +132,14 @@ fn measures_of_a_check_are_written_as_plugins_do() {
     let (code, line, _) = run(&["check", "--http", &http, "--critical", "2"]);
     let measures = "| proven=2;;2:;0;3 suspected=0;;;0;3 down=1;;;0;3 alarms=1;0;1;0;3\n";
     assert!(code == 1 && line.ends_with(measures), "{code} {line}");
+    assert_eq!(
+        run(&["services", "--http", &http]),
+        (0, "no node offers a service\n".to_owned(), String::new())
+    );
+    for command in [["services", "web"].as_slice(), &["route", "web", "me"], &["explain", "web"]] {
+        let (code, said, complaint) = run(&[command, &["--http", &http]].concat());
+        assert_eq!((code, said.as_str()), (4, ""), "{command:?}: {complaint}");
+    }
     assert_eq!(run(&["check", "--http", &http, "--warning", "2"]).0, 0);
     assert_eq!(run(&["check", "--http", &http, "--critical", "1"]).0, 2);
 }

@@ -126,7 +126,9 @@ fn folder() -> tempfile::TempDir {
                     security.key_files = [\"/etc/lastseen/cluster.key\"]\n";
     let settings = settings.replace("/etc/lastseen", &dir.path().join("etc").display().to_string());
     write("etc/lastseen.toml", settings.as_bytes(), 0o644);
-    write("bin/page", b"#!/bin/sh\n", 0o755);
+    for program in ["bin/page", "bin/take-over"] {
+        write(program, b"#!/bin/sh\n", 0o755);
+    }
     dir
 }
 

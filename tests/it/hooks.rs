@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use lastseen::net::Clock;
 use nix::sys::signal::Signal;
@@ -259,4 +260,37 @@ fn a_hook_that_hangs_holds_nothing_up() {
     }
     assert!(started.lines().count() >= 2, "one at each of the others: {started}");
     started.lines().for_each(wait_for_the_end);
+}
+
+/// Its host refuses the port, so the dead node is Down at once: long before nobody can believe any more that it holds its guard.
+#[test]
+fn what_takes_over_is_called_once_and_not_before_it_is_safe() {
+    let settings = "heartbeat_interval = \"500ms\"\nheartbeat_timeout = \"250ms\"\n";
+    let mut cluster = Cluster::with_files(5, |_| settings.to_owned());
+    let take = noting(cluster.dir(), "take");
+    let more = "needs = \"takeover\"\nhold_on_mass_loss = false\ndamping = \"0s\"";
+    cluster.write_settings(0, &(settings.to_owned() + &hook("[\"down\"]", &take, more)));
+    assert!(cluster.order(0, &["reload"]).status().unwrap().success());
+    let is_guarded = || (cluster.get(0, "/quorumz?guard=true").0 == 200).then_some(());
+    within(AT_ALL, is_guarded).expect("it holds the guard");
+    let killed = cluster.kill(4);
+    within(AT_ALL, || counts(&cluster, [1, 0, 0, 0])).unwrap_or_else(|| panic!("{}", cluster.tell()));
+    let called = fs::metadata(cluster.dir().join("take.calls")).unwrap().modified().unwrap();
+    let after = called.duration_since(Clock.wall(killed)).expect("it is later");
+    // Two intervals, a timeout and another interval; the last sign of life may be an interval older than its death.
+    assert!(after >= Duration::from_millis(1250), "after {after:?}");
+    let told = noted(&cluster, "take").remove(0);
+    let event: Value = serde_json::from_str(told.splitn(3, '|').nth(2).unwrap()).unwrap();
+    for (key, value) in [("peer", "n5"), ("on", "down"), ("server_id", "n1")] {
+        assert_eq!(event[key], value, "{event}");
+    }
+    assert_eq!(event["quorum_guard"], true, "{event}");
+    let takeover = cluster.json(0, "/api/v1/peers/n5/takeover");
+    assert_eq!((&takeover["safe"], &takeover["guard"]), (&true.into(), &true.into()), "{takeover}");
+    cluster.launch(4);
+    cluster.all_up(AT_ALL);
+    assert_eq!(noted(&cluster, "take").len(), 1);
+    // The last answer stands for a while: so long it does not gain its guard.
+    let is_over = || (cluster.json(0, "/api/v1/peers/n5/takeover")["safe"] == false).then_some(());
+    within(AT_ALL, is_over).expect("it is back");
 }

@@ -34,6 +34,10 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Show the newest events
     Events(Events),
+    /// List the services, or the instances of one
+    Services(Services),
+    /// Say to which instance of a service a session goes
+    Route(Route),
     /// Show which key each peer sends with, and which keys may go
     Keys(View),
     /// Watch the cluster in this terminal: peers, matrix, events
@@ -263,6 +267,46 @@ pub(crate) struct Peers {
     /// Only peers that this node observes itself
     #[arg(long)]
     pub(crate) observed: bool,
+}
+
+/// `services`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Services {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// Repeat until interrupted
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Only this service: its instances that pass, on nodes that live
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Who holds which version of its state, the newest first, and so may be the source for a node that returns
+    #[arg(long, requires = "name")]
+    pub(crate) versions: bool,
+    /// All instances of it
+    #[arg(long, requires = "name")]
+    pub(crate) all: bool,
+    /// Only instances on nodes with this label
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Option<String>,
+}
+
+/// `route`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Route {
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub(crate) client: Client,
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: String,
+    /// What names the session: a user's id, say
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    /// To a node with this label, where one can be had
+    #[arg(long, value_name = "LABEL=VALUE")]
+    pub(crate) prefer: Option<String>,
 }
 
 /// `explain`.

@@ -10,7 +10,7 @@ use crate::exit;
 
 /// The daemon is not reachable.
 pub(crate) const UNREACHABLE: u8 = 3;
-/// There is no such peer.
+/// There is no such peer, or service.
 pub(crate) const NO_SUCH_PEER: u8 = 4;
 
 /// No answer is longer, in bytes.
@@ -37,7 +37,7 @@ impl ClientError {
             ClientError::Refused(..) => exit::complain(&self.text()),
         }
         ExitCode::from(match self {
-            ClientError::Refused(404, body) if body["error"] == "unknown_peer" => NO_SUCH_PEER,
+            ClientError::Refused(404, body) if names_nothing(body) => NO_SUCH_PEER,
             // What is asked comes from the command line.
             ClientError::Refused(400, _) => exit::USAGE,
             _ => exit::FAILED,
@@ -55,6 +55,11 @@ impl ClientError {
             ClientError::Refused(_, body) => no_such_peer(body),
         }
     }
+}
+
+/// Whether what was asked for by its name is not there.
+fn names_nothing(error: &Value) -> bool {
+    ["unknown_peer", "unknown_service"].iter().any(|code| error["error"] == *code)
 }
 
 /// Says that no daemon is reachable, how to start one, and by which flag another is named; the exit code.
@@ -212,6 +217,10 @@ mod tests {
         assert_eq!(no_such_peer(&json!({"message": "m", "nearest": []})), "m");
         let no_page =
             ClientError::Refused(404, json!({"error": "not_found", "message": "there is no such page"}));
+        assert!(!names_nothing(&json!({"error": "no_instance"})), "that is a failure");
+        assert!(
+            ["unknown_peer", "unknown_service"].iter().all(|code| names_nothing(&json!({"error": code})))
+        );
         assert!(no_page.text().contains("serves metrics alone"), "{}", no_page.text());
     }
 

@@ -46,6 +46,8 @@ fn main() -> ExitCode {
         Command::Peers(a) => views::run_peers(&a),
         Command::Matrix(a) => views::run_matrix(&a),
         Command::Keys(a) => views::run_keys(&a),
+        Command::Services(a) => views::run_services(&a),
+        Command::Route(a) => views::run_route(&a),
         Command::Explain(a) => views::run_explain(&a),
         Command::Events(a) => views::run_events(&a),
         Command::Top(a) => views::run_top(&a),

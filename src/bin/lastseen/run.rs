@@ -177,6 +177,7 @@ fn http_state(
         failures,
         // Half of the places, none of a single one: the others are for those who come and go.
         streams: Arc::new(Semaphore::new(http.max_connections / 2)),
+        questions: Semaphore::new(http::QUESTIONS),
     }
 }
 

@@ -42,8 +42,9 @@ export function connect(on) {
     if (!isDue()) return { status };
     [changed, whole] = [false, performance.now()];
     const edges = wantsEdges(status);
-    const [{ peers }, matrix] = await Promise.all([ask("peers"), ask(edges ? "matrix?edges=all" : "matrix")]);
-    return { status, peers, matrix: { ...matrix, edges } };
+    const paths = ["peers", edges ? "matrix?edges=all" : "matrix", "services"];
+    const [{ peers }, matrix, { services }] = await Promise.all(paths.map(ask));
+    return { status, peers, matrix: { ...matrix, edges }, services };
   }
 
   async function turn() {

@@ -6,7 +6,7 @@ import { connect } from "./link.js";
 import { showMatrix, startMatrix } from "./matrix.js";
 import { news, strip } from "./model.js";
 import { filterPeers, sample, showPeers, startPeers } from "./peers.js";
-import { showSummary, showVerdicts } from "./summary.js";
+import { showServices, showSummary, showVerdicts } from "./summary.js";
 import { addEvent, addGap, showTimeline, startTimeline } from "./timeline.js";
 
 const THEMES = ["system", "light", "dark"];
@@ -83,6 +83,7 @@ function answer(newest) {
     sample(state.peers);
     showPeers(state.peers);
     showMatrix(state.matrix);
+    showServices(state.services);
     refreshDetail();
   }
   if (state.peers) {

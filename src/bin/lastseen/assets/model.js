@@ -166,12 +166,16 @@ export function eventTone({ type, to, verdict }) {
   if (type === "status") return to === "down" ? "bad" : "warn";
   if (type === "verdict") return ["down", "refused", "link_down", "one_way", "conflict"].includes(to) ? "bad" : "warn";
   if (type === "quorum" || type === "mass_loss") return "bad";
+  if (type === "service") return { passing: "good", failed: "bad" }[to] ?? "calm";
+  if (type === "migrate") return "warn";
   return type === "self" || type === "address" ? "warn" : "calm";
 }
 
 const FLAGS = { quorum: ["quorum lost", "quorum available"], mass_loss: ["mass loss over", "mass loss"] };
 
-export function eventWords({ type, from, to }) {
+export function eventWords({ type, from, to, service }) {
+  if (type === "migrate") return `clients of ${service} leave ${from}${to === null ? "" : ` for ${to}`}`;
+  if (type === "service") return `${service}: ${from ?? "new"} → ${to ?? "withdrawn"}`;
   if (own(FLAGS, type)) return FLAGS[type][Number(to === "true")];
   if (from !== null && to !== null) return `${from} → ${to}`;
   return to === null ? type : `${type}: ${to}`;
@@ -180,6 +184,14 @@ export function eventWords({ type, from, to }) {
 export function gapWords(lost) {
   if (lost === null) return "events were lost";
   return lost === 1 ? "1 event was lost" : `${lost} events were lost`;
+}
+
+// Services
+
+/** One service in a line: its name, how many of its instances pass, and whether that is enough. */
+export function serviceLine({ name, passing, draining, failed, unreachable }) {
+  const all = passing + draining + failed + unreachable;
+  return { name, text: `${passing}/${all}`, tone: passing === 0 ? "bad" : passing < all ? "warn" : "good" };
 }
 
 // The node itself

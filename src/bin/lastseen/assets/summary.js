@@ -1,7 +1,7 @@
 // The summary, as `lastseen status` tells it.
 
 import { $, el, mark, put, resize } from "./dom.js";
-import { age, counts, word } from "./model.js";
+import { age, counts, serviceLine, word } from "./model.js";
 
 const yes = (is) => (is ? "yes" : "no");
 
@@ -92,5 +92,17 @@ export function showVerdicts({ status, peers }, chosen, filter) {
     put(item.firstChild.lastChild, name);
     mark(item.firstChild, "class", `verdict ${shown ? VERDICT[name] ?? "warn" : "zero"}`);
     mark(item.firstChild, "aria-pressed", String(chosen === name));
+  });
+}
+
+/** Only where there are some. */
+export function showServices(services) {
+  $("services").hidden = services.length === 0;
+  const make = () => el("li", {}, el("b"), el("span"));
+  [...resize($("services-list"), services.length, make)].forEach((item, at) => {
+    const { name, text, tone } = serviceLine(services[at]);
+    put(item.firstChild, text);
+    put(item.lastChild, name);
+    mark(item, "class", `verdict ${tone}`);
   });
 }

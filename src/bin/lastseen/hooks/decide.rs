@@ -1,8 +1,9 @@
 //! Which hook is called for what, and when: a state machine without clock and tasks.
 //!
 //! What a peer comes to be may last. While something speaks against a call (a mass loss that may be coming or goes on, no
-//! quorum, a call for the same a moment ago) it waits, and is told as soon as nothing does, if it is so still. So an alarm is put
-//! off, and never lost. What only happens is told at once, or held for good.
+//! quorum, no guard, a call for the same a moment ago) it waits, and is told as soon as nothing does, if it is so still. So an alarm is put
+//! off, and never lost. What only happens is told at once, or held for good. Whether what a peer did may be taken over only
+//! all nodes together know: for whom a call waits for nothing else, that question comes out of here, and its answer is put in.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -10,7 +11,10 @@ use std::time::Duration;
 
 use lastseen::proto::{Change, Event, Time};
 
-use crate::settings::{Hook, Standing, Word};
+use crate::settings::{Hook, Needs, Standing, Word};
+
+/// About so many peers at once it is asked whether what they did may be taken over: all nodes are asked then.
+const QUESTIONS: usize = 4;
 
 /// An event, and its number.
 pub(super) type Numbered = (Option<u64>, Arc<Event>);
@@ -47,7 +51,16 @@ pub(super) struct Decider {
     standings: BTreeMap<Arc<str>, Standing>,
     quorum: bool,
     mass_loss: bool,
+    /// Whether the quorum guard was held when it was last looked at.
+    guard: bool,
     waiting: BTreeMap<Case, Waiting>,
+    /// Until when what these peers did may be taken over.
+    safe: BTreeMap<Arc<str>, Time>,
+    /// About whom it is asked, or to be asked.
+    asked: BTreeSet<Arc<str>>,
+    questions: VecDeque<Arc<str>>,
+    /// The newest of them: others have their turn after it.
+    last_asked: Option<Arc<str>>,
     /// When those were told that must not be told again too soon.
     told: BTreeMap<Case, Time>,
     /// Whom a hook was called for, and not told yet that all is well again.
@@ -65,7 +78,12 @@ impl Decider {
             standings: BTreeMap::new(),
             quorum: false,
             mass_loss: false,
+            guard: false,
             waiting: BTreeMap::new(),
+            safe: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            questions: VecDeque::new(),
+            last_asked: None,
             told: BTreeMap::new(),
             open: BTreeSet::new(),
             calls: VecDeque::new(),
@@ -101,8 +119,46 @@ impl Decider {
         self.standings.retain(|peer, _| is_there(peer));
         self.waiting.retain(|(peer, ..), _| is_there(peer));
         self.told.retain(|(peer, ..), _| is_there(peer));
+        self.safe.retain(|peer, _| is_there(peer));
         self.open.retain(|(peer, _)| is_there(peer));
         self.held += (before - self.waiting.len()) as u64;
+    }
+
+    /// Whether the quorum guard is held at this moment: to be told before events and time.
+    pub(super) fn set_guard(&mut self, held: bool) {
+        self.guard = held;
+    }
+
+    /// Until when what this peer did may be taken over, if it may.
+    pub(super) fn handle_answer(&mut self, peer: &Arc<str>, until: Option<Time>, now: Time) {
+        self.asked.remove(peer);
+        if let Some(until) = until {
+            self.safe.insert(Arc::clone(peer), until);
+            self.look_at = now;
+        }
+    }
+
+    /// A call was not made, since what its hook needs did not hold any more: it waits again, if it is so still.
+    pub(super) fn put_back(&mut self, call: &Call, now: Time) {
+        let hook = &self.hooks[call.hook];
+        let (peer, word) = (&call.event.1.peer, hook.on.iter().position(|word| *word == call.word));
+        let case = peer.clone().zip(word).map(|(peer, word)| (peer, call.hook, word));
+        let Some(case) = case.filter(|case| call.word.holds(self.standing(&case.0))) else {
+            self.held += 1;
+            return;
+        };
+        self.safe.remove(&case.0);
+        self.told.remove(&case);
+        if !self.told.keys().any(|(peer, hook, _)| (peer, *hook) == (&case.0, case.1)) {
+            self.open.remove(&(Arc::clone(&case.0), case.1));
+        }
+        if self.waiting.is_empty() {
+            self.look_at = now;
+        }
+        let event = call.event.clone();
+        if self.waiting.insert(case, Waiting { not_before: now, event }).is_some() {
+            self.held += 1;
+        }
     }
 
     /// Something happened.
@@ -139,7 +195,7 @@ impl Decider {
                         self.held += 1
                     }
                 }
-                None if hook.only_with_quorum && !self.quorum => self.held += 1,
+                None if !self.may_act(hook) => self.held += 1,
                 None => self.call(place, hook.on[word], event.clone()),
             }
         }
@@ -153,6 +209,7 @@ impl Decider {
         self.look_at = now + self.settle / 4;
         let hooks = Arc::clone(&self.hooks);
         self.told.retain(|(_, hook, _), at| now.since(*at) < hooks[*hook].damping);
+        self.safe.retain(|_, until| now < *until);
         let ripe = self.waiting.iter().filter(|(case, w)| w.not_before <= now && self.may_be_told(case, now));
         let ripe: Vec<Case> = ripe.map(|(case, _)| case.clone()).collect();
         for case in ripe {
@@ -160,11 +217,39 @@ impl Decider {
                 self.tell(case, waiting.event, now);
             }
         }
+        self.ask(now);
+    }
+
+    /// A few of those for whom a call waits for nothing but this, each in its turn.
+    fn ask(&mut self, now: Time) {
+        let is_missing = |(case, waiting): &(&Case, &Waiting)| {
+            let needs = self.hooks[case.1].needs;
+            needs == Needs::Takeover
+                && waiting.not_before <= now
+                && self.is_free(case, now)
+                && !self.safe.contains_key(&case.0)
+                && !self.asked.contains(&case.0)
+        };
+        let missing = self.waiting.iter().filter(is_missing);
+        let mut peers: Vec<Arc<str>> = missing.map(|(case, _)| Arc::clone(&case.0)).collect();
+        peers.dedup();
+        let last = self.last_asked.as_ref();
+        let next = peers.partition_point(|peer| last.is_some_and(|last| peer <= last));
+        peers.rotate_left(next);
+        peers.truncate(QUESTIONS.saturating_sub(self.asked.len()));
+        self.last_asked = peers.last().cloned().or(self.last_asked.take());
+        self.asked.extend(peers.iter().cloned());
+        self.questions.extend(peers);
     }
 
     /// When [`Decider::handle_timeout`] is to be called; `None`: nothing waits.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         (!self.waiting.is_empty()).then_some(self.look_at)
+    }
+
+    /// About whom is to be asked next whether what it did may be taken over; see [`Decider::handle_answer`].
+    pub(super) fn poll_question(&mut self) -> Option<Arc<str>> {
+        self.questions.pop_front()
     }
 
     /// The next call.
@@ -231,9 +316,20 @@ impl Decider {
 
     /// Whether nothing speaks against it.
     fn may_be_told(&self, case: &Case, now: Time) -> bool {
+        let is_safe = || self.safe.get(&case.0).is_some_and(|until| now < *until);
+        self.is_free(case, now) && (self.hooks[case.1].needs != Needs::Takeover || is_safe())
+    }
+
+    /// Whether nothing that is known without asking speaks against it.
+    fn is_free(&self, case: &Case, now: Time) -> bool {
         let hook = &self.hooks[case.1];
         let damped = self.told.get(case).is_some_and(|at| now.since(*at) < hook.damping);
-        !(damped || hook.only_with_quorum && !self.quorum || hook.hold_on_mass_loss && self.mass_loss)
+        !damped && self.may_act(hook) && !(hook.hold_on_mass_loss && self.mass_loss)
+    }
+
+    /// Whether this node stands as the hook wants it to.
+    fn may_act(&self, hook: &Hook) -> bool {
+        (self.quorum || !hook.only_with_quorum) && (self.guard || hook.needs == Needs::Nothing)
     }
 
     fn tell(&mut self, case: Case, event: Numbered, now: Time) {

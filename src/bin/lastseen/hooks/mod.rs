@@ -3,6 +3,7 @@
 
 mod call;
 mod decide;
+mod lane;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,16 +12,14 @@ use std::time::Duration;
 use lastseen::net::{Clock, EventStream, Handle};
 use lastseen::proto::{Change, Event, Scope, Snapshot, Time};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tracing::{info, warn};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::warn;
 
 use crate::http::events::Shape;
 use crate::settings::{Hook, Standing};
-use call::Failure;
 use decide::{Call, Decider};
-
-/// Calls of one hook that wait for a place; more are held.
-const QUEUE: usize = 256;
+use lane::{Back, Lane, QUEUE, Queued};
 
 /// Calls by result, in the order of [`lastseen::metrics::HOOK_RESULTS`].
 static COUNTS: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
@@ -65,9 +64,13 @@ pub(crate) fn start(
 ) -> Hooks {
     let (sender, mut hooks) = watch::channel(Arc::from(hooks));
     let present = Arc::clone(&hooks.borrow_and_update());
+    let (back, returned) = mpsc::channel(QUEUE);
     let desk = Desk {
         decider: Decider::new(Arc::clone(&present), interval),
-        lanes: lanes(&present),
+        lanes: lane::open(&present, &handle, &back),
+        back,
+        returned,
+        questions: JoinSet::new(),
         hooks,
         handle,
         number: 0,
@@ -82,7 +85,12 @@ pub(crate) fn start(
 struct Desk {
     decider: Decider,
     /// The way to each hook.
-    lanes: Vec<(Arc<Hook>, mpsc::Sender<String>)>,
+    lanes: Vec<Lane>,
+    /// Calls that were not made after all.
+    back: mpsc::Sender<Back>,
+    returned: mpsc::Receiver<Back>,
+    /// Whether, and until when, what a peer did may be taken over.
+    questions: JoinSet<(Arc<str>, Option<Time>)>,
     hooks: watch::Receiver<Arc<[Hook]>>,
     handle: Handle,
     /// That of the newest event.
@@ -103,6 +111,7 @@ impl Desk {
                         if event.change == Change::Roster {
                             self.forget_who_went().await;
                         }
+                        self.decider.set_guard(self.handle.quorum_guard().is_held());
                         self.decider.handle_event((Some(self.number), Arc::new(event)), Clock.now());
                     }
                     Some(Err(lost)) => {
@@ -113,14 +122,25 @@ impl Desk {
                 },
                 Ok(()) = self.hooks.changed() => {
                     let hooks = Arc::clone(&self.hooks.borrow_and_update());
-                    self.lanes = lanes(&hooks);
+                    self.lanes = lane::open(&hooks, &self.handle, &self.back);
                     self.decider.set(hooks);
                 }
-                () = until(look_at) => self.decider.handle_timeout(Clock.now()),
+                Some(back) = self.returned.recv() => self.put_back(back),
+                Some(Ok((peer, until))) = self.questions.join_next() => {
+                    self.decider.handle_answer(&peer, until, Clock.now());
+                }
+                () = until(look_at) => {
+                    self.decider.set_guard(self.handle.quorum_guard().is_held());
+                    self.decider.handle_timeout(Clock.now());
+                }
+            }
+            while let Some(peer) = self.decider.poll_question() {
+                let handle = self.handle.clone();
+                self.questions.spawn(async move { (Arc::clone(&peer), handle.takeover_safe(&peer).await) });
             }
             count(HELD, self.decider.take_held());
             while let Some(call) = self.decider.poll_call() {
-                self.make(&call);
+                self.make(call);
             }
         }
     }
@@ -170,16 +190,28 @@ impl Desk {
         }
     }
 
-    fn make(&self, call: &Call) {
+    /// Another place may be the hook's by now, or none.
+    fn put_back(&mut self, (hook, mut call): Back) {
+        match self.lanes.iter().position(|(other, _)| *other == hook) {
+            Some(place) => {
+                call.hook = place;
+                self.decider.put_back(&call, Clock.now());
+            }
+            None => count(HELD, 1),
+        }
+    }
+
+    fn make(&self, call: Call) {
         let (hook, lane) = &self.lanes[call.hook];
-        if lane.try_send(self.text(hook, call)).is_err() {
+        let told = self.told(hook, &call);
+        if lane.try_send(Queued { call, told }).is_err() {
             count(HELD, 1);
             warn!(hook = hook.name, "the hook {} is not called: {QUEUE} calls wait already", hook.name);
         }
     }
 
-    /// The event as readers get it, and what the hook may want to know beside it, in one line.
-    fn text(&self, hook: &Hook, call: &Call) -> String {
+    /// The event as readers get it, and what the hook may want to know beside it.
+    fn told(&self, hook: &Hook, call: &Call) -> Value {
         let (number, event) = &call.event;
         let mut told = self.shape.event(event, *number);
         let more = json!({
@@ -192,7 +224,7 @@ impl Desk {
         if let (Value::Object(told), Value::Object(more)) = (&mut told, more) {
             told.extend(more);
         }
-        format!("{told}\n")
+        told
     }
 }
 
@@ -209,50 +241,13 @@ async fn until(time: Option<Time>) {
     }
 }
 
-/// A way to each hook, and who waits at its end. Dropping one ends that after the calls that wait.
-fn lanes(hooks: &[Hook]) -> Vec<(Arc<Hook>, mpsc::Sender<String>)> {
-    let lane = |hook: &Hook| {
-        let (hook, (sender, calls)) = (Arc::new(hook.clone()), mpsc::channel(QUEUE));
-        tokio::spawn(serve(Arc::clone(&hook), calls));
-        (hook, sender)
-    };
-    hooks.iter().map(lane).collect()
-}
-
-/// Calls one hook, so many times at once.
-async fn serve(hook: Arc<Hook>, mut calls: mpsc::Receiver<String>) {
-    let places = Arc::new(Semaphore::new(hook.at_most));
-    while let Some(event) = calls.recv().await {
-        let place = Arc::clone(&places).acquire_owned().await;
-        let hook = Arc::clone(&hook);
-        tokio::spawn(async move {
-            let name = &hook.name;
-            match call::call(&hook.action, event, hook.timeout).await {
-                Ok(()) => {
-                    count(OK, 1);
-                    info!(hook = name, "the hook {name} was called");
-                }
-                Err(Failure::Failed(why)) => {
-                    count(FAILED, 1);
-                    warn!(hook = name, "the hook {name} failed: {why}");
-                }
-                Err(Failure::Timeout) => {
-                    count(TIMEOUT, 1);
-                    warn!(hook = name, "the hook {name} was given up after {:?}", hook.timeout);
-                }
-            }
-            drop(place);
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use lastseen::net;
     use lastseen::proto::{Keyring, PeerConfig, StaticPeer};
 
     use super::*;
-    use crate::settings::{Action, Word};
+    use crate::settings::{Action, Needs, Word};
 
     /// A desk that has read no event yet, and whose detector knows of a peer that nobody has heard.
     async fn desk() -> Desk {
@@ -267,6 +262,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             at_most: 1,
             only_with_quorum: false,
+            needs: Needs::Nothing,
             hold_on_mass_loss: false,
             damping: Duration::ZERO,
         };
@@ -274,7 +270,11 @@ mod tests {
         let present = Arc::clone(&hooks.borrow());
         let shape = Shape { instance: "ab".into(), observer: "a".into(), clock: Clock };
         let decider = Decider::new(Arc::clone(&present), Duration::from_secs(1));
-        Desk { decider, lanes: lanes(&present), hooks, handle, number: 0, shape, cluster: "hooks".into() }
+        let (back, returned) = mpsc::channel(QUEUE);
+        let lanes = lane::open(&present, &handle, &back);
+        let questions = JoinSet::new();
+        let cluster = "hooks".into();
+        Desk { decider, lanes, back, returned, questions, hooks, handle, number: 0, shape, cluster }
     }
 
     #[tokio::test]
@@ -282,7 +282,7 @@ mod tests {
         let mut desk = desk().await;
         desk.catch_up().await;
         let call = desk.decider.poll_call().expect("the peer is unknown, and was presumed fine");
-        let told: Value = serde_json::from_str(&desk.text(&desk.lanes[0].0, &call)).unwrap();
+        let told = desk.told(&desk.lanes[0].0, &call);
         for (key, value) in
             [("peer", "b"), ("type", "verdict"), ("to", "unknown"), ("on", "unknown"), ("server_id", "a")]
         {
@@ -301,7 +301,24 @@ mod tests {
         let (held, (hook, _)) = (counts()[HELD], desk.lanes.remove(0));
         let (lane, _calls) = mpsc::channel(QUEUE);
         desk.lanes.push((hook, lane));
-        (0..QUEUE + 3).for_each(|_| desk.make(&call));
+        (0..QUEUE + 3).for_each(|_| desk.make(call.clone()));
         assert_eq!(counts()[HELD] - held, 3);
+    }
+
+    #[tokio::test]
+    async fn right_before_the_call_it_is_asked_once_more() {
+        let mut desk = desk().await;
+        desk.catch_up().await;
+        let call = desk.decider.poll_call().unwrap();
+        // Nobody was heard, so there is no guard.
+        let needs = Hook { needs: Needs::Guard, ..(*desk.lanes[0].0).clone() };
+        desk.lanes = lane::open(std::slice::from_ref(&needs), &desk.handle, &desk.back);
+        desk.make(call);
+        let back = tokio::time::timeout(Duration::from_secs(10), desk.returned.recv()).await;
+        let (hook, call) = back.expect("it is not made").unwrap();
+        assert_eq!((&*hook, call.word.as_str()), (&needs, "unknown"));
+        assert_eq!(desk.decider.poll_timeout(), None);
+        desk.put_back((hook, call));
+        assert!(desk.decider.poll_timeout().is_some(), "it waits again");
     }
 }

@@ -13,7 +13,7 @@ use lastseen::net::Clock;
 use lastseen::proto::{PeerStatus, PeerView, Scope, Snapshot, Verdict};
 use serde_json::{Value, json};
 
-use super::{Shared, explain, json as shape};
+use super::{Shared, explain, json as shape, services};
 use crate::settings::Detail;
 use crate::views;
 use crate::{hooks, log};
@@ -25,7 +25,7 @@ const LIMIT: usize = 10_000;
 /// An id has at most so many bytes.
 const LONGEST_ID: usize = 64;
 
-type Parameters = Query<BTreeMap<String, String>>;
+pub(super) type Parameters = Query<BTreeMap<String, String>>;
 
 /// An error as JSON.
 pub(crate) fn error(status: StatusCode, code: &str, message: &str, nearest: &[String]) -> Response {
@@ -43,7 +43,7 @@ fn written(status: StatusCode, mut body: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-fn stuck() -> Response {
+pub(super) fn stuck() -> Response {
     error(StatusCode::SERVICE_UNAVAILABLE, "stuck", "the detector's loop does not answer", &[])
 }
 
@@ -91,6 +91,8 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Par
         peers: detail != Detail::Summary,
         matrix: detail == Detail::Matrix,
         discovery_failures: shared.failures.all(),
+        quorum_guard: shared.handle.quorum_guard().is_held(),
+        catalog: shared.handle.catalog(),
     };
     let wall = |t| shared.clock.wall(t).duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     let text = shared.exporter.render(&snapshot, &extra, &wall);
@@ -110,23 +112,37 @@ pub(super) async fn readyz() -> Response {
     "ok\n".into_response()
 }
 
-pub(super) async fn quorumz(State(shared): State<Arc<Shared>>) -> Response {
+/// 200 while there is a quorum; with `guard`, only while what acts may act.
+pub(super) async fn quorumz(State(shared): State<Arc<Shared>>, Query(query): Parameters) -> Response {
+    if let Some(response) = unknown(&query, &["guard"]) {
+        return response;
+    }
+    let by_guard = match services::flag(&query, "guard") {
+        Ok(by_guard) => by_guard,
+        Err(why) => return wrong(&why),
+    };
     let Some(s) = shared.snapshot(Scope::Observed).await else { return stuck() };
     let available = s.status.is_quorum_available();
+    // Read last: what was true before the detector answered may be over.
+    let guard = services::guard(&shared.handle);
+    let is_fine = if by_guard { guard["held"] == true } else { available };
     let body = json!({
         "generated_at": shape::now(&shared.clock),
         "is_quorum_available": available,
         "proven_peers": s.status.proven_peers,
         "total_peers": s.status.total_peers,
         "quorum_needed": s.status.quorum_needed(),
+        "guard": guard,
     });
-    answer(if available { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+    answer(if is_fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
 }
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
     let Some(s) = shared.snapshot(Scope::Observed).await else { return stuck() };
     let listen = shared.handle.local_addr().to_string();
-    answer(StatusCode::OK, &shape::status(&s, &shared.clock, &listen))
+    let mut body = shape::status(&s, &shared.clock, &listen);
+    body["quorum_guard"] = json!(shared.handle.quorum_guard().is_held());
+    answer(StatusCode::OK, &body)
 }
 
 pub(super) async fn peers(State(shared): State<Arc<Shared>>, Query(query): Parameters) -> Response {
@@ -162,27 +178,33 @@ pub(super) async fn peer(
     let Ok(Path(id)) = id else { return wrong("the peer's id is no UTF-8 text") };
     let Some(s) = shared.snapshot(Scope::Peers).await else { return stuck() };
     match s.peers.iter().find(|p| *p.server_id == *id) {
-        Some(p) => answer(StatusCode::OK, &one_peer(p, &s, &shared.clock)),
-        None => {
-            let near = nearest(&s.peers, &id);
-            let message = if *s.server_id == *id {
-                format!("{id} is this node itself: see /api/v1/status")
-            } else {
-                format!("no peer is called {id:?}")
-            };
-            error(StatusCode::NOT_FOUND, "unknown_peer", &message, &near)
+        Some(p) => {
+            let mut body = one_peer(p, &s, &shared.clock);
+            body["services"] = json!(services::of_node(&shared.handle.catalog(), &id));
+            answer(StatusCode::OK, &body)
         }
+        None => unknown_peer(&s, &id),
     }
 }
 
-/// The three peers whose ids are most like this one. To what can be no id none is: to look for them takes its length
+/// There is no such peer.
+pub(super) fn unknown_peer(s: &Snapshot, id: &str) -> Response {
+    let message = if *s.server_id == *id {
+        format!("{id} is this node itself: see /api/v1/status")
+    } else {
+        format!("no peer is called {id:?}")
+    };
+    let near = nearest(s.peers.iter().map(|p| &*p.server_id), id);
+    error(StatusCode::NOT_FOUND, "unknown_peer", &message, &near)
+}
+
+/// The three names that are most like this one. To what can be no name none is: to look for them takes its length
 /// times that of all names, in the thread of the detector.
-fn nearest(peers: &[PeerView], id: &str) -> Vec<String> {
+pub(super) fn nearest<'a>(names: impl Iterator<Item = &'a str>, id: &str) -> Vec<String> {
     if id.len() > LONGEST_ID {
         return Vec::new();
     }
-    let mut near: Vec<_> =
-        peers.iter().map(|p| (strsim::jaro_winkler(&p.server_id, id), &p.server_id)).collect();
+    let mut near: Vec<_> = names.map(|name| (strsim::jaro_winkler(name, id), name)).collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
     near.iter().take(3).map(|(_, id)| id.to_string()).collect()
 }
@@ -222,15 +244,23 @@ fn choice<T: Copy>(
     })
 }
 
+/// A label and its value.
+pub(super) fn label(
+    query: &BTreeMap<String, String>,
+    parameter: &str,
+) -> Result<Option<(String, String)>, String> {
+    match query.get(parameter).map(|text| text.split_once('=')) {
+        None => Ok(None),
+        Some(Some((name, value))) => Ok(Some((name.to_owned(), value.to_owned()))),
+        Some(None) => Err(format!("{parameter} must be NAME=VALUE")),
+    }
+}
+
 impl Filter {
     fn read(query: &BTreeMap<String, String>) -> Result<Filter, String> {
         let status = choice(query, "status", &PeerStatus::ALL, PeerStatus::as_str)?;
         let verdict = choice(query, "verdict", &Verdict::ALL, Verdict::as_str)?;
-        let label = match query.get("label").map(|text| text.split_once('=')) {
-            None => None,
-            Some(Some((name, value))) => Some((name.to_owned(), value.to_owned())),
-            Some(None) => return Err("label must be NAME=VALUE".to_owned()),
-        };
+        let label = label(query, "label")?;
         let limit = match query.get("limit").map(|n| n.parse()) {
             None => LIMIT,
             Some(Ok(n)) if (1..=LIMIT).contains(&n) => n,

@@ -115,7 +115,7 @@ pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
     })
 }
 
-fn labels(labels: &Labels) -> Map<String, Value> {
+pub(super) fn labels(labels: &Labels) -> Map<String, Value> {
     labels.iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod host;
 mod json;
 pub(crate) mod places;
 mod ring;
+mod services;
 mod stall;
 
 use std::future::poll_fn;
@@ -48,6 +49,9 @@ use stall::Stalling;
 /// A loop that does not answer for so long does not turn.
 pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
+/// So many may ask at once what may be taken over.
+pub(crate) const QUESTIONS: usize = 4;
+
 /// What every answer says, unless it says otherwise.
 const HEADERS: [(HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
@@ -68,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) failures: Arc<Failures>,
     /// Places for readers of events.
     pub(crate) streams: Arc<Semaphore>,
+    /// Places for those who ask what may be taken over, since then all nodes are asked.
+    pub(crate) questions: Semaphore,
 }
 
 impl Shared {
@@ -123,7 +129,12 @@ fn routes(shared: &Arc<Shared>, own: Arc<Own>, full: bool) -> Router {
             .route("/api/v1/status", get(api::status))
             .route("/api/v1/peers", get(api::peers))
             .route("/api/v1/peers/{id}", get(api::peer))
+            .route("/api/v1/peers/{id}/takeover", get(services::takeover))
             .route("/api/v1/matrix", get(api::matrix))
+            .route("/api/v1/services", get(services::services))
+            .route("/api/v1/services/{name}", get(services::service))
+            .route("/api/v1/route/{service}", get(services::route))
+            .route("/api/v1/migrations", get(services::migrations))
             .route("/api/v1/events", get(events::stream));
     }
     router

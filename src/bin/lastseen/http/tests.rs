@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::*;
 
 mod hostile;
+mod services;
 
 /// A node with the silent peer `web-2`: its full listener and the one for metrics alone. Keep the handle.
 async fn node(connections: usize, timeout: Duration) -> (SocketAddr, SocketAddr, Handle) {
@@ -23,7 +24,9 @@ async fn node(connections: usize, timeout: Duration) -> (SocketAddr, SocketAddr,
 }
 
 async fn detector(id: &str, address: SocketAddr, peers: Vec<StaticPeer>) -> Handle {
-    let config = PeerConfig::new(id, "test", address, peers);
+    let mut config = PeerConfig::new(id, "test", address, peers);
+    (config.heartbeat_interval, config.heartbeat_timeout) =
+        (Duration::from_millis(200), Duration::from_millis(100));
     let keys = Keyring::new("test", &[], true).unwrap();
     net::spawn(config, keys, Options::default()).await.unwrap().0
 }
@@ -46,6 +49,7 @@ fn serve(handle: &Handle, connections: usize, timeout: Duration) -> (SocketAddr,
         live: watch::channel(live).1,
         failures: Arc::default(),
         streams: Arc::new(Semaphore::new(1)),
+        questions: Semaphore::new(1),
     };
     let any = settings::Listen::parse("127.0.0.1:0").unwrap();
     let settings = settings::Http {
@@ -141,11 +145,15 @@ async fn pages_answer() {
         ("/livez", 200),
         ("/readyz", 200),
         ("/quorumz", 503),
+        ("/quorumz?guard=true", 503),
         ("/api/v1/status", 200),
         ("/api/v1/peers?status=healthy&limit=1", 200),
         ("/api/v1/peers/web-2", 200),
         ("/api/v1/matrix", 200),
         ("/api/v1/matrix?edges=all", 200),
+        ("/api/v1/services", 200),
+        ("/api/v1/migrations", 200),
+        ("/api/v1/peers/web-2/takeover", 200),
     ] {
         let (is, head, body) = ask(full, &format!("GET {path}"), "").await;
         assert_eq!(is, status, "{path}: {body}");
@@ -205,6 +213,7 @@ async fn errors_are_json() {
         (full, "GET /api/v1/peers?colour=red", "", 400, "bad_query"),
         (full, "GET /api/v1/peers/%ff", "", 400, "bad_query"),
         (full, "GET /api/v1/events?colour=red", "", 400, "bad_query"),
+        (metrics, "GET /quorumz?guard=yes", "", 400, "bad_query"),
         (full, "GET /livez", "Host: evil.example\r\n", 421, "host"),
         (full, "GET /livez", "Host: 127.0.0.1\r\nHost: evil.example\r\n", 421, "host"),
         (metrics, "GET /metrics", "Host: evil.example:80\r\n", 421, "host"),

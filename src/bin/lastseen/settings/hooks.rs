@@ -12,7 +12,7 @@ use super::raw::{Fault, Raw, Setting, Source};
 use super::word::Word;
 
 /// Every key of a hook.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "name",
     "on",
     "command",
@@ -20,6 +20,7 @@ const KEYS: [&str; 9] = [
     "timeout",
     "at_most",
     "only_with_quorum",
+    "needs",
     "hold_on_mass_loss",
     "damping",
 ];
@@ -51,8 +52,12 @@ pub(super) const HELP: &str = r#"
 # timeout = "10s"
 # So many at once; 256 more may wait.
 # at_most = 4
-# Call it only while this node counts a quorum: for what acts, and not for what only tells.
+# Call it only while this node counts a quorum. For what acts that is not enough: see needs.
 # only_with_quorum = false
+# What must hold for a call, and is asked once more right before it. "guard": this node holds the quorum guard.
+# "takeover": what the peer did may be taken over, since it has lost its own guard; for what a lost peer comes to be:
+# down, refused, left, ...
+# needs = ""
 # Wait two heartbeat intervals, and while a mass loss goes on; then call for what still holds.
 # hold_on_mass_loss = true
 # For the same peer and word not again so soon. What still holds after that is told then.
@@ -74,10 +79,24 @@ pub(crate) struct Hook {
     pub(crate) at_most: usize,
     /// Whether it waits for a quorum.
     pub(crate) only_with_quorum: bool,
+    /// What must hold, also right before the call.
+    pub(crate) needs: Needs,
     /// Whether it waits for the end of a mass loss, and a little to see whether there is one.
     pub(crate) hold_on_mass_loss: bool,
     /// For so long not again for the same peer and word.
     pub(crate) damping: Duration,
+}
+
+/// What must hold for a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// This node holds the quorum guard.
+    Guard,
+    /// What the event's peer did may be taken over.
+    Takeover,
 }
 
 /// What a hook does.
@@ -151,10 +170,11 @@ fn read_one(section: &Section, faults: &mut Vec<Fault>) -> Option<Hook> {
         [Word::Quorum(false)] if only => Err("quorum_lost never comes while there is a quorum".to_owned()),
         _ => Ok(only),
     })?;
+    let needs = of.checked("needs", Some(String::new()), |text| needs(&text, &on))?;
     let name = name.unwrap_or_else(|| action.name());
     let hold_on_mass_loss = of.value("hold_on_mass_loss", Some(true))?;
     let damping = of.value("damping", Some(Duration::from_secs(300)))?;
-    Some(Hook { name, on, action, timeout, at_most, only_with_quorum, hold_on_mass_loss, damping })
+    Some(Hook { name, on, action, timeout, at_most, only_with_quorum, needs, hold_on_mass_loss, damping })
 }
 
 /// Reads the values of one section.
@@ -213,6 +233,20 @@ fn on(words: Vec<String>) -> Result<Vec<Word>, String> {
         })
     };
     words.iter().map(read).collect()
+}
+
+fn needs(text: &str, on: &[Word]) -> Result<Needs, String> {
+    let is_of_the_lost = |word: &&Word| word.is_lasting() && !word.is_all_clear();
+    match (text, on.iter().find(|word| !is_of_the_lost(word))) {
+        ("", _) => Ok(Needs::Nothing),
+        ("guard", _) => Ok(Needs::Guard),
+        ("takeover", None) => Ok(Needs::Takeover),
+        ("takeover", Some(word)) => Err(format!(
+            "there is nothing to take over at \"{}\"; right are down, suspected, and verdicts of a lost peer like refused and left",
+            word.as_str()
+        )),
+        _ => Err(format!("\"{text}\" is neither \"guard\" nor \"takeover\"")),
+    }
 }
 
 fn command(words: Vec<String>) -> Result<Vec<String>, String> {

@@ -28,7 +28,7 @@ use tracing::warn;
 
 use crate::args::Run;
 
-pub(crate) use hooks::{Action, Hook, read as read_hooks};
+pub(crate) use hooks::{Action, Hook, Needs, read as read_hooks};
 pub(crate) use identity::{Identity, Resolved, Told};
 pub(crate) use listed::Listed;
 pub(crate) use listen::Listen;

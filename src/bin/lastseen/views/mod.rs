@@ -5,6 +5,8 @@ mod explain;
 mod keys;
 mod matrix;
 mod peers;
+mod route;
+mod services;
 mod status;
 mod table;
 mod top;
@@ -23,6 +25,8 @@ pub(crate) use explain::{facts, headline, run_explain};
 pub(crate) use keys::run_keys;
 pub(crate) use matrix::run_matrix;
 pub(crate) use peers::run_peers;
+pub(crate) use route::run_route;
+pub(crate) use services::run_services;
 pub(crate) use status::run_status;
 pub(crate) use top::run_top;
 

@@ -14,6 +14,7 @@ fn hook(words: &[&str]) -> Hook {
         timeout: SECOND,
         at_most: 1,
         only_with_quorum: false,
+        needs: Needs::Nothing,
         hold_on_mass_loss: true,
         damping: 300 * SECOND,
     }
@@ -174,6 +175,129 @@ fn what_acts_waits_for_a_quorum() {
     bench.event(None, health, None);
     bench.event(None, Change::Quorum { available: false }, None);
     assert_eq!(bench.calls(1), ["0 - self", "1 - quorum_lost"]);
+}
+
+#[test]
+fn what_needs_the_guard_waits_for_it() {
+    let guarded = Hook { needs: Needs::Guard, ..hook(&["down", "self"]) };
+    let mut bench = Bench::new(vec![guarded]);
+    let health = Change::Health { from: SelfHealth::Ok, to: SelfHealth::Isolated };
+    bench.event(None, Change::Quorum { available: true }, None);
+    bench.event(None, health.clone(), None);
+    bench.is("a", Down, Verdict::Down);
+    bench.is("b", Down, Verdict::Down);
+    assert_eq!(bench.calls(100), [""; 0], "a quorum is not enough");
+    assert_eq!(bench.held, 1, "what only happens does not wait");
+    bench.is("b", Healthy, Verdict::Up);
+    bench.decider.set_guard(true);
+    assert_eq!(bench.calls(1), ["0 a down"]);
+    bench.event(None, health, None);
+    assert_eq!((bench.calls(0), bench.decider.poll_question()), (vec!["0 - self".to_owned()], None));
+}
+
+/// Who is asked about, while so many seconds pass.
+fn questions(bench: &mut Bench, seconds: u64) -> Vec<String> {
+    let calls = bench.calls(seconds);
+    assert_eq!(calls, [""; 0]);
+    std::iter::from_fn(|| bench.decider.poll_question()).map(|peer| peer.to_string()).collect()
+}
+
+fn takeover(words: &[&str]) -> Hook {
+    Hook { needs: Needs::Takeover, ..hook(words) }
+}
+
+#[test]
+fn what_takes_over_waits_until_that_is_safe() {
+    let mut bench = Bench::new(vec![takeover(&["down"]), takeover(&["refused"])]);
+    let a: Arc<str> = "a".into();
+    bench.is("a", Down, Verdict::Refused);
+    assert_eq!(questions(&mut bench, 10), [""; 0], "without the guard nobody need be asked");
+    bench.decider.set_guard(true);
+    assert_eq!(questions(&mut bench, 10), ["a"], "once, whatever waits for the answer");
+    bench.decider.handle_answer(&a, None, bench.at());
+    assert_eq!(questions(&mut bench, 1), ["a"], "not yet, so it is asked again");
+    let until = bench.at() + SECOND;
+    bench.decider.handle_answer(&a, Some(until), bench.at());
+    bench.decider.set_guard(false);
+    assert_eq!(questions(&mut bench, 0), [""; 0], "the guard is lost meanwhile");
+    bench.decider.set_guard(true);
+    bench.now += 1;
+    assert_eq!(questions(&mut bench, 0), ["a"], "the answer is too old by then");
+    let until = bench.at() + SECOND;
+    bench.decider.handle_answer(&a, Some(until), bench.at());
+    assert_eq!(bench.calls(0), ["0 a down", "1 a refused"]);
+    assert_eq!((bench.calls(1000), bench.held, bench.decider.poll_question()), (vec![], 0, None));
+}
+
+#[test]
+fn who_is_back_is_not_taken_over() {
+    let mut bench = Bench::new(vec![takeover(&["down"])]);
+    bench.decider.set_guard(true);
+    bench.is("a", Down, Verdict::Down);
+    assert_eq!(questions(&mut bench, 3), ["a"]);
+    bench.is("a", Healthy, Verdict::Up);
+    bench.decider.handle_answer(&"a".into(), Some(bench.at() + SECOND), bench.at());
+    assert_eq!((questions(&mut bench, 10), bench.held), (vec![], 1));
+}
+
+#[test]
+fn all_have_their_turn_to_be_asked_about() {
+    let mut bench = Bench::new(vec![Hook { hold_on_mass_loss: false, ..takeover(&["down"]) }]);
+    bench.decider.set_guard(true);
+    let peers = ["a", "b", "c", "d", "e", "f"];
+    peers.iter().for_each(|peer| bench.is(peer, Down, Verdict::Down));
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        let now = questions(&mut bench, 1);
+        assert_eq!(now.len(), QUESTIONS);
+        for peer in &now {
+            bench.decider.handle_answer(&peer.as_str().into(), None, bench.at());
+        }
+        asked.extend(now);
+    }
+    assert_eq!(asked.concat(), "abcdefabcdef");
+}
+
+#[test]
+fn what_does_not_hold_right_before_the_call_waits_again() {
+    let mut bench = Bench::new(vec![takeover(&["down"]), Hook { needs: Needs::Guard, ..hook(&["restart"]) }]);
+    bench.decider.set_guard(true);
+    let call = |bench: &mut Bench| {
+        assert_eq!(questions(bench, 3), ["a"]);
+        bench.decider.handle_answer(&"a".into(), Some(bench.at() + 60 * SECOND), bench.at());
+        bench.decider.handle_timeout(bench.at());
+        bench.decider.poll_call().unwrap()
+    };
+    bench.is("a", Down, Verdict::Down);
+    let first = call(&mut bench);
+    bench.decider.put_back(&first, bench.at());
+    let second = call(&mut bench);
+    assert_eq!(
+        (second.word, second.event.1.at),
+        (first.word, first.event.1.at),
+        "neither damped nor forgotten"
+    );
+    bench.is("a", Healthy, Verdict::Up);
+    bench.decider.put_back(&second, bench.at());
+    assert_eq!((questions(&mut bench, 10), bench.held), (vec![], 1), "it is back");
+    bench.event(Some("a"), Change::Restart, Some(Verdict::Up));
+    let restart = bench.decider.poll_call().unwrap();
+    bench.decider.put_back(&restart, bench.at());
+    assert_eq!((bench.calls(10), bench.held), (vec![], 2), "what only happened is held");
+}
+
+#[test]
+fn an_alarm_that_was_not_made_has_no_all_clear() {
+    let mut bench = Bench::new(vec![Hook { needs: Needs::Guard, ..hook(&["down", "healthy"]) }]);
+    bench.decider.set_guard(true);
+    bench.is("a", Down, Verdict::Down);
+    assert_eq!(bench.calls(1), [""; 0]);
+    bench.now += 1;
+    bench.decider.handle_timeout(bench.at());
+    let call = bench.decider.poll_call().unwrap();
+    bench.decider.put_back(&call, bench.at());
+    bench.is("a", Healthy, Verdict::Up);
+    assert_eq!((bench.calls(10), bench.held), (vec![], 2));
 }
 
 #[test]

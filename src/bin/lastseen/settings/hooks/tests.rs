@@ -16,7 +16,7 @@ fn hooks(text: &str) -> Result<Vec<Hook>, String> {
 fn a_hook_and_its_defaults() {
     let text = "[[hooks]]\non = [\"down\", \"quorum_lost\"]\ncommand = [\"/usr/bin/page\", \"a b\"]\n\
                 [[hooks]]\nname = \"chat\"\non = [\"healthy\"]\nurl = \"http://[::1]:9/x\"\ntimeout = \"1s\"\nat_most = 1\n\
-                only_with_quorum = true\nhold_on_mass_loss = false\ndamping = \"0s\"\n";
+                only_with_quorum = true\nneeds = \"guard\"\nhold_on_mass_loss = false\ndamping = \"0s\"\n";
     let both = hooks(text).unwrap();
     let first = Hook {
         name: "page".into(),
@@ -25,11 +25,16 @@ fn a_hook_and_its_defaults() {
         timeout: Duration::from_secs(10),
         at_most: 4,
         only_with_quorum: false,
+        needs: Needs::Nothing,
         hold_on_mass_loss: true,
         damping: Duration::from_secs(300),
     };
     assert_eq!(both[0], first);
     assert_eq!((both[1].name.as_str(), both[1].at_most, both[1].only_with_quorum), ("chat", 1, true));
+    assert_eq!(both[1].needs, Needs::Guard);
+    let takeover =
+        "[[hooks]]\non = [\"refused\", \"down\", \"left\"]\ncommand = [\"/a\"]\nneeds = \"takeover\"";
+    assert_eq!(hooks(takeover).unwrap()[0].needs, Needs::Takeover);
     assert_eq!(both[1].action, Action::Post("http://[::1]:9/x".into()));
     assert_eq!(show(&both[0]), "page: down, quorum_lost");
     assert_eq!(hooks("").unwrap(), []);
@@ -94,6 +99,18 @@ fn faults_name_line_culprit_and_what_is_right() {
         (
             "[[hooks]]\non = [\"quorum_lost\"]\nonly_with_quorum = true\ncommand = [\"/a\"]",
             "quorum_lost never comes",
+        ),
+        (
+            "[[hooks]]\non = [\"down\", \"healthy\"]\nneeds = \"takeover\"\ncommand = [\"/a\"]",
+            "f:3: needs of a hook: there is nothing to take over at \"healthy\"",
+        ),
+        (
+            "[[hooks]]\non = [\"restart\"]\nneeds = \"takeover\"\ncommand = [\"/a\"]",
+            "nothing to take over at \"restart\"",
+        ),
+        (
+            "[[hooks]]\non = [\"down\"]\nneeds = \"quorum\"\ncommand = [\"/a\"]",
+            "neither \"guard\" nor \"takeover\"",
         ),
         ("hooks = 1", "f:1: hooks are sections; write [[hooks]]"),
         ("[hooks]\non = [\"down\"]", "f:1: hooks are sections; write [[hooks]]"),
