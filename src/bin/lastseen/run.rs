@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lastseen::metrics::Exporter;
 use lastseen::net::{self, Clock, EventStream, Handle, NetError, Options};
-use lastseen::proto::{LeaveReason, Scope};
+use lastseen::proto::{LeaveReason, Scope, ServerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -17,9 +17,10 @@ use crate::discovery::{Discovery, Failures};
 use crate::drain::Drainer;
 use crate::http::events::{Recorder, Shape};
 use crate::notify::Notifier;
-use crate::reload::{Live, Reloader, Reloads};
+use crate::reload::{Live, Proposal, Reloader, Reloads};
+use crate::services::{Offers, Settled};
 use crate::settings::{LogFormat, Settings, Told};
-use crate::{args, control, drain, exit, hooks, http, log, reload, settings};
+use crate::{args, control, drain, exit, hooks, http, log, reload, services, settings};
 
 /// Leaving is three datagrams a peer; whoever asked for the end does not wait longer than this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -115,17 +116,35 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     };
     let in_force = std::mem::take(&mut settings.sources);
     let watched = reload::watched(args, &settings.values);
-    let (args, cluster, detector_handle) = (args.clone(), cluster.to_string(), handle.clone());
+    let (args, cluster) = (args.clone(), cluster.to_string());
+    let offers = offer(settings, &handle, &server_id, ordered.services);
+    let other = handle.clone();
     let reloader =
-        Reloader { args, cluster, in_force, handle: detector_handle, hooks, reloads, live, roster, watched };
+        Reloader { args, cluster, in_force, handle: other, hooks, reloads, live, roster, offers, watched };
     tokio::spawn(reloader.run(hang_up, ordered.reload));
-    tokio::spawn(Drainer::new(handle.clone(), &settings.values).run(ordered.drain));
+    tokio::spawn(
+        Drainer::new(handle.clone(), ServerId::new(&server_id)?, &settings.values).run(ordered.drain),
+    );
     let notifier = Notifier::from_environment();
     tokio::spawn(notifier.clone().tell(handle.clone()));
     tokio::select! {
         ended = until_end(&handle, detector, &mut signals, control.as_ref(), ordered.leave, &notifier) => ended,
         ended = serving => Err(ended.to_owned()),
     }
+}
+
+/// Offers the services of the settings, and what is ordered beside them. Where others go.
+fn offer(
+    settings: &mut Settings,
+    handle: &Handle,
+    server_id: &str,
+    orders: mpsc::Receiver<services::Order>,
+) -> mpsc::Sender<Proposal<Settled, ()>> {
+    let (services, v) = (std::mem::take(&mut settings.services), &settings.values);
+    let (sender, proposals) = mpsc::channel(1);
+    let offers = Offers::new(handle.clone(), server_id, v.labels.clone(), v.drain_move_within);
+    tokio::spawn(offers.run(services, orders, proposals));
+    sender
 }
 
 fn warn_of_host_name(id: &str) {
