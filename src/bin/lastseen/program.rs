@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::Semaphore;
 
 use crate::client::plain_text;
 
@@ -14,6 +15,9 @@ use crate::client::plain_text;
 const KEPT: usize = 4096;
 /// For what a program that has ended wrote last.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+/// So many may be about to start: where starts hang, and others follow them, threads are left for all else.
+const MOST: usize = 64;
+static STARTING: Semaphore = Semaphore::const_new(MOST);
 /// Where programs that a program's own names are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -28,8 +32,14 @@ pub(crate) async fn run(words: &[String], input: String) -> Result<(), String> {
     command.args(&words[1..]).env_clear().env("PATH", PATH).env("LANG", "C").current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.process_group(0).kill_on_drop(true);
+    let place = STARTING.acquire().await.expect("it is never closed");
     // It may lie where starting it hangs, and this thread is the detector's.
-    let started = tokio::task::spawn_blocking(move || command.spawn()).await;
+    let started = tokio::task::spawn_blocking(move || {
+        let child = command.spawn();
+        drop(place);
+        child
+    });
+    let started = started.await;
     let cannot = |e: &dyn std::fmt::Display| format!("cannot be run: {e}");
     let mut child = started.map_err(|e| cannot(&e))?.map_err(|e| cannot(&e))?;
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
@@ -156,6 +166,14 @@ mod tests {
         assert!((KEPT..KEPT + 100).contains(&why.chars().count()), "{}", why.len());
         let gone = run(&["/no/such".into()], String::new()).await.unwrap_err();
         assert!(gone.starts_with("cannot be run: "), "{gone}");
+    }
+
+    #[tokio::test]
+    async fn one_more_start_waits_for_those_that_hang() {
+        let hang = STARTING.acquire_many(u32::try_from(MOST).unwrap()).await.unwrap();
+        assert!(timeout(Duration::from_millis(50), outcome("exit 0")).await.is_err());
+        drop(hang);
+        assert_eq!(outcome("exit 0").await, Ok(()));
     }
 
     #[tokio::test]

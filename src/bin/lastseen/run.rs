@@ -96,24 +96,7 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let (hooks, interval) = (std::mem::take(&mut settings.hooks), settings.values.heartbeat_interval);
     let hooks = hooks::start(hooks, handle.clone(), hooked, (shape.clone(), cluster.to_string()), interval);
     let served = server.map(|server| (server, http_state(&http, &handle, (shape, recorded), known)));
-    let serving = async {
-        let http = async {
-            match served {
-                Some((server, state)) => server.serve(state).await,
-                None => std::future::pending().await,
-            }
-        };
-        let orders = async {
-            match &control {
-                Some(control) => control.serve().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = http => "the HTTP listener has ended",
-            () = orders => "the control socket has ended",
-        }
-    };
+    let serving = serve_readers_and_orders(served, control.as_ref());
     let in_force = std::mem::take(&mut settings.sources);
     let watched = reload::watched(args, &settings.values);
     let (args, cluster) = (args.clone(), cluster.to_string());
@@ -122,14 +105,36 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let reloader =
         Reloader { args, cluster, in_force, handle: other, hooks, reloads, live, roster, offers, watched };
     tokio::spawn(reloader.run(hang_up, ordered.reload));
-    tokio::spawn(
-        Drainer::new(handle.clone(), ServerId::new(&server_id)?, &settings.values).run(ordered.drain),
-    );
+    let own = ServerId::new(&server_id)?;
+    tokio::spawn(Drainer::new(handle.clone(), own, &settings.values).run(ordered.drain));
     let notifier = Notifier::from_environment();
     tokio::spawn(notifier.clone().tell(handle.clone()));
     tokio::select! {
         ended = until_end(&handle, detector, &mut signals, control.as_ref(), ordered.leave, &notifier) => ended,
         ended = serving => Err(ended.to_owned()),
+    }
+}
+
+/// Serves as long as both do; what has ended.
+async fn serve_readers_and_orders(
+    readers: Option<(http::HttpServer, http::Shared)>,
+    orders: Option<&Control>,
+) -> &'static str {
+    let readers = async {
+        match readers {
+            Some((server, state)) => server.serve(state).await,
+            None => std::future::pending().await,
+        }
+    };
+    let orders = async {
+        match orders {
+            Some(control) => control.serve().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = readers => "the HTTP listener has ended",
+        () = orders => "the control socket has ended",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Checks: whether a service of this node works, as somebody on this machine finds it.
 
+use std::io;
 use std::time::Duration;
 
 use lastseen::proto::ServiceName;
@@ -119,13 +120,16 @@ async fn look(probe: &Probe, limit: Duration) -> Result<(), String> {
 
 async fn connect(to: &Local) -> Result<TcpStream, String> {
     let stream = TcpStream::connect(&to.addresses[..]).await.map_err(|e| e.to_string())?;
-    // Who calls a free port from which calls are made too may be given that one, and meet itself.
-    let is_itself = stream.local_addr().and_then(|own| Ok(own == stream.peer_addr()?));
-    match is_itself {
+    match is_itself(&stream) {
         Ok(false) => Ok(stream),
         Ok(true) => Err("nobody listens there".to_owned()),
         Err(e) => Err(e.to_string()),
     }
+}
+
+/// Who calls a free port from which calls are made too may be given that one, and meet itself.
+fn is_itself(stream: &TcpStream) -> io::Result<bool> {
+    Ok(stream.local_addr()? == stream.peer_addr()?)
 }
 
 /// Asks for a page, and reads no more than the first line of the answer.
@@ -159,7 +163,7 @@ fn status(line: &[u8]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
@@ -233,6 +237,17 @@ mod tests {
             // Of an answer that is not read to its end the rest may be met by a reset.
             assert!(found.contains("does not speak HTTP") || found.contains("reset"), "{found}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_meets_itself_has_met_nobody() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let own = socket.local_addr().unwrap();
+        assert!(is_itself(&socket.connect(own).await.unwrap()).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(!is_itself(&other).unwrap());
     }
 
     #[tokio::test]

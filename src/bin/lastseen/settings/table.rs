@@ -140,8 +140,8 @@ settings! {
     log_level: Level, "log.level" = r#""info""#;
     /// Whose changes of status are logged: observed, all or none.
     log_transitions: Transitions, "log.transitions" = r#""observed""#;
-    /// The socket for the commands that change the daemon (reload, drain, leave). Empty: none. Where the directory of
-    /// the default is missing the daemon runs without.
+    /// The socket for the commands that change the daemon (reload, drain, publish, leave, ...). Empty: none. Where the
+    /// directory of the default is missing the daemon runs without.
     control_socket: Option<PathBuf>, "control.socket" = r#""/run/lastseen/lastseen.sock""#;
     /// The socket's mode: who may write to it may order.
     control_mode: Mode, "control.mode" = r#""0660""#;

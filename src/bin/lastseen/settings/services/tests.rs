@@ -51,8 +51,8 @@ fn checks_ask_this_machine_and_no_resolver() {
 
 #[test]
 fn the_default_file_documents_what_there_is() {
-    let shown = |key: &&str| HELP.contains(&format!("# {key} = "));
-    assert!(KEYS.iter().all(|key| shown(&key)), "{HELP}");
+    let shown = |key: &str| HELP.contains(&format!("# {key} = "));
+    assert!(KEYS.iter().all(|key| shown(key)), "{HELP}");
     let values: String = HELP
         .lines()
         .filter_map(|line| line.strip_prefix("# "))
