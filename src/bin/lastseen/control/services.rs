@@ -57,6 +57,7 @@ async fn carry_out(desk: &Desk, caller: Caller, command: &str, wish: Result<Wish
     match order(&desk.services, |reply| (wish, reply)).await {
         Some(Ok(done)) => answer(StatusCode::OK, &done),
         Some(Err(Refusal::UnknownPeer(why, near))) => {
+            let near: Vec<String> = near.into_iter().collect();
             error(StatusCode::NOT_FOUND, "unknown_peer", &why, &near)
         }
         Some(Err(Refusal::Other(why))) => error(StatusCode::UNPROCESSABLE_ENTITY, "refused", &why, &[]),

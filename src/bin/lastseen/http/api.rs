@@ -177,7 +177,7 @@ pub(super) async fn peer(
 
 /// The three peers whose ids are most like this one. To what can be no id none is: to look for them takes its length
 /// times that of all names, in the thread of the detector.
-pub(crate) fn nearest(peers: &[PeerView], id: &str) -> Vec<String> {
+fn nearest(peers: &[PeerView], id: &str) -> Vec<String> {
     if id.len() > LONGEST_ID {
         return Vec::new();
     }

@@ -40,7 +40,7 @@ use crate::reload::{Live, Reloads};
 use crate::settings;
 #[cfg(test)]
 pub(crate) use api::one_peer;
-pub(crate) use api::{answer, error, nearest};
+pub(crate) use api::{answer, error};
 pub(crate) use json::stamp_of;
 use places::{Held, Places};
 use stall::Stalling;

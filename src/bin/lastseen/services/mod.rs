@@ -50,8 +50,8 @@ pub(crate) struct Publish {
 /// Why an order is not carried out.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Refusal {
-    /// There is no such node, and which are the nearest.
-    UnknownPeer(String, Vec<String>),
+    /// There is no such node, and which is the nearest.
+    UnknownPeer(String, Option<String>),
     /// All else.
     Other(String),
 }

@@ -8,8 +8,8 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::{ENDING, Outcome, Refusal};
-use crate::http::{nearest, stamp_of};
-use crate::settings::duration;
+use crate::http::stamp_of;
+use crate::settings::{duration, nearest};
 
 /// Clients that are to leave a node.
 #[derive(Debug, PartialEq)]
@@ -36,8 +36,9 @@ impl Moving {
         let known = handle.snapshot_of(Scope::Peers).await.ok_or(ENDING)?;
         for id in [&from].into_iter().chain(&to).filter(|id| **id != own) {
             if !known.peers.iter().any(|peer| *peer.server_id == *id.as_str()) {
-                let near = nearest(&known.peers, id.as_str());
-                return Err(Refusal::UnknownPeer(format!("no node is called {:?}", id.as_str()), near));
+                let near = nearest(id.as_str(), known.peers.iter().map(|peer| &*peer.server_id));
+                let why = format!("no node is called {:?}", id.as_str());
+                return Err(Refusal::UnknownPeer(why, near.map(str::to_owned)));
             }
         }
         let moving = Move { service, from, to, reason, within };

@@ -225,7 +225,7 @@ async fn clients_are_told_to_leave_a_node_that_is_known() {
     let odd = order(moving("db")).await.unwrap();
     assert!(odd["message"].as_str().unwrap().ends_with("that one does not offer it"), "{odd}");
     let unknown = order(Moving { from: id("web-2"), ..moving("web") }).await.unwrap_err();
-    assert_eq!(unknown, Refusal::UnknownPeer("no node is called \"web-2\"".into(), vec!["web-1".into()]));
+    assert_eq!(unknown, Refusal::UnknownPeer("no node is called \"web-2\"".into(), Some("web-1".into())));
     is_refused(order(Moving { to: id("a"), ..moving("web") }).await, "cannot go to a");
     let day = Migration::LONGEST + Duration::from_secs(1);
     for within in [Duration::ZERO, day] {
