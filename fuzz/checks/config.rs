@@ -15,7 +15,7 @@ use crate::http::host;
 use crate::settings::table::KEYS;
 use crate::settings::{
     Entry, Fault, Listed, Report, Settings, Source, Sourced, Values, defaults, duration, file, peer_file,
-    read, read_hooks, sources,
+    read, read_hooks, read_services, sources,
 };
 
 /// Runs one input: what it was, and what became of it. `None` if it is empty, or no text.
@@ -64,6 +64,8 @@ fn variable(text: &str) -> &'static str {
 /// What is accepted prints, and what is printed is read back as the same; what is refused is named.
 fn settle(sourced: Sourced, mut faults: Vec<Fault>, names: [&'static str; 2]) -> &'static str {
     let hooks = read_hooks(&sourced["hooks"]).map_err(|wrong| faults.extend(wrong)).unwrap_or_default();
+    let services =
+        read_services(&sourced["services"]).map_err(|wrong| faults.extend(wrong)).unwrap_or_default();
     let values = read(&sourced, &mut faults);
     for fault in &faults {
         assert!(fault.source.is_some() || fault.text.starts_with("no cluster key"), "{fault} names no place");
@@ -75,7 +77,8 @@ fn settle(sourced: Sourced, mut faults: Vec<Fault>, names: [&'static str; 2]) ->
     assert_eq!(read_back(&values).show(), values.show());
     let entries = values.static_peers.iter().filter_map(Listed::entry).cloned();
     let roster = entries.map(|entry| (entry.clone(), entry.literal())).collect();
-    let settings = Settings { values, sources: sourced, keys: Vec::new(), hooks, warnings: Vec::new() };
+    let (keys, warnings) = (Vec::new(), Vec::new());
+    let settings = Settings { values, sources: sourced, keys, hooks, services, warnings };
     match settings.peer_config(&roster) {
         Ok(config) => {
             assert_eq!(config.validate(), Ok(()));

@@ -34,6 +34,7 @@ mod partition;
 mod prometheus;
 mod secrets;
 mod security;
+mod services;
 mod sixty_four;
 mod tap;
 mod wire_count;

@@ -54,6 +54,14 @@ pub(crate) enum Command {
     Drain(Drain),
     /// Call the drain of this node off
     Undrain(Order),
+    /// Offer a service on this node, or say something else of it
+    Publish(Publish),
+    /// Offer a service on this node no longer
+    Withdraw(Withdraw),
+    /// Set labels of this node, take them away, or show them
+    Label(Label),
+    /// Announce that the clients of a service are to leave a node
+    Migrate(Migrate),
     /// Take this node out of the cluster: its peers are told, raise no alarm, and the daemon ends
     Leave(Order),
     /// Print a new cluster key
@@ -203,6 +211,84 @@ pub(crate) struct Drain {
 /// The text itself, if it is a duration.
 fn is_duration(text: &str) -> Result<String, String> {
     duration::parse(text).map(|_| text.to_owned())
+}
+
+/// `publish`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Publish {
+    /// The service's name, the same at every node that offers it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Where clients reach it [default: as it was; a new one needs it]
+    #[arg(value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
+    /// Whether it takes clients; "passing" leaves that to its check, if it has one [default: as it was, or passing]
+    #[arg(long, value_name = "STATE", value_parser = ["passing", "draining", "failed"])]
+    pub(crate) state: Option<String>,
+    /// So many shares of the sessions go to it [default: as it was, or 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) weight: Option<u8>,
+    /// Of what it holds: a higher one is newer [default: as it was, or 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
+    /// What clients are told beside that [default: as it was, or nothing]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) payload: Option<String>,
+    /// The daemon to order.
+    #[command(flatten)]
+    pub(crate) order: Order,
+}
+
+/// `withdraw`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Withdraw {
+    /// The service's name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The daemon to order.
+    #[command(flatten)]
+    pub(crate) order: Order,
+}
+
+/// `label`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Label {
+    /// NAME=VALUE sets a label, NAME- takes one away; without any, those in force are shown
+    #[arg(value_name = "NAME=VALUE|NAME-", value_parser = label)]
+    pub(crate) labels: Vec<(String, Option<String>)>,
+    /// The daemon to order.
+    #[command(flatten)]
+    pub(crate) order: Order,
+}
+
+/// `zone=a` sets, `zone-` takes away.
+fn label(text: &str) -> Result<(String, Option<String>), String> {
+    let set = text.split_once('=').map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+    set.or_else(|| text.strip_suffix('-').map(|name| (name.to_owned(), None)))
+        .ok_or_else(|| format!("write {text}=VALUE to set it, or {text}- to take it away"))
+}
+
+/// `migrate`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Migrate {
+    /// The service's name
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: String,
+    /// Which node they are to leave [default: this one]
+    #[arg(long, value_name = "ID")]
+    pub(crate) from: Option<String>,
+    /// Where they are to go [default: where routing leads them]
+    #[arg(long, value_name = "ID")]
+    pub(crate) to: Option<String>,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// How long they have, like 1m [default: that of the daemon's settings, 1m]
+    #[arg(long, value_name = "DURATION", value_parser = is_duration)]
+    pub(crate) within: Option<String>,
+    /// The daemon to order.
+    #[command(flatten)]
+    pub(crate) order: Order,
 }
 
 /// `reload`, `undrain`, `leave`: what changes the daemon.

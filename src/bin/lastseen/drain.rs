@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lastseen::net::{Clock, Handle};
-use lastseen::proto::{Drain, Reason};
+use lastseen::proto::{Drain, Reason, ServerId, ServiceName};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::http::stamp_of;
+use crate::services;
 use crate::settings::{Values, duration};
 
 /// What is ordered.
@@ -33,6 +34,9 @@ pub(crate) struct Drainer {
     handle: Handle,
     default: Duration,
     max: Duration,
+    server_id: ServerId,
+    /// How long clients have.
+    move_within: Duration,
     file: Option<PathBuf>,
 }
 
@@ -84,8 +88,9 @@ fn save(file: &Path, drain: Option<&Drain>) -> io::Result<()> {
 }
 
 impl Drainer {
-    pub(crate) fn new(handle: Handle, values: &Values) -> Drainer {
-        Drainer { handle, default: values.drain_default, max: values.drain_max, file: file(values) }
+    pub(crate) fn new(handle: Handle, server_id: ServerId, values: &Values) -> Drainer {
+        let Values { drain_default: default, drain_max: max, drain_move_within: move_within, .. } = *values;
+        Drainer { handle, default, max, server_id, move_within, file: file(values) }
     }
 
     /// Obeys until the daemon ends.
@@ -110,12 +115,22 @@ impl Drainer {
         }
         let drain = Drain { until: (Clock.since_1970() + length).as_secs(), reason };
         self.handle.drain(drain.clone()).await.ok_or("the daemon is about to end")?;
+        let moved = services::away(&self.handle, &self.server_id, &drain.reason, self.move_within).await;
+        let moved = moved.ok_or("the daemon is about to end")?;
         let (stamp, why) = (stamp_of(drain.until), drain.reason.as_str());
         let colon = if why.is_empty() { "" } else { ": " };
-        let message = format!("drains for {}, until {stamp}{colon}{why}", show(length));
+        let clients = moved.text(self.move_within);
+        let message = format!("drains for {}, until {stamp}{colon}{why}{clients}", show(length));
         info!("{message}");
         let kept = self.keep(Some(drain.clone())).await;
-        Ok(json!({ "message": message + &kept, "draining_until": stamp, "draining_reason": why }))
+        let names = |names: &[ServiceName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        Ok(json!({
+            "message": message + &kept,
+            "draining_until": stamp,
+            "draining_reason": why,
+            "migrations": names(&moved.told),
+            "not_announced": names(&moved.not_told),
+        }))
     }
 
     async fn undrain(&self) -> Outcome {

@@ -17,10 +17,12 @@ mod log;
 mod manual;
 mod notify;
 mod plan;
+mod program;
 #[cfg(test)]
 mod reference;
 mod reload;
 mod run;
+mod services;
 mod settings;
 mod simulate;
 mod views;
@@ -57,6 +59,10 @@ fn main() -> ExitCode {
         Command::Reload(a) => control::client::run(&a, "reload"),
         Command::Drain(a) => control::client::drain(&a),
         Command::Undrain(a) => control::client::run(&a, "undrain"),
+        Command::Publish(a) => control::client::publish(&a),
+        Command::Withdraw(a) => control::client::withdraw(&a),
+        Command::Label(a) => control::client::label(&a),
+        Command::Migrate(a) => control::client::migrate(&a),
         Command::Leave(a) => control::client::run(&a, "leave"),
         Command::Keygen => keygen(),
         Command::Config(Config::Default) => exit::print(&settings::default_file()),

@@ -59,21 +59,35 @@ fn the_configuration_reference_is_current() {
         let help = key.text().replace('|', "\\|");
         let _ = writeln!(page, "| `{name}` | `{}` | {help} |", key.default);
     }
-    hooks(&mut page);
+    let services = ["name", "address", "check_tcp", "check_http", "check_command"];
+    sections(
+        &mut page,
+        "services",
+        "One section for each service: see [services.md](services.md).",
+        &services,
+    );
+    sections(
+        &mut page,
+        "hooks",
+        "One section for each hook: see [hooks.md](hooks.md).",
+        &["on", "command", "url"],
+    );
     compare("configuration.md", &page);
 }
 
-/// Appends the keys of a hook, which stand in the default file as comments: each below what it means.
-fn hooks(page: &mut String) {
+/// Appends the keys of a section that stands in the default file as comments: each below what it means. Those in
+/// `without` have no default.
+fn sections(page: &mut String, name: &str, what: &str, without: &[&str]) {
     let file = default_file();
-    let (_, text) = file.split_once("# [[hooks]]\n").expect("they stand last");
-    let _ = write!(page, "\n## `[[hooks]]`\n\nOne section for each hook: see [hooks.md](hooks.md).\n");
+    let (_, text) = file.split_once(&format!("# [[{name}]]\n")).expect("it is there");
+    let text = text.split("\n\n").next().unwrap_or_default();
+    let _ = write!(page, "\n## `[[{name}]]`\n\n{what}\n");
     let _ = write!(page, "\n| key | default | meaning |\n| --- | --- | --- |\n");
     let mut help = Vec::new();
     for line in text.lines().map(|line| line.trim_start_matches("# ")) {
         match line.split_once(" = ") {
             Some((name, default)) if !name.contains(' ') => {
-                let default = if ["on", "command", "url"].contains(&name) { "" } else { default };
+                let default = if without.contains(&name) { "" } else { default };
                 let code = if default.is_empty() { String::new() } else { format!("`{default}`") };
                 let _ = writeln!(page, "| `{name}` | {code} | {} |", help.join(" "));
                 help.clear();

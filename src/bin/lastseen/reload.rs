@@ -15,20 +15,23 @@ use tracing::{error, info, warn};
 use crate::control::Orders;
 use crate::discovery::{LOOK_EVERY, Replan, Stamp, finished};
 use crate::hooks::Hooks;
+use crate::services::Settled;
 use crate::settings::{self, Detail, Fault, Settings, Sourced, Transitions, Values};
 use crate::{args, log};
 
 /// What changes while the daemon runs, beside the keys (`security.*`).
-const LIVE: [&str; 10] = [
+const LIVE: [&str; 12] = [
     "dns_servers",
     "forget_after",
     "hooks",
+    "labels",
     "log.level",
     "log.transitions",
     "metrics.detail",
     "peer_files",
     "refresh_interval",
     "reload_on_change",
+    "services",
     "static_peers",
 ];
 
@@ -108,6 +111,43 @@ impl Reloaded {
     }
 }
 
+const ENDED: &str = "the detector's loop has ended";
+
+/// What is to be in force, for who knows whether it can be.
+pub(crate) struct Proposal<P, C> {
+    pub(crate) plan: P,
+    /// Is told what there is to know, or what is wrong.
+    pub(crate) checked: oneshot::Sender<Result<C, String>>,
+    /// Where that is dropped, nothing changes.
+    pub(crate) go: oneshot::Receiver<oneshot::Sender<Result<(), String>>>,
+}
+
+/// A proposal that can be put into force. Dropping it changes nothing.
+pub(crate) struct Fine(oneshot::Sender<oneshot::Sender<Result<(), String>>>);
+
+/// Asks whether it can be.
+///
+/// # Errors
+/// What is wrong with it; nothing changes.
+pub(crate) async fn propose<P, C>(to: &mpsc::Sender<Proposal<P, C>>, plan: P) -> Result<(C, Fine), String> {
+    let (checked, is_fine) = oneshot::channel();
+    let (go, gone) = oneshot::channel();
+    to.send(Proposal { plan, checked, go: gone }).await.map_err(|_| ENDED)?;
+    Ok((is_fine.await.map_err(|_| ENDED)??, Fine(go)))
+}
+
+impl Fine {
+    /// Puts it into force.
+    ///
+    /// # Errors
+    /// What is wrong with it after all.
+    pub(crate) async fn go(self) -> Result<(), String> {
+        let (done, is_done) = oneshot::channel();
+        self.0.send(done).map_err(|_| ENDED)?;
+        is_done.await.map_err(|_| ENDED)?
+    }
+}
+
 /// The settings in force, and what came of the newest try to read them.
 pub(crate) struct Reloader {
     pub(crate) args: args::Run,
@@ -121,6 +161,8 @@ pub(crate) struct Reloader {
     pub(crate) live: watch::Sender<Live>,
     /// Where another roster goes.
     pub(crate) roster: mpsc::Sender<Replan>,
+    /// Where other services and labels go.
+    pub(crate) offers: mpsc::Sender<Proposal<Settled, ()>>,
     /// The files that are looked at, if any.
     pub(crate) watched: Vec<PathBuf>,
 }
@@ -176,19 +218,16 @@ impl Reloader {
 
     /// Puts into force what can change, if all of it is right.
     async fn reload(&mut self) -> Outcome {
-        let ended = "the detector's loop has ended";
         let mut settings = read(self.args.clone()).await?;
         let (keys, keyring, plan) =
             (settings.keys.len(), settings.keyring(&self.cluster)?, settings.take_plan());
-        let (checked, is_fine) = oneshot::channel();
-        let (go, gone) = oneshot::channel();
-        self.roster.send(Replan { plan, checked, go: gone }).await.map_err(|_| ended)?;
-        let has_other_peers = is_fine.await.map_err(|_| ended)??;
-        // Where a key is refused the roster is not told to go on, and stays.
-        self.handle.set_keys(keyring).await.ok_or(ended)?.map_err(|e| e.to_string())?;
-        let (done, is_done) = oneshot::channel();
-        go.send(done).map_err(|_| ended)?;
-        is_done.await.map_err(|_| ended)??;
+        let settled = Settled { services: settings.services, labels: settings.values.labels.clone() };
+        let (has_other_peers, roster) = propose(&self.roster, plan).await?;
+        let ((), offers) = propose(&self.offers, settled).await?;
+        // Where a key is refused the others are not told to go on, and stay.
+        self.handle.set_keys(keyring).await.ok_or(ENDED)?.map_err(|e| e.to_string())?;
+        roster.go().await?;
+        offers.go().await?;
         self.hooks.set(settings.hooks);
         log::set_level(settings.values.log_level);
         self.live.send_replace(Live::of(&settings.values));

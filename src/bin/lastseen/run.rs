@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lastseen::metrics::Exporter;
 use lastseen::net::{self, Clock, EventStream, Handle, NetError, Options};
-use lastseen::proto::{LeaveReason, Scope};
+use lastseen::proto::{LeaveReason, Scope, ServerId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -17,9 +17,10 @@ use crate::discovery::{Discovery, Failures};
 use crate::drain::Drainer;
 use crate::http::events::{Recorder, Shape};
 use crate::notify::Notifier;
-use crate::reload::{Live, Reloader, Reloads};
+use crate::reload::{Live, Proposal, Reloader, Reloads};
+use crate::services::{Offers, Settled};
 use crate::settings::{LogFormat, Settings, Told};
-use crate::{args, control, drain, exit, hooks, http, log, reload, settings};
+use crate::{args, control, drain, exit, hooks, http, log, reload, services, settings};
 
 /// Leaving is three datagrams a peer; whoever asked for the end does not wait longer than this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -95,37 +96,60 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let (hooks, interval) = (std::mem::take(&mut settings.hooks), settings.values.heartbeat_interval);
     let hooks = hooks::start(hooks, handle.clone(), hooked, (shape.clone(), cluster.to_string()), interval);
     let served = server.map(|server| (server, http_state(&http, &handle, (shape, recorded), known)));
-    let serving = async {
-        let http = async {
-            match served {
-                Some((server, state)) => server.serve(state).await,
-                None => std::future::pending().await,
-            }
-        };
-        let orders = async {
-            match &control {
-                Some(control) => control.serve().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = http => "the HTTP listener has ended",
-            () = orders => "the control socket has ended",
-        }
-    };
+    let serving = serve_readers_and_orders(served, control.as_ref());
     let in_force = std::mem::take(&mut settings.sources);
     let watched = reload::watched(args, &settings.values);
-    let (args, cluster, detector_handle) = (args.clone(), cluster.to_string(), handle.clone());
+    let (args, cluster) = (args.clone(), cluster.to_string());
+    let offers = offer(settings, &handle, &server_id, ordered.services);
+    let other = handle.clone();
     let reloader =
-        Reloader { args, cluster, in_force, handle: detector_handle, hooks, reloads, live, roster, watched };
+        Reloader { args, cluster, in_force, handle: other, hooks, reloads, live, roster, offers, watched };
     tokio::spawn(reloader.run(hang_up, ordered.reload));
-    tokio::spawn(Drainer::new(handle.clone(), &settings.values).run(ordered.drain));
+    let own = ServerId::new(&server_id)?;
+    tokio::spawn(Drainer::new(handle.clone(), own, &settings.values).run(ordered.drain));
     let notifier = Notifier::from_environment();
     tokio::spawn(notifier.clone().tell(handle.clone()));
     tokio::select! {
         ended = until_end(&handle, detector, &mut signals, control.as_ref(), ordered.leave, &notifier) => ended,
         ended = serving => Err(ended.to_owned()),
     }
+}
+
+/// Serves as long as both do; what has ended.
+async fn serve_readers_and_orders(
+    readers: Option<(http::HttpServer, http::Shared)>,
+    orders: Option<&Control>,
+) -> &'static str {
+    let readers = async {
+        match readers {
+            Some((server, state)) => server.serve(state).await,
+            None => std::future::pending().await,
+        }
+    };
+    let orders = async {
+        match orders {
+            Some(control) => control.serve().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = readers => "the HTTP listener has ended",
+        () = orders => "the control socket has ended",
+    }
+}
+
+/// Offers the services of the settings, and what is ordered beside them. Where others go.
+fn offer(
+    settings: &mut Settings,
+    handle: &Handle,
+    server_id: &str,
+    orders: mpsc::Receiver<services::Order>,
+) -> mpsc::Sender<Proposal<Settled, ()>> {
+    let (services, v) = (std::mem::take(&mut settings.services), &settings.values);
+    let (sender, proposals) = mpsc::channel(1);
+    let offers = Offers::new(handle.clone(), server_id, v.labels.clone(), v.drain_move_within);
+    tokio::spawn(offers.run(services, orders, proposals));
+    sender
 }
 
 fn warn_of_host_name(id: &str) {

@@ -1,5 +1,6 @@
 //! Orders to a running daemon, over its control socket.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +22,45 @@ const LONGEST: usize = 64 * 1024;
 pub(crate) fn drain(args: &args::Drain) -> ExitCode {
     let wish = json!({ "for": args.length, "reason": args.reason });
     order(&args.order, "drain", &wish.to_string())
+}
+
+/// Offers a service.
+pub(crate) fn publish(args: &args::Publish) -> ExitCode {
+    let wish = json!({
+        "name": args.name,
+        "address": args.address,
+        "state": args.state,
+        "weight": args.weight,
+        "version": args.version,
+        "payload": args.payload,
+    });
+    order(&args.order, "publish", &wish.to_string())
+}
+
+/// Offers it no longer.
+pub(crate) fn withdraw(args: &args::Withdraw) -> ExitCode {
+    order(&args.order, "withdraw", &json!({ "name": args.name }).to_string())
+}
+
+/// Changes labels, or shows them.
+pub(crate) fn label(args: &args::Label) -> ExitCode {
+    let set = args.labels.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let set: BTreeMap<_, _> = set.collect();
+    let remove = args.labels.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name);
+    let wish = json!({ "set": set, "remove": remove.collect::<Vec<_>>() });
+    order(&args.order, "labels", &wish.to_string())
+}
+
+/// Announces that clients are to move.
+pub(crate) fn migrate(args: &args::Migrate) -> ExitCode {
+    let wish = json!({
+        "service": args.service,
+        "from": args.from,
+        "to": args.to,
+        "reason": args.reason,
+        "within": args.within,
+    });
+    order(&args.order, "migrate", &wish.to_string())
 }
 
 /// Gives the order `command`, and prints what came of it.

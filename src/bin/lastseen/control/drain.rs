@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use lastseen::proto::Reason;
-use serde_json::Value;
 
+use super::body::Body;
 use super::{Caller, Desk, ending, order};
 use crate::drain::Wish;
 use crate::http::{answer, error};
@@ -39,21 +39,9 @@ async fn carry_out(desk: &Desk, caller: Caller, command: &str, wish: Wish) -> Re
 
 /// `{"for": "30m", "reason": "kernel upgrade"}`; either may be absent, and the body too.
 fn wish(body: &[u8]) -> Result<Wish, String> {
-    if body.is_empty() {
-        return Ok(Wish::Drain(None, Reason::default()));
-    }
-    let body: Value = serde_json::from_slice(body).map_err(|e| format!("the body is no JSON: {e}"))?;
-    let fields = body.as_object().ok_or("the body is no object")?;
-    if let Some(name) = fields.keys().find(|name| !["for", "reason"].contains(&name.as_str())) {
-        return Err(format!("unknown field {name:?}; known: for, reason"));
-    }
-    let text = |name: &str| match &body[name] {
-        Value::Null => Ok(None),
-        Value::String(text) => Ok(Some(text.as_str())),
-        other => Err(format!("{name} is {other}; a string is right")),
-    };
-    let length = text("for")?.map(duration::parse).transpose()?;
-    Ok(Wish::Drain(length, Reason::new(text("reason")?.unwrap_or_default())?))
+    let body = Body::read(body, &["for", "reason"])?;
+    let reason = body.parsed("reason", Reason::new)?.unwrap_or_default();
+    Ok(Wish::Drain(body.parsed("for", duration::parse)?, reason))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! The control socket: what changes this node is asked here, and nowhere else. HTTP as on the listener, with POST alone
 //! and small bodies.
 
+mod body;
 pub(crate) mod client;
 mod drain;
+mod services;
 mod socket;
 
 use std::io;
@@ -51,6 +53,7 @@ struct Desk {
     reload: Sender<Outcome>,
     leave: Sender<Result<(), String>>,
     drain: mpsc::Sender<Order>,
+    services: mpsc::Sender<crate::services::Order>,
 }
 
 /// What the daemon is ordered over the socket. Without a socket nothing ever comes.
@@ -58,6 +61,7 @@ pub(crate) struct Ordered {
     pub(crate) reload: Orders<Outcome>,
     pub(crate) leave: Orders<Result<(), String>>,
     pub(crate) drain: mpsc::Receiver<Order>,
+    pub(crate) services: mpsc::Receiver<crate::services::Order>,
 }
 
 /// The socket, bound.
@@ -83,9 +87,10 @@ pub(crate) fn bind(settings: &settings::Control) -> Result<(Option<Control>, Ord
     let (reload, reloads) = mpsc::channel(ORDERS);
     let (leave, leaves) = mpsc::channel(ORDERS);
     let (drain, drains) = mpsc::channel(ORDERS);
-    let ordered = Ordered { reload: reloads, leave: leaves, drain: drains };
+    let (services, wishes) = mpsc::channel(ORDERS);
+    let ordered = Ordered { reload: reloads, leave: leaves, drain: drains, services: wishes };
     let Some(path) = &settings.socket else { return Ok((None, ordered)) };
-    match listen(path, settings.mode, Desk { reload, leave, drain }) {
+    match listen(path, settings.mode, Desk { reload, leave, drain, services }) {
         Ok(control) => {
             info!("taking commands at {}", path.display());
             Ok((Some(control), ordered))
@@ -119,6 +124,10 @@ fn routes(desk: Desk) -> Router {
         .route("/api/v1/leave", post(leave))
         .route("/api/v1/drain", post(drain::drain))
         .route("/api/v1/undrain", post(drain::undrain))
+        .route("/api/v1/publish", post(services::publish))
+        .route("/api/v1/withdraw", post(services::withdraw))
+        .route("/api/v1/labels", post(services::labels))
+        .route("/api/v1/migrate", post(services::migrate))
         .fallback(|| async { error(StatusCode::NOT_FOUND, "not_found", "there is no such command", &[]) })
         .method_not_allowed_fallback(|| async {
             error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "only POST is served", &[])

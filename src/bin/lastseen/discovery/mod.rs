@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastseen::net::{Clock, Handle};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, info, warn};
 
+use crate::reload::Proposal;
 use crate::settings::{Entry, Identity, Listed, Resolved, RosterPlan, STATIC_PEERS, Told};
 use asking::{Asked, Names, News, Query};
 use dns::Resolver;
@@ -36,14 +37,8 @@ const TOGETHER: Duration = Duration::from_millis(100);
 /// Answers that may wait.
 const NEWS: usize = 64;
 
-/// Another plan for the roster. It is looked up and checked first, and put into force when all else is in force too.
-pub(crate) struct Replan {
-    pub(crate) plan: RosterPlan,
-    /// Is told whether `static_peers` differs, or what is wrong.
-    pub(crate) checked: oneshot::Sender<Result<bool, String>>,
-    /// Where that is dropped, nothing changes.
-    pub(crate) go: oneshot::Receiver<oneshot::Sender<Result<(), String>>>,
-}
+/// Another plan for the roster, looked up when it is checked. What there is to know: whether `static_peers` differs.
+pub(crate) type Replan = Proposal<RosterPlan, bool>;
 
 /// All sources, and what they name.
 pub(crate) struct Discovery {

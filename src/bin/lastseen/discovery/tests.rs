@@ -8,6 +8,7 @@ use lastseen::proto::{Keyring, PeerConfig};
 
 use super::dns::tests::server::{DnsServer, Says};
 use super::*;
+use crate::reload::propose;
 use crate::settings::PeerFile;
 
 const AT_ALL: Duration = Duration::from_secs(30);
@@ -77,13 +78,9 @@ impl Kept {
 
     /// Another plan, checked and then put into force, or not.
     async fn change(&self, plan: RosterPlan, is_wanted: bool) -> Result<bool, String> {
-        let ((checked, is_fine), (go, gone)) = (oneshot::channel(), oneshot::channel());
-        self.plans.send(Replan { plan, checked, go: gone }).await.unwrap();
-        let is_other = is_fine.await.unwrap()?;
+        let (is_other, fine) = propose(&self.plans, plan).await?;
         if is_wanted {
-            let (done, is_done) = oneshot::channel();
-            go.send(done).unwrap();
-            is_done.await.unwrap()?;
+            fine.go().await?;
         }
         Ok(is_other)
     }

@@ -5,9 +5,9 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::hooks::Section;
 use super::nearest;
 use super::raw::{Fault, Raw, Source};
+use super::section::{self, Section};
 use super::table::{KEYS, Sourced};
 
 /// Where the file is looked for when none is named.
@@ -55,8 +55,8 @@ fn take(
         let source = at(name.span().start);
         if let Some(key) = KEYS.iter().find(|k| k.path == path) {
             sourced.insert(key.path, (raw(value), source));
-        } else if path == "hooks" {
-            sourced.insert("hooks", (hooks(value, at), source));
+        } else if let Some(name) = section::NAMES.into_iter().find(|name| *name == path) {
+            sourced.insert(name, (sections(value, at), source));
         } else if let (DeValue::Table(inner), true) = (value.get_ref(), is_section(&path)) {
             take(inner, &format!("{path}."), at, sourced, faults);
         } else if is_section(&path) {
@@ -68,8 +68,8 @@ fn take(
     }
 }
 
-/// The tables of `[[hooks]]`.
-fn hooks(value: &Spanned<DeValue<'_>>, at: &dyn Fn(usize) -> Source) -> Raw {
+/// The tables of `[[hooks]]`, say.
+fn sections(value: &Spanned<DeValue<'_>>, at: &dyn Fn(usize) -> Source) -> Raw {
     let section = |item: &Spanned<DeValue<'_>>| {
         let table = item.get_ref().as_table()?;
         let values = table
@@ -79,7 +79,7 @@ fn hooks(value: &Spanned<DeValue<'_>>, at: &dyn Fn(usize) -> Source) -> Raw {
         Some(Section { source: at(item.span().start), values })
     };
     let sections = value.get_ref().as_array().and_then(|items| items.iter().map(section).collect());
-    sections.map_or(Raw::Other("no list of tables"), Raw::Hooks)
+    sections.map_or(Raw::Other("no list of tables"), Raw::Sections)
 }
 
 fn is_section(path: &str) -> bool {
@@ -89,7 +89,8 @@ fn is_section(path: &str) -> bool {
 /// The message about an unknown key, with the nearest right one. A right name in a wrong section counts as near.
 fn unknown(path: &str, value: &DeValue<'_>) -> String {
     if value.as_array().is_some_and(|items| items.iter().any(|i| i.get_ref().is_table())) {
-        return format!("unknown section [[{path}]]; did you mean [[hooks]]?");
+        let right = nearest(path, section::NAMES).unwrap_or("hooks");
+        return format!("unknown section [[{path}]]; did you mean [[{right}]]?");
     }
     if value.is_table() {
         let sections = KEYS.iter().filter_map(|k| k.path.split_once('.')).map(|(head, _)| head);

@@ -1,6 +1,5 @@
 //! `[[hooks]]`: what is called when something happens.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +7,8 @@ use std::time::Duration;
 use nix::unistd::{AccessFlags, access};
 
 use super::nearest;
-use super::raw::{Fault, Raw, Setting, Source};
+use super::raw::{Fault, Raw, Source};
+use super::section::{self, Of, Section};
 use super::word::Word;
 
 /// Every key of a hook.
@@ -108,54 +108,23 @@ pub(crate) enum Action {
     Post(String),
 }
 
-/// The values of one `[[hooks]]`, and where it stands.
-#[derive(Clone, Debug)]
-pub(crate) struct Section {
-    pub(crate) source: Source,
-    pub(crate) values: BTreeMap<String, (Raw, Source)>,
-}
-
-/// Where something stands makes no difference.
-impl PartialEq for Section {
-    fn eq(&self, other: &Section) -> bool {
-        let values = |s: &'_ Section| -> Vec<(String, Raw)> {
-            s.values.iter().map(|(key, (raw, _))| (key.clone(), raw.clone())).collect()
-        };
-        values(self) == values(other)
-    }
-}
-
 /// Reads every hook; does not look at the programs.
 ///
 /// # Errors
 /// All that is wrong.
-pub(crate) fn read((raw, source): &(Raw, Source)) -> Result<Vec<Hook>, Vec<Fault>> {
-    let Raw::Hooks(sections) = raw else {
-        return Err(vec![Fault::at(source, "hooks are sections; write [[hooks]] and the keys of one below")]);
-    };
-    if sections.len() > MOST {
-        let text = format!("at most {MOST} hooks, here are {}", sections.len());
-        return Err(vec![Fault::at(source, text)]);
-    }
+pub(crate) fn read(sourced: &(Raw, Source)) -> Result<Vec<Hook>, Vec<Fault>> {
+    let sections = section::all("hooks", MOST, sourced).map_err(|fault| vec![fault])?;
     let mut faults = Vec::new();
     let hooks = sections.iter().filter_map(|s| read_one(s, &mut faults)).collect();
     if faults.is_empty() { Ok(hooks) } else { Err(faults) }
 }
 
 fn read_one(section: &Section, faults: &mut Vec<Fault>) -> Option<Hook> {
-    for (key, (_, source)) in &section.values {
-        if !KEYS.contains(&key.as_str()) {
-            let right = nearest(key, KEYS).map_or_else(
-                || format!("known are {}", KEYS.join(", ")),
-                |key| format!("did you mean \"{key}\"?"),
-            );
-            faults.push(Fault::at(source, format!("unknown key \"{key}\" of a hook; {right}")));
-        }
-    }
-    let mut of = Of { section, faults };
+    let mut of = Of { what: "hook", section, faults };
+    of.know(&KEYS);
     let name: Option<String> = of.value("name", Some(None))?;
     let on = of.checked("on", None, on)?;
-    let action = of.action()?;
+    let action = action(&mut of)?;
     let timeout = of.checked("timeout", Some(Duration::from_secs(10)), |timeout| {
         let fits = !timeout.is_zero() && timeout <= LONGEST;
         fits.then_some(timeout).ok_or_else(|| "right is more than 0s and at most 1h".to_owned())
@@ -177,44 +146,14 @@ fn read_one(section: &Section, faults: &mut Vec<Fault>) -> Option<Hook> {
     Some(Hook { name, on, action, timeout, at_most, only_with_quorum, needs, hold_on_mass_loss, damping })
 }
 
-/// Reads the values of one section.
-struct Of<'a> {
-    section: &'a Section,
-    faults: &'a mut Vec<Fault>,
-}
-
-impl Of<'_> {
-    fn value<T: Setting>(&mut self, key: &str, default: Option<T>) -> Option<T> {
-        self.checked(key, default, Ok)
-    }
-
-    /// The value of `key`, read and checked; `None`: something is wrong, and told.
-    fn checked<T: Setting, U>(
-        &mut self,
-        key: &str,
-        default: Option<T>,
-        check: impl FnOnce(T) -> Result<U, String>,
-    ) -> Option<U> {
-        let (value, source) = match self.section.values.get(key) {
-            Some((raw, source)) => (T::read(raw), source),
-            None => (default.ok_or_else(|| "it is missing".to_owned()), &self.section.source),
-        };
-        let fault = |text| self.faults.push(Fault::at(source, format!("{key} of a hook: {text}")));
-        value.and_then(check).map_err(fault).ok()
-    }
-
-    /// Exactly one of the two.
-    fn action(&mut self) -> Option<Action> {
-        let has = |key| self.section.values.contains_key(key);
-        match (has("command"), has("url")) {
-            (true, false) => self.checked("command", None, command).map(Action::Command),
-            (false, true) => self.checked("url", None, url).map(Action::Post),
-            (both, _) => {
-                let text =
-                    if both { "command and url exclude each other" } else { "command or url is missing" };
-                self.faults.push(Fault::at(&self.section.source, format!("a hook: {text}")));
-                None
-            }
+/// Exactly one of the two.
+fn action(of: &mut Of<'_>) -> Option<Action> {
+    match (of.has("command"), of.has("url")) {
+        (true, false) => of.checked("command", None, command).map(Action::Command),
+        (false, true) => of.checked("url", None, url).map(Action::Post),
+        (both, _) => {
+            of.fault(if both { "command and url exclude each other" } else { "command or url is missing" });
+            None
         }
     }
 }
@@ -249,7 +188,7 @@ fn needs(text: &str, on: &[Word]) -> Result<Needs, String> {
     }
 }
 
-fn command(words: Vec<String>) -> Result<Vec<String>, String> {
+pub(super) fn command(words: Vec<String>) -> Result<Vec<String>, String> {
     match words.first() {
         Some(program) if words.iter().any(|word| word.contains('\0')) => {
             Err(format!("a word of {program:?} has a zero byte, which no program can be given"))
@@ -279,7 +218,7 @@ fn url(text: String) -> Result<String, String> {
 }
 
 /// Host and port, of what follows the scheme.
-fn authority(rest: &str) -> Option<&str> {
+pub(super) fn authority(rest: &str) -> Option<&str> {
     rest.split(['/', '?', '#'])
         .next()
         .filter(|authority| !authority.is_empty() && !authority.starts_with(':'))
@@ -315,7 +254,11 @@ pub(crate) fn check_programs(hooks: &[Hook], source: &Source) -> Result<(), Vec<
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-fn check_program(program: &Path) -> Result<(), String> {
+/// Looks at one program.
+///
+/// # Errors
+/// It is not there, cannot be run, or others can change it.
+pub(super) fn check_program(program: &Path) -> Result<(), String> {
     // Where a name is a link, what it leads to is looked at, and the directory of that.
     let program = program.canonicalize().map_err(|e| format!("cannot be run: {e}"))?;
     let mode = |path: &Path| path.metadata().map(|m| m.permissions().mode()).map_err(|e| e.to_string());

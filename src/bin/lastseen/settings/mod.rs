@@ -15,6 +15,8 @@ mod plan;
 mod raw;
 mod report;
 mod roster;
+mod section;
+mod services;
 mod share;
 pub(crate) mod sources;
 pub(crate) mod table;
@@ -23,7 +25,7 @@ mod word;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lastseen::proto::{Drain, Keyring, PeerConfig, SecretKey};
+use lastseen::proto::{Drain, Keyring, Migration, PeerConfig, SecretKey};
 use tracing::warn;
 
 use crate::args::Run;
@@ -37,6 +39,7 @@ pub(crate) use plan::{RosterPlan, STATIC_PEERS};
 pub(crate) use raw::{Detail, Fault, Level, LogFormat, Source, Transitions};
 pub(crate) use report::{Report, series_of};
 pub(crate) use roster::{Entry, Host, check_id};
+pub(crate) use services::{Check, Local, Offered, Probe, read as read_services};
 pub(crate) use table::{Sourced, Values, default_file};
 pub(crate) use word::{Standing, Word};
 
@@ -74,6 +77,8 @@ pub(crate) struct Settings {
     pub(crate) keys: Vec<SecretKey>,
     /// What is called when something happens.
     pub(crate) hooks: Vec<Hook>,
+    /// What this node offers.
+    pub(crate) services: Vec<Offered>,
     /// What is odd, but no error.
     pub(crate) warnings: Vec<String>,
 }
@@ -92,9 +97,14 @@ pub(crate) fn load(config: Option<&Path>, run: &Run) -> Result<Settings, Vec<Fau
         Ok(hooks)
     });
     let hooks = hooks.map_err(|wrong| faults.extend(wrong)).unwrap_or_default();
+    let services = read_services(&sources["services"]).and_then(|services| {
+        services::check_programs(&services, &sources["services"].1)?;
+        Ok(services)
+    });
+    let services = services.map_err(|wrong| faults.extend(wrong)).unwrap_or_default();
     let Some(values) = read(&sources, &mut faults) else { return Err(faults) };
     match keys::read(&values, &sources["security.key_files"].1) {
-        Ok(keys) if faults.is_empty() => Ok(Settings { values, sources, keys, hooks, warnings }),
+        Ok(keys) if faults.is_empty() => Ok(Settings { values, sources, keys, hooks, services, warnings }),
         Ok(_) => Err(faults),
         Err(wrong) => {
             faults.extend(wrong);
@@ -120,7 +130,9 @@ pub(crate) fn read(sources: &Sourced, faults: &mut Vec<Fault>) -> Option<Values>
 pub(crate) fn defaults() -> Sourced {
     let mut sources = Sourced::new();
     let faults = file::parse(&default_file(), |_| Source::Default, &mut sources);
-    sources.insert("hooks", (raw::Raw::Hooks(Vec::new()), Source::Default));
+    for name in section::NAMES {
+        sources.insert(name, (raw::Raw::Sections(Vec::new()), Source::Default));
+    }
     debug_assert_eq!(faults, Vec::new());
     sources
 }
@@ -239,6 +251,12 @@ fn drains(v: &Values, mut need: impl FnMut(bool, &str, String)) {
         !default.is_zero() && default <= max,
         "drain.default",
         format!("{} does not fit; right is more than 0 and at most drain.max, {}", show(default), show(max)),
+    );
+    let (within, most) = (v.drain_move_within, Migration::LONGEST);
+    need(
+        (Duration::from_secs(1)..=most).contains(&within),
+        "drain.move_within",
+        format!("{} does not fit; right is 1s to {}", show(within), show(most)),
     );
 }
 

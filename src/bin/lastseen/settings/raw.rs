@@ -8,7 +8,7 @@ use std::time::Duration;
 use lastseen::proto::Observers;
 
 use super::duration;
-use super::hooks::Section;
+use super::section::Section;
 
 /// Where a value comes from; the later ones win.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +80,8 @@ pub(crate) enum Raw {
     Flag(bool),
     /// A list of strings.
     List(Vec<String>),
-    /// What stands below each `[[hooks]]`.
-    Hooks(Vec<Section>),
+    /// What stands below each section of one name: `[[hooks]]`.
+    Sections(Vec<Section>),
     /// A table of strings.
     Table(Vec<(String, String)>),
     /// A value of the environment or of a flag: text that stands for any of the above.
@@ -97,7 +97,7 @@ impl fmt::Display for Raw {
             Raw::Integer(n) => write!(f, "{n}"),
             Raw::Flag(b) => write!(f, "{b}"),
             Raw::List(items) => write!(f, "{items:?}"),
-            Raw::Hooks(_) => f.write_str("a list of tables"),
+            Raw::Sections(_) => f.write_str("a list of tables"),
             Raw::Table(_) => f.write_str("a table"),
             Raw::Other(name) => f.write_str(name),
         }
@@ -170,14 +170,27 @@ impl Setting for bool {
     }
 }
 
+fn whole<T: TryFrom<i64> + std::str::FromStr>(raw: &Raw) -> Result<T, String> {
+    let number = match raw {
+        Raw::Integer(n) => T::try_from(*n).ok(),
+        Raw::Untyped(t) => t.parse().ok(),
+        _ => None,
+    };
+    number.ok_or_else(|| format!("{raw} is not a whole number, like 5"))
+}
+
+impl Setting for u64 {
+    fn read(raw: &Raw) -> Result<Self, String> {
+        whole(raw)
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Setting for u32 {
     fn read(raw: &Raw) -> Result<Self, String> {
-        let number = match raw {
-            Raw::Integer(n) => u32::try_from(*n).ok(),
-            Raw::Untyped(t) => t.parse().ok(),
-            _ => None,
-        };
-        number.ok_or_else(|| format!("{raw} is not a whole number, like 5"))
+        whole(raw)
     }
     fn show(&self) -> String {
         self.to_string()

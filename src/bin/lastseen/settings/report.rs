@@ -76,6 +76,8 @@ impl Report<'_> {
             .collect();
         let hooks: Vec<String> = settings.hooks.iter().map(super::hooks::show).collect();
         rows.push(("hooks", hooks.show(), settings.sources["hooks"].1.to_string()));
+        let services: Vec<String> = settings.services.iter().map(super::services::show).collect();
+        rows.push(("services", services.show(), settings.sources["services"].1.to_string()));
         if json { as_json(&rows, settings, self, &cost) } else { as_text(&rows, settings, self, &cost) }
     }
 }

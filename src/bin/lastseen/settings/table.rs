@@ -127,7 +127,7 @@ settings! {
     /// The directory where a drain is kept, so that it survives a restart of the daemon. Empty: it does not.
     state_dir: Option<PathBuf>, "state_dir" = r#""""#;
     /// What this node is for, where it stands, and the like, shown with it everywhere: { rack = "r7", role = "db" }.
-    /// At most 8 labels of 160 bytes together.
+    /// At most 16 labels of 512 bytes together. `lastseen label` lays others over them until the daemon ends.
     labels: Labels, "labels" = "{}";
     /// Files with the cluster's keys, at most four, not readable by others; made by `lastseen keygen`. The
     /// first one seals, all are accepted.
@@ -140,8 +140,8 @@ settings! {
     log_level: Level, "log.level" = r#""info""#;
     /// Whose changes of status are logged: observed, all or none.
     log_transitions: Transitions, "log.transitions" = r#""observed""#;
-    /// The socket for the commands that change the daemon (reload, drain, leave). Empty: none. Where the directory of
-    /// the default is missing the daemon runs without.
+    /// The socket for the commands that change the daemon (reload, drain, publish, leave, ...). Empty: none. Where the
+    /// directory of the default is missing the daemon runs without.
     control_socket: Option<PathBuf>, "control.socket" = r#""/run/lastseen/lastseen.sock""#;
     /// The socket's mode: who may write to it may order.
     control_mode: Mode, "control.mode" = r#""0660""#;
@@ -149,6 +149,8 @@ settings! {
     drain_default: Duration, "drain.default" = r#""1h""#;
     /// The longest drain that may be ordered; at most 7d, since nobody counts a drain for longer.
     drain_max: Duration, "drain.max" = r#""24h""#;
+    /// How long clients of this node's services are given to leave when it drains. 1s to 1d.
+    drain_move_within: Duration, "drain.move_within" = r#""1m""#;
     /// Addresses of the HTTP listener (status, events, metrics); [] switches it off. A name of this machine in place
     /// of an address lets it be called by that name too.
     http_listen: Vec<Listen>, "http.listen" = r#"["127.0.0.1:5279"]"#;
@@ -182,5 +184,5 @@ pub(crate) fn default_file() -> String {
         }
         out.push_str(&format!("{name} = {}\n", key.default));
     }
-    out + super::hooks::HELP
+    out + super::services::HELP + super::hooks::HELP
 }
