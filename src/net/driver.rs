@@ -30,6 +30,8 @@ use crate::proto::{Catalog, Change, Drain, Instance, Keyring, Node, PeerConfig, 
 
 /// Round-trip times handed over in one go; a snapshot does not wait for so many.
 const ROUND_TRIPS: usize = 32;
+/// A catalog of so many instances is made in no time.
+const SMALL_CATALOG: usize = 256;
 /// Errors read from the queue in a row.
 const FAILURES: usize = 1024;
 /// A turn that begins less than so many rests after the one before (in halves), and has work, makes the loop busy: a rest and
@@ -114,6 +116,7 @@ pub async fn spawn(
         on_rtt: options.on_rtt,
         catalog,
         catalog_turn: 0,
+        cataloged: now,
         window,
         leaving: Vec::new(),
     };
@@ -151,8 +154,9 @@ struct Driver {
     shared: Arc<Shared>,
     on_rtt: Option<Box<dyn FnMut(Duration) + Send>>,
     catalog: watch::Sender<Arc<Catalog>>,
-    /// Which one that is.
+    /// Which one that is, and when it was made.
     catalog_turn: u64,
+    cataloged: Time,
     window: Arc<Window>,
     /// Who waits for the end.
     leaving: Vec<oneshot::Sender<()>>,
@@ -359,6 +363,12 @@ impl Driver {
     fn show(&mut self) {
         self.window.set(self.node.guard_window());
         let turn = self.node.catalog_turn();
+        // A large one costs milliseconds, and may change in every turn.
+        let pause = self.node.config().heartbeat_interval / 16;
+        if self.catalog.borrow().instances.len() > SMALL_CATALOG && self.now.since(self.cataloged) < pause {
+            return;
+        }
+        self.cataloged = self.now;
         if std::mem::replace(&mut self.catalog_turn, turn) != turn {
             let catalog = self.node.catalog(self.now);
             self.catalog.send_if_modified(|known| {

@@ -16,7 +16,7 @@ const REMEMBERED: usize = 1024;
 #[derive(Debug)]
 pub struct MigrationStream {
     catalog: watch::Receiver<Arc<Catalog>>,
-    told: BTreeSet<(Arc<str>, u64)>,
+    told: BTreeSet<u64>,
 }
 
 impl MigrationStream {
@@ -29,15 +29,13 @@ impl MigrationStream {
         loop {
             let catalog = Arc::clone(&self.catalog.borrow_and_update());
             if self.told.len() > REMEMBERED {
-                let goes_on = |(by, id): &(Arc<str>, u64)| {
-                    catalog.migrations.iter().any(|known| known.by == *by && known.migration.id == *id)
-                };
+                let goes_on = |id: &u64| catalog.migrations.iter().any(|known| known.migration.id == *id);
                 self.told.retain(goes_on);
             }
             let now = Clock.now();
             let known = catalog.migrations.iter().filter(|known| known.until > now);
             for announced in known {
-                if self.told.insert((Arc::clone(&announced.by), announced.migration.id)) {
+                if self.told.insert(announced.migration.id) {
                     return Some(announced.clone());
                 }
             }

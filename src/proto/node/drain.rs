@@ -47,7 +47,7 @@ impl Drains {
     /// What the wall clock shows at `time`, since 1970.
     pub(super) fn wall_at(&self, time: Time) -> Duration {
         let (wall, at) = self.wall;
-        (wall + time.since(at)).saturating_sub(at.since(time))
+        wall.saturating_add(time.since(at)).saturating_sub(at.since(time))
     }
 
     fn of(&self, name: NodeName, now: Time) -> Option<Draining> {

@@ -6,8 +6,9 @@
 //! nobody can have gained it in the meantime: at most one side holds it. It is a statement about time: it ends by itself, by the
 //! clock of whoever reads it, and no stall extends it.
 //!
-//! A witness is a peer whose present run tells this node's roster, and that it stands for that; only witnesses count. Who takes over
-//! another roster is none before it sees that most nodes of the former one have it too.
+//! Only links of its own count, and only witnesses: peers whose present run tells this node's roster and settings, since G and W follow
+//! from these, and that it stands for that roster. Who takes over another roster is none before it sees that most nodes of each
+//! former one have it too.
 //!
 //! What a lost peer did may be taken over while this node holds the guard and a majority, itself among it, has heard nothing of
 //! that peer for W. That is asked in rounds: whoever answers a question of a round that began at `s` with a silence of W or more,
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use super::Node;
 use super::guest::Party;
+use super::views::OVERHEAD;
 use crate::proto::messages::{MAX_SILENT, Message};
 use crate::proto::records::NodeName;
 use crate::proto::seal::Tag;
@@ -28,6 +30,10 @@ use crate::proto::timer::{Time, micros};
 
 /// A round is begun in every interval for so many intervals after somebody wanted to know.
 const WANTED: u32 = 3;
+/// So many rosters are remembered of which most nodes must have the present one.
+const FORMER: usize = 16;
+/// Bytes of the answer about one peer.
+const ANSWER: usize = 18;
 /// The proofs are counted anew at most so many times an interval.
 const LOOKS: u32 = 16;
 
@@ -41,8 +47,8 @@ pub(super) struct Majority {
     looked: Time,
     /// Kept for the next count.
     proofs: Vec<Time>,
-    /// The names of the roster that this node stood witness for last, while it does not for its present one.
-    former: Option<Vec<NodeName>>,
+    /// The names of each roster that this node has told since it stood witness last, while it does not for its present one.
+    former: Vec<Vec<NodeName>>,
     /// Peers of which somebody wants to know whether what they did may be taken over.
     watches: BTreeMap<usize, Watch>,
 }
@@ -76,12 +82,15 @@ impl Node {
         (since.map_or(never, |since| since + self.config.guard_wait()), self.majority.until)
     }
 
-    /// A peer's echo of what was sent at `sent` came.
+    /// A peer's own echo of what was sent at `sent` came.
     pub(super) fn prove(&mut self, peer: usize, sent: Time) {
         self.find_gap();
         self.registry.at_mut(peer).prove(sent);
-        let again = self.majority.looked + self.config.heartbeat_interval / LOOKS;
-        if self.majority.since.is_none() || self.now >= again {
+        let echoed = &mut self.accounts[peer].echoed;
+        *echoed = (*echoed).max(Some(sent));
+        let interval = self.config.heartbeat_interval;
+        let Majority { since, until, looked, .. } = self.majority;
+        if since.is_none() || self.now >= looked + interval / LOOKS || until <= self.now + interval {
             self.count_majority();
         }
     }
@@ -105,17 +114,31 @@ impl Node {
     /// Who is a witness may have changed.
     pub(super) fn note_witness(&mut self) {
         self.find_gap();
-        if self.majority.former.as_ref().is_some_and(|former| self.has_most_of(former)) {
-            self.majority.former = None;
+        if !self.is_witness() && self.majority.former.iter().all(|former| self.has_most_of(former)) {
+            self.majority.former.clear();
             self.publish_profile();
         }
         self.count_majority();
     }
 
+    /// The tables of peers have moved: what is asked about some is asked anew.
+    pub(super) fn move_watches(&mut self) {
+        self.majority.watches.clear();
+    }
+
     /// This node has taken over another roster than that of these names. Whatever it counted is over.
     pub(super) fn leave_roster(&mut self, names: &[NodeName]) {
-        let former = self.majority.former.take().unwrap_or_else(|| names.to_vec());
-        self.majority = Majority { former: Some(former), ..Majority::default() };
+        let mut former = std::mem::take(&mut self.majority.former);
+        if former.len() < FORMER && !former.iter().any(|known| known == names) {
+            former.push(names.to_vec());
+        }
+        self.majority = Majority { former, ..Majority::default() };
+    }
+
+    /// Nothing that was counted counts: this process may not be the one that counted it.
+    pub(super) fn drop_majority(&mut self) {
+        self.accounts.iter_mut().for_each(|account| account.echoed = None);
+        self.majority = Majority { former: std::mem::take(&mut self.majority.former), ..Majority::default() };
     }
 
     /// Whether most nodes of a former roster tell this node's present one.
@@ -130,15 +153,16 @@ impl Node {
 
     /// Whether this node stands for its roster.
     pub(super) fn is_witness(&self) -> bool {
-        self.majority.former.is_none()
+        self.majority.former.is_empty()
     }
 
-    /// Whether the peer's present run tells this node's roster, and stands for it.
+    /// Whether the peer's present run tells this node's roster and settings, and stands for the roster.
     fn has_witness(&self, peer: usize) -> bool {
-        let own = self.records.profile(self.me).map(|profile| profile.roster);
+        let own = self.records.profile(self.me).map(|profile| (profile.roster, profile.config));
         let run = self.sessions[peer].confirmed.as_ref().map(|confirmed| confirmed.instance);
         self.records.profile(self.places[peer]).is_some_and(|profile| {
-            profile.witness && Some(profile.roster) == own && Some(profile.instance) == run
+            let alike = Some((profile.roster, profile.config)) == own;
+            profile.witness && alike && Some(profile.instance) == run
         })
     }
 
@@ -150,7 +174,7 @@ impl Node {
             return Time::ZERO;
         }
         let Some(last) = needed.checked_sub(1) else { return Time::from_micros(u64::MAX) };
-        let proof = |peer| self.registry.at(peer).proof.filter(|_| self.has_witness(peer));
+        let proof = |peer: usize| self.accounts[peer].echoed.filter(|_| self.has_witness(peer));
         proofs.clear();
         proofs.extend((0..self.sessions.len()).filter_map(proof));
         if proofs.len() < needed {
@@ -176,7 +200,8 @@ impl Node {
         if let Some(begun) = begun {
             self.majority.watches.insert(peer, Watch { wanted: now, ..begun });
         }
-        self.review_watches();
+        // What is asked in one turn goes together.
+        self.review_by(self.now);
         true
     }
 
@@ -202,7 +227,7 @@ impl Node {
         let due = watches.filter(|(peer, watch)| is_due(watch) && self.silence_of(**peer) >= wait);
         let mut due: Vec<(Time, usize)> = due.map(|(peer, watch)| (watch.round, *peer)).collect();
         due.sort_unstable();
-        due.truncate(MAX_SILENT);
+        due.truncate(MAX_SILENT.min((self.config.max_datagram - OVERHEAD) / ANSWER));
         if due.is_empty() {
             return;
         }

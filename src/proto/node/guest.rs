@@ -203,6 +203,9 @@ impl Node {
                 self.answer(party, &frame.question(Asked::Ping { small: true }));
             }
             Message::RelayPing { origin, request, .. } => {
+                if let Some(origin) = self.peer_of_tag(frame.key, *origin) {
+                    self.note_heard_of(origin);
+                }
                 self.answer(party, &frame.question(Asked::RelayPing(*origin, *request)));
             }
             Message::RelayRequest { target, .. } => {

@@ -397,6 +397,7 @@ impl Node {
     pub fn leave(&mut self, reason: LeaveReason, now: Time) {
         self.advance(now);
         if self.leaving.is_none() {
+            self.tell_last_offers();
             self.leaving = Some(Leaving::new(reason));
             self.offers.turn += 1;
             for peer in 0..self.sessions.len() {
@@ -511,6 +512,9 @@ impl Node {
         }
         // Their keys were those of the old run.
         self.guests.iter_mut().for_each(|guest| guest.session.forget());
+        // What it has not heard another process under its name may have.
+        self.drop_majority();
+        (0..self.sessions.len()).for_each(|peer| self.note_heard_of(peer));
     }
 
     /// Time going backwards stands still. Notes a deadline that the loop came too late to, before any input can

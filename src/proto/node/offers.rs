@@ -20,8 +20,8 @@ use crate::proto::verdict::Verdict;
 
 /// Bytes of a record beside its notice or offer.
 const HEAD: usize = 24;
-/// So many migrations of one node are remembered: twice what it may announce, for what its earlier runs did.
-const REMEMBERED: usize = 2 * Migrations::MOST;
+/// So many migrations of one node are remembered, that go on or are over: what its earlier runs announced too.
+const REMEMBERED: usize = 8 * Migrations::MOST;
 /// A migration is remembered for so long after its end, lest a clock that is set back tells it again.
 const AFTER: Duration = Duration::from_secs(3600);
 
@@ -106,15 +106,20 @@ impl Node {
     }
 
     /// Clients are to move: every node that lives, and every one that comes back before the end, is told once. It becomes an
-    /// event there, and here. Its id.
+    /// event there, and here, unless a queue of events overflows; a list of those that go on is in the catalog. The end of this run
+    /// ends it. Its id. It lasts by the wall clocks of all: see [`set_wall_clock`](Node::set_wall_clock).
     ///
     /// # Errors
-    /// This node announces too many already, or they do not fit into a datagram; nothing has changed.
+    /// It ends at once; this node announces too many already, or they do not fit into a datagram; nothing has changed.
     pub fn migrate(&mut self, moving: Move, now: Time) -> Result<u64, ConfigError> {
         self.advance(now);
         let Move { service, from, to, reason, within } = moving;
+        if within.is_zero() {
+            return Err(ConfigError::Invalid("a migration has no time; more than none is right".to_owned()));
+        }
         let within = within.min(Migration::LONGEST);
-        let deadline = self.drains.wall_at(self.now + within).as_secs();
+        // Whole seconds, and not before it is over here.
+        let deadline = self.drains.wall_at(self.now + within + Duration::from_micros(999_999)).as_secs();
         let migration = Migration { id: self.rng.next_u64(), service, from, to, reason, deadline };
         let mut all = self.offers.migrations.clone();
         all.push((migration.clone(), self.now + within));
@@ -189,6 +194,14 @@ impl Node {
         self.records.publish(Body::Offer(self.offer(self.offers.services.clone())));
     }
 
+    /// What waits is told before this run ends.
+    pub(super) fn tell_last_offers(&mut self) {
+        if self.offers.changed {
+            self.offers.published = Time::ZERO;
+            self.push_to_all();
+        }
+    }
+
     /// What has waited is told; migrations that are over end.
     pub(super) fn review_offers(&mut self) {
         let now = self.now;
@@ -226,7 +239,9 @@ impl Node {
         if matches!(record.body.kind(), Kind::Notice | Kind::Offer) {
             // Where not everybody is told by the owner itself, it goes further at once.
             self.news.urgent = true;
-            self.review_by(self.now);
+            if !self.others.is_empty() {
+                self.review_by(self.news.pushed + self.push_pause());
+            }
         }
         self.offers.turn += 1;
         met
@@ -235,13 +250,24 @@ impl Node {
     fn note_migrations(&mut self, place: usize, owner: NodeName, migrations: &Migrations) {
         for migration in migrations.iter() {
             let end = self.drains.ends(migration.deadline, Migration::LONGEST, self.now);
-            let known = self.offers.told.range((owner, 0)..=(owner, u64::MAX));
-            let is_new = known.count() < REMEMBERED && !self.offers.told.contains_key(&(owner, migration.id));
-            if is_new && end > self.now {
+            let is_new = !self.offers.told.contains_key(&(owner, migration.id));
+            if is_new && end > self.now && self.remembers_one_more(owner) {
                 self.offers.told.insert((owner, migration.id), end + AFTER);
                 self.tell_migration(place, migration.clone());
             }
         }
+    }
+
+    /// Makes room for one more migration of a node: the one that ended first is forgotten. False: so many go on.
+    fn remembers_one_more(&mut self, owner: NodeName) -> bool {
+        let known = || self.offers.told.range((owner, 0)..=(owner, u64::MAX));
+        if known().count() < REMEMBERED {
+            return true;
+        }
+        let oldest =
+            known().min_by_key(|(_, until)| **until).filter(|(_, until)| **until <= self.now + AFTER);
+        let oldest = oldest.map(|(one, _)| *one);
+        oldest.is_some_and(|one| self.offers.told.remove(&one).is_some())
     }
 
     fn tell_migration(&mut self, place: usize, migration: Migration) {
@@ -275,7 +301,6 @@ impl Node {
 
     /// The roster has changed: this node, that was called `own`, may be called otherwise, and who is gone is forgotten.
     pub(super) fn move_offers(&mut self) {
-        self.offers.told.retain(|(owner, _), _| self.records.place(*owner).is_some());
         self.renew_offers();
         self.offers.turn += 1;
     }
@@ -321,7 +346,8 @@ impl Node {
 
     /// The present run of the node at `place`, as far as this one knows it.
     fn run_at(&self, place: usize) -> Option<crate::proto::seal::Instance> {
-        let confirmed = self.peer_at(place).and_then(|peer| self.sessions[peer].confirmed.as_ref());
+        let peer = self.peer_at(place).filter(|peer| !self.is_told_another_run(*peer));
+        let confirmed = peer.and_then(|peer| self.sessions[peer].confirmed.as_ref());
         confirmed.map(|c| c.instance).or_else(|| self.records.profile(place).map(|profile| profile.instance))
     }
 

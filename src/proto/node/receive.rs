@@ -227,6 +227,7 @@ impl Node {
             self.pool.at_mut(peer).path.begin(phase);
         }
         self.records.part(peer);
+        self.offers.turn += 1;
         let account = &mut self.accounts[peer];
         account.left = None;
         if restarted {
@@ -440,6 +441,7 @@ impl Node {
     fn rolled_back(&mut self, peer: usize) {
         if self.last_rollback.is_none_or(|at| self.now.since(at) >= ROLLBACK) {
             self.last_rollback = Some(self.now);
+            self.drop_majority();
             let why = format!(
                 "{} echoed a datagram that this process never sent: it was cloned or rolled back, and takes a new instance",
                 self.registry.at(peer).server_id

@@ -248,7 +248,7 @@ impl Node {
         inquiry.worked = Some(relay);
         inquiry.questions.answered();
         self.accounts[about].relayed = self.accounts[about].relayed.max(Some(sent));
-        self.prove(about, sent);
+        self.registry.at_mut(about).prove(sent);
         self.beats[about].relayed(sent, self.now);
         self.prove_life(about, sent, None);
         let echoed = self.sessions[about].echoed_at();

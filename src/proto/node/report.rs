@@ -44,6 +44,8 @@ pub(super) struct Account {
     pub(super) direct: Option<Time>,
     /// When anything came from it, or on its behalf.
     pub(super) heard_of: Option<Time>,
+    /// When the newest of what it echoed itself was sent, in this run.
+    pub(super) echoed: Option<Time>,
     /// When it is told the rest of what it is owed; `None`: all that there is has gone out.
     pub(super) rest_at: Option<Time>,
     /// The answer that waits after a stall.
@@ -87,7 +89,9 @@ impl Account {
             called_down: None,
             grade_at: None,
             direct: None,
-            heard_of: None,
+            // As far as this run can tell.
+            heard_of: Some(now),
+            echoed: None,
             direct_spacing: 0,
             relayed: None,
             inquiry: Inquiry::new(turn),

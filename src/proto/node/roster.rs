@@ -88,6 +88,7 @@ impl Node {
         let (names, roster) = (self.records.names().to_vec(), self.directory.hash());
         self.move_tables(moves);
         self.move_drains(own);
+        self.move_watches();
         if self.directory.hash() != roster {
             self.leave_roster(&names);
         }
@@ -192,6 +193,7 @@ impl Node {
         follow(&mut self.beats, &moves.was, |peer| beats[peer].take().expect(made));
         follow(&mut self.accounts, &moves.was, |peer| accounts[peer].take().expect(made));
         self.timers = TimerQueue::new(moves.observed.len() + 1);
+        self.out.serve(moves.observed.len());
         self.grading = self.grading.iter().filter_map(|peer| moves.peers[*peer]).collect();
         for (peer, was) in moves.was.iter().enumerate() {
             self.sessions[peer].moved(&moves.peers);

@@ -24,7 +24,14 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Holds at most four datagrams a peer, and 64.
     pub(super) fn new(peers: usize) -> Outbox {
-        Outbox { bytes: Vec::with_capacity(2048), queue: VecDeque::new(), limit: 4 * peers + 64 }
+        let mut outbox = Outbox { bytes: Vec::with_capacity(2048), queue: VecDeque::new(), limit: 0 };
+        outbox.serve(peers);
+        outbox
+    }
+
+    /// There are so many peers now.
+    pub(super) fn serve(&mut self, peers: usize) {
+        self.limit = 4 * peers + 64;
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -21,6 +21,20 @@ pub(super) const OVERHEAD: usize = 100;
 /// A page of the table of a peer with another roster is asked this often at least.
 const PAGING: Duration = Duration::from_secs(60);
 
+/// A page that does not come is given up after so many intervals.
+const PATIENCE: u32 = 8;
+
+/// A bucket of a peer's that is being read.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    bucket: u8,
+    /// Up to where it was read.
+    after: Option<Mark>,
+    /// Since when it has not come further, and when the next page was asked last.
+    since: Time,
+    asked: Time,
+}
+
 /// How far the table of a peer with another roster was read.
 #[derive(Debug, Default)]
 pub(super) struct Paging {
@@ -32,11 +46,10 @@ pub(super) struct Paging {
     pause: Duration,
     /// The peer has told something new since then.
     news: bool,
-    /// A bucket of its that is being read, up to where that has come, and when the next page was asked: a page that is lost is
-    /// asked again, since on a lossy path a long reading hardly ever comes to its end at one go.
-    reading: Option<(u8, Option<Mark>, Time)>,
-    /// The page that was last given to it: its bucket, after whom it begins, and how often it was asked.
-    given: (Option<(u8, Option<Mark>)>, u8),
+    /// A bucket of its that is being read: a page that is lost is asked again, since on a lossy path a long reading hardly ever comes to its end at one go.
+    reading: Option<Reading>,
+    /// The page that was last given to it: its bucket, after whom it begins, how often it was asked in short order, and when.
+    given: (Option<(u8, Option<Mark>)>, u8, Time),
     /// It was met when the roster changed, and may know this run for long: what it has told it does not tell again.
     acquainted: bool,
 }
@@ -178,19 +191,15 @@ impl Node {
             return self.page_through(peer);
         }
         let interval = self.config.heartbeat_interval;
-        let bucket = self.records.compare(peer, digest, self.now, interval);
-        match self.accounts[peer].paging.reading {
-            Some((bucket, after, asked)) => {
-                if self.now.since(asked) >= interval / 2 {
-                    self.read_on(peer, bucket, after);
-                }
+        if let Some(reading) = self.accounts[peer].paging.reading {
+            if self.now.since(reading.since) >= interval * PATIENCE {
+                self.accounts[peer].paging.reading = None;
+            } else if self.now.since(reading.asked) >= interval / 2 {
+                self.read_on(peer, Reading { asked: self.now, ..reading });
             }
-            None => {
-                if let Some(bucket) = bucket {
-                    self.stats.syncs += 1;
-                    self.read_on(peer, bucket, None);
-                }
-            }
+        } else if let Some(bucket) = self.records.compare(peer, digest, self.now, interval) {
+            self.stats.syncs += 1;
+            self.read_on(peer, Reading { bucket, after: None, since: self.now, asked: self.now });
         }
     }
 
@@ -203,7 +212,9 @@ impl Node {
             Met::Nothing => return false,
             Met::New(place) => {
                 self.note_profile(place, before);
-                self.note_witness();
+                if matches!(record.body, Body::Profile(_)) {
+                    self.note_witness();
+                }
             }
             Met::Raised => {}
         }
@@ -289,16 +300,18 @@ impl Node {
     }
 
     /// Asks for the next page of a bucket that is being read.
-    fn read_on(&mut self, peer: usize, bucket: u8, after: Option<Mark>) {
-        self.accounts[peer].paging.reading = Some((bucket, after, self.now));
-        self.ask_for_page(peer, bucket, after);
+    fn read_on(&mut self, peer: usize, reading: Reading) {
+        self.accounts[peer].paging.reading = Some(reading);
+        self.ask_for_page(peer, reading.bucket, reading.after);
     }
 
     /// One that is asked for the third time was lost twice, perhaps for its length.
     fn longest_page(&mut self, peer: usize, bucket: u8, after: Option<Mark>) -> usize {
         let page = Some((bucket, after));
-        let (known, times) = &mut self.accounts[peer].paging.given;
-        *times = if std::mem::replace(known, page) == page { times.saturating_add(1) } else { 0 };
+        let soon = self.config.heartbeat_interval * 2;
+        let (known, times, at) = &mut self.accounts[peer].paging.given;
+        let again = std::mem::replace(known, page) == page && self.now.since(*at) <= soon;
+        (*times, *at) = (if again { times.saturating_add(1) } else { 0 }, self.now);
         if *times >= 2 { SMALL.min(self.config.max_datagram) } else { self.longest(peer) }
     }
 
@@ -316,14 +329,13 @@ impl Node {
         if bucket == EVERY {
             return self.paged(peer, after, end, last);
         }
-        let reading = self.accounts[peer].paging.reading;
-        if reading.is_none_or(|(read, reached, _)| (read, reached) != (bucket, after)) {
+        let reading = &mut self.accounts[peer].paging.reading;
+        if reading.take_if(|reading| (reading.bucket, reading.after) == (bucket, after)).is_none() {
             return;
         }
-        self.accounts[peer].paging.reading = None;
         // Pages go forward, or the asking would never end.
         if !last && end > after && self.late_to.is_none() {
-            self.read_on(peer, bucket, end);
+            self.read_on(peer, Reading { bucket, after: end, since: self.now, asked: self.now });
         }
     }
 }

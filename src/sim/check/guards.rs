@@ -110,7 +110,10 @@ impl World {
     /// Whether a node holds the quorum guard, by its own clock, whether its loop turns or not.
     pub fn holds_guard(&self, node: u32) -> bool {
         let shown = self.host(node).clock().show(self.now());
-        self.node(node).is_some_and(|core| core.quorum_guard(shown).is_some())
+        self.node(node).is_some_and(|core| {
+            let (from, until) = core.guard_window();
+            core.quorum_guard(shown).is_some() || from <= shown && shown < until
+        })
     }
 
     /// Whether a node is told that it may take over what another one did.

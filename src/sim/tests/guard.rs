@@ -182,3 +182,24 @@ fn without_waiting_the_checker_finds_a_fault() {
     });
     assert!(broken.count() >= 3);
 }
+
+#[test]
+fn entries_in_another_order_are_the_same_roster_and_other_peers() {
+    let mut world = guarded(5, 1);
+    world.crash(0, false);
+    let watched = until(&mut world, 20 * SECOND, |w| {
+        w.watch_takeover(1, 0);
+        w.may_take_over(1, 0)
+    });
+    assert!(watched.is_some());
+    world.tell(1, |core, now| {
+        let mut entries = core.config().static_peers.to_vec();
+        entries.reverse();
+        let own = core.config().own_name.clone();
+        core.set_roster(entries.into(), own, now).unwrap();
+    });
+    assert!(world.holds_guard(1), "it is the same roster");
+    for other in [0, 2, 3, 4] {
+        assert!(!world.may_take_over(1, other), "n{other}: what was known of one peer is said of another");
+    }
+}
