@@ -10,7 +10,8 @@ use std::time::Duration;
 use lastseen::proto::messages::{LeaveReason, Message};
 use lastseen::proto::seal::{FrameKind, Header};
 use lastseen::proto::{
-    Change, Event, Instance, Observers, PeerConfig, PeerStatus, Reject, SendErrorKind, Stats, Time,
+    Change, Event, Instance, Move, Observers, PeerConfig, PeerStatus, Reject, SendErrorKind, ServerId, Stats,
+    Time,
 };
 
 use super::fixture::{CLUSTER, Fixture, NODE, Player, Sent, keyring, kind};
@@ -156,7 +157,11 @@ impl<'a> Run<'a> {
 
     fn operate(&mut self) {
         self.left = false;
-        match self.input.byte() % 18 {
+        let which = self.input.byte();
+        if which >= 0xFC {
+            return self.offer();
+        }
+        match which % 18 {
             0..=2 => {
                 let well = if self.input.one_in(4) { self.input.byte() } else { 0xFF };
                 (0..1 + self.input.below(8)).for_each(|_| self.beat(well));
@@ -390,6 +395,49 @@ impl<'a> Run<'a> {
         let which = if which & 0x1E == which { which | 1 } else { which };
         let keys = keyring(if self.input.one_in(4) { which & 0x1E } else { which });
         self.fixture.node.set_keys(keys, self.fixture.now).expect("no two ids have one tag");
+    }
+
+    /// Something for clients is said, or read.
+    fn offer(&mut self) {
+        let now = self.fixture.now;
+        match self.input.below(6) {
+            0 => {
+                let service = self.input.service();
+                // There may be too many.
+                let _ = self.fixture.node.publish_service(service, now);
+            }
+            1 => {
+                let name = self.input.service().name;
+                self.fixture.node.withdraw_service(&name, now);
+            }
+            2 => {
+                let labels = self.input.labels();
+                let _ = self.fixture.node.set_labels(labels, now);
+            }
+            3 => {
+                let id = |text: &str| ServerId::new(text).expect("a valid id");
+                let (service, reason) = (self.input.service().name, self.input.drain().reason);
+                let within = self.input.duration();
+                let moving = Move { service, from: id("a"), to: None, reason, within };
+                let _ = self.fixture.node.migrate(moving, now);
+            }
+            4 => {
+                let player = self.player();
+                let id = self.fixture.players[player].id;
+                self.fixture.node.watch_takeover(id, now);
+                assert!(self.fixture.node.takeover_safe(id, now).is_none_or(|until| until > now));
+            }
+            _ => {
+                let catalog = self.fixture.node.catalog(now);
+                assert!(catalog.migrations.iter().all(|announced| announced.until > now));
+                let route = catalog.route("web", &[self.input.byte()], Some(("a", "x")));
+                assert!(
+                    route.is_none_or(|route| route.first.is_available() && route.second != Some(route.first))
+                );
+                assert!(self.fixture.node.quorum_guard(now).is_none_or(|until| until > now));
+                self.reached.insert("catalog");
+            }
+        }
     }
 
     /// Another roster: any of the players, in any order, with or without their ids, and some that nobody is.
