@@ -1,8 +1,10 @@
 //! Services, labels and migrations of real daemons: as one node is told of them, and as another one tells it.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -36,6 +38,37 @@ fn until_told(cluster: &Cluster, service: &str, states: Value, mut meanwhile: im
         (newest == states).then_some(())
     });
     assert!(is_so.is_some(), "{service} is to be {states:?}, and is {newest:?}");
+}
+
+/// What a node lists of a service of the first node: its state, or null. `all`: also where it cannot be had.
+fn listed(cluster: &Cluster, n: usize, service: &str, all: bool) -> Value {
+    let mut told = cluster.json(n, &format!("/api/v1/services/{service}?all={all}"));
+    assert!(told["instances"].is_array() || told["error"] == "unknown_service", "{told}");
+    let Value::Array(instances) = told["instances"].take() else { return Value::Null };
+    let of_first = instances.into_iter().find(|instance| instance["server_id"] == "n1");
+    of_first.map_or(Value::Null, |mut instance| instance["state"].take())
+}
+
+/// Waits until the second node lists a service of the first one so; it is there without being asked for all only if it passes.
+#[track_caller]
+fn until_listed(cluster: &Cluster, service: &str, state: &str) {
+    until(&format!("{service} is to be listed as {state}"), || listed(cluster, 1, service, true) == state);
+    let passes = if state == "passing" { json!(state) } else { Value::Null };
+    assert_eq!(listed(cluster, 1, service, false), passes, "{service}");
+}
+
+/// What a command prints that asks the second node.
+#[track_caller]
+fn asked(cluster: &Cluster, args: &[&str]) -> String {
+    let (code, said, complaint) = run(asking(cluster, args));
+    assert_eq!(code, 0, "{args:?}: {complaint}");
+    said
+}
+
+fn asking(cluster: &Cluster, args: &[&str]) -> Command {
+    let mut command = cluster.order(1, args);
+    command.env("LASTSEEN_HTTP", cluster.url(1, ""));
+    command
 }
 
 /// The migrations that `n` has told, by id.
@@ -128,8 +161,10 @@ fn checks_set_the_state_that_another_node_tells() {
     status.store(204, Ordering::Relaxed);
     std::fs::write(&sign, "").unwrap();
     until_told(&cluster, "web", json!(["failed", "passing", "failed"]), || ());
+    until_listed(&cluster, "web", "failed");
     for service in ["page", "job"] {
         until_told(&cluster, service, json!(["failed", "passing"]), || ());
+        until_listed(&cluster, service, "passing");
     }
     let again = listen(web);
     status.store(500, Ordering::Relaxed);
@@ -137,6 +172,7 @@ fn checks_set_the_state_that_another_node_tells() {
     until_told(&cluster, "web", json!(["failed", "passing", "failed", "passing"]), || take(&again));
     for service in ["page", "job"] {
         until_told(&cluster, service, json!(["failed", "passing", "failed"]), || ());
+        until_listed(&cluster, service, "failed");
     }
 }
 
@@ -153,11 +189,22 @@ fn what_is_ordered_reaches_another_node() {
     until_told(&cluster, "web", json!(["passing", "draining"]), || ());
     order(&cluster, &["withdraw", "web"]);
     until_told(&cluster, "web", json!(["passing", "draining", null]), || ());
+    until("it is no service any more", || cluster.get(1, "/api/v1/services/web").0 == 404);
     order(&cluster, &["label", "zone=a", "role=db"]);
     until("labels are told", || cluster.peer(1, 0)["labels"] == json!({"zone": "a", "role": "db"}));
     let answer = order(&cluster, &["label", "zone-"]);
     assert_eq!(answer, json!({"labels": {"role": "db"}, "message": "labels: role=db"}));
     until("one is taken away", || cluster.peer(1, 0)["labels"] == json!({"role": "db"}));
+    for (label, chosen) in [("role=db", true), ("role=web", false), ("zone=a", false)] {
+        assert_eq!(asked(&cluster, &["peers", "--all", "--label", label]).contains("n1 "), chosen, "{label}");
+    }
+    let info = cluster.series(1, "lastseen_peer_info");
+    let labels = |peer: &str| info.iter().find(|(labels, _)| labels["peer"] == peer).unwrap().0.clone();
+    assert_eq!(
+        (labels("n1").get("label_role"), labels("n1").get("label_zone")),
+        (Some(&"db".to_owned()), None)
+    );
+    assert_eq!(labels("n3").get("label_role"), None, "only who has it");
     let moving = ["migrate", "web", "--from", "n3", "--to", "n1", "--reason", "full disks", "--within", "2m"];
     let answer = order(&cluster, &moving);
     for n in 0..3 {
@@ -169,6 +216,46 @@ fn what_is_ordered_reaches_another_node() {
             assert_eq!(all[0].1[key], value, "{all:?}");
         }
     }
+}
+
+#[test]
+fn another_node_looks_up_and_routes() {
+    let cluster = Cluster::start(2);
+    let (code, said, complaint) = run(asking(&cluster, &["services", "web"]));
+    assert!(code != 0 && said.is_empty() && complaint.contains("no node offers a service"), "{complaint}");
+    order(&cluster, &["label", "zone=a"]);
+    order(&cluster, &["publish", "web", "10.0.0.7:80", "--version", "7"]);
+    let (code, _, complaint) =
+        run(cluster.order(1, &["publish", "web", "10.0.0.8:80", "--version", "6", "--weight", "2"]));
+    assert_eq!(code, 0, "{complaint}");
+    let total =
+        |n: usize, path: &str| cluster.json(n, &format!("/api/v1/services/web{path}"))["total"].take();
+    until("both know both", || total(0, "") == 2 && total(1, "") == 2 && total(1, "?label=zone=a") == 1);
+    let read = |args: &[&str]| -> Value { serde_json::from_str(&asked(&cluster, args)).unwrap() };
+    let all = read(&["services", "--json"]);
+    let expected = json!([{"name": "web", "passing": 2, "draining": 0, "failed": 0, "unreachable": 0,
+        "newest_version": 7}]);
+    assert_eq!((&all["services"], &all["total"]), (&expected, &json!(1)));
+    let one = read(&["services", "web", "--label", "zone=a", "--json"]);
+    assert_eq!((&one["total"], &one["instances"][0]["address"]), (&json!(1), &json!("10.0.0.7:80")));
+    let versions = asked(&cluster, &["services", "web", "--versions"]);
+    assert!(versions.contains("\n\na node that returns gets web at version 7 from n1\n"), "{versions}");
+    let chosen = |args: &[&str]| asked(&cluster, args).lines().next().unwrap_or_default().to_owned();
+    assert_eq!(chosen(&["route", "web", "alice", "--prefer", "zone=a"]), "10.0.0.7:80");
+    let first: BTreeSet<String> = (0..16).map(|key| chosen(&["route", "web", &format!("k{key}")])).collect();
+    assert_eq!(first, ["10.0.0.7:80", "10.0.0.8:80"].map(str::to_owned).into(), "sessions are spread");
+    for key in ["k1", "k2", "k3"] {
+        let path = format!("/api/v1/route/web?key={key}");
+        let route = |n: usize| cluster.json(n, &path)["first"]["server_id"].take();
+        assert!(route(1).is_string() && route(0) == route(1), "{key} goes to the same one from everywhere");
+    }
+    order(&cluster, &["drain", "30m"]);
+    until_listed(&cluster, "web", "draining");
+    assert_eq!(read(&["services", "--json"])["services"][0]["draining"], 1);
+    let route = asked(&cluster, &["route", "web", "alice", "--prefer", "zone=a"]);
+    assert!(route.starts_with("10.0.0.8:80\n") && route.contains("second  none"), "{route}");
+    order(&cluster, &["undrain"]);
+    until_listed(&cluster, "web", "passing");
 }
 
 #[test]
@@ -241,7 +328,7 @@ fn a_drain_tells_every_other_node_once() {
 
 /// `config check` of a node's file: whether it is right, and what it says.
 fn config_check(file: &Path) -> (i32, String, String) {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lastseen"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lastseen"));
     command.env_clear().env("LASTSEEN_LISTEN_ADDRESS", "127.0.0.1:5278").args(["config", "check"]).arg(file);
     run(command)
 }
