@@ -89,6 +89,10 @@ fn the_corpus_of_node() {
         "relay reply",
         "sync request",
         "sync response",
+        "silence request",
+        "silence reply",
+        // What a shell reads.
+        "catalog",
         // What became of a datagram.
         "taken",
         "size",
@@ -111,6 +115,8 @@ fn the_corpus_of_node() {
         "mass_loss",
         "self",
         "address",
+        "migrate",
+        "service",
         "key",
         "leaving",
         "down",

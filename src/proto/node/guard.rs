@@ -34,8 +34,8 @@ const WANTED: u32 = 3;
 const FORMER: usize = 16;
 /// Bytes of the answer about one peer.
 const ANSWER: usize = 18;
-/// The proofs are counted anew at most so many times an interval.
-const LOOKS: u32 = 16;
+/// While a majority lasts for an interval at least, the proofs are counted anew at most so many times an interval.
+const LOOKS: u32 = 4;
 
 /// Whether a majority is proven.
 #[derive(Debug, Default)]

@@ -59,8 +59,9 @@ impl Node {
         self.plan_review(Some(next).filter(|at| *at > self.now));
     }
 
-    /// The next review is at `at` at the latest.
+    /// The next review is at `at` at the latest; not before now, or the loop would seem to be late.
     pub(super) fn review_by(&mut self, at: Time) {
+        let at = at.max(self.now);
         self.review_at = self.review_at.min(at);
         if self.timers.at(self.places.len()).is_none_or(|planned| at < planned) {
             self.plan_review(Some(at));
