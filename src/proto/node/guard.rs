@@ -193,13 +193,8 @@ impl Node {
             return false;
         };
         let now = self.now;
-        let begun = self
-            .majority
-            .watches
-            .insert(peer, Watch { wanted: now, round: Time::ZERO, silent: Vec::new(), until: Time::ZERO });
-        if let Some(begun) = begun {
-            self.majority.watches.insert(peer, Watch { wanted: now, ..begun });
-        }
+        let begin = || Watch { wanted: now, round: Time::ZERO, silent: Vec::new(), until: Time::ZERO };
+        self.majority.watches.entry(peer).or_insert_with(begin).wanted = now;
         // What is asked in one turn goes together.
         self.review_by(self.now);
         true

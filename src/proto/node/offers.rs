@@ -358,7 +358,7 @@ impl Node {
             (None, None) => (PeerStatus::Healthy, Verdict::Up),
         };
         let drains = self.draining(place, now).is_some() || place == self.me && self.leaving.is_some();
-        let server_id = if place == self.me { &self.config.server_id } else { self.id_of(place) };
+        let server_id = self.id_of(place);
         let instance = |service: &Service| ServiceInstance {
             server_id: server_id.clone(),
             service: service.clone(),

@@ -46,7 +46,8 @@ pub(super) struct Paging {
     pause: Duration,
     /// The peer has told something new since then.
     news: bool,
-    /// A bucket of its that is being read: a page that is lost is asked again, since on a lossy path a long reading hardly ever comes to its end at one go.
+    /// A bucket of its that is being read: a page that is lost is asked again, since on a lossy path a long reading hardly
+    /// ever comes to its end at one go.
     reading: Option<Reading>,
     /// The page that was last given to it: its bucket, after whom it begins, how often it was asked in short order, and when.
     given: (Option<(u8, Option<Mark>)>, u8, Time),
