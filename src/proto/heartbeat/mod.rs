@@ -73,7 +73,7 @@ pub(crate) enum Ask {
     Nobody,
     /// The one that last knew something of it.
     Last,
-    /// Three that were not asked yet.
+    /// Three more questions: to relays in turn, none twice before all were asked.
     Three,
 }
 
