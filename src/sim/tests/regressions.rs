@@ -32,6 +32,7 @@ regressions! { HELD, holds:
     a_page_lost_for_its_length_comes_in_parts
     a_stalled_node_that_hears_nobody_is_isolated
     lost_votes_are_no_down_at_once
+    never_heard_and_refused_on_and_off
     pings_for_others_end_no_announced_spacing
     refusals_that_break_off_hold_no_down_up
     the_last_slots_are_asked_about_too
@@ -46,7 +47,6 @@ fn is_open(name: &str) {
 
 regressions! { OPEN, is_open:
     a_pause_before_sending_and_then_no_sound
-    never_heard_and_refused_on_and_off
     down_although_most_rows_hear_the_peer
     the_minute_of_isolation_counts_no_sleep
 }
