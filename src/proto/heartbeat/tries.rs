@@ -10,7 +10,6 @@ impl Heartbeat {
     pub(super) fn next_try(&mut self, now: Time, cut: bool) -> Step {
         let first = self.tries == 0;
         self.tries += 1;
-        self.put_off = false;
         let refusing = self.refusals.is_some();
         let known_cut = cut && !self.after_miss;
         let again = now + self.retry;

@@ -66,6 +66,28 @@ impl Node {
         row.is_some_and(|row| row.binary_search_by_key(&about, |s| s.peer).is_err())
     }
 
+    /// Where this node has no evidence of its own for three times as long as makes a Down, the observers' majority decides:
+    /// a loop that hardly ever listens counts its misses too slowly. What the others say makes nobody Healthy.
+    fn follow_majority(&mut self) {
+        if self.gives_nobody_up() {
+            return;
+        }
+        let long = self.config.heartbeat_interval * (3 * self.config.down_after);
+        for peer in 0..self.sessions.len() {
+            let info = self.registry.at(peer);
+            let says = self.drawing.picture.says(self.places[peer]);
+            let is_old = self.now.since(info.last_seen.unwrap_or(self.started)) > long;
+            if info.status == PeerStatus::Down || !is_old || says.down < 2 || says.down * 2 <= says.votes() {
+                continue;
+            }
+            let missed = info.missed_heartbeats.max(self.config.down_after);
+            let info = self.registry.at_mut(peer);
+            (info.status, info.missed_heartbeats) = (PeerStatus::Down, missed);
+            self.beats[peer].presume(missed);
+            self.refresh(peer);
+        }
+    }
+
     /// Whether the peer says in a row that can be believed that it hears this node, which does not hear it.
     pub(super) fn hears_me(&self, peer: usize) -> bool {
         let place = self.places[peer];
@@ -194,13 +216,11 @@ impl Node {
             (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
         }
         self.fuse();
-        self.contradicted = match self.misses_what_others_hear() {
-            true => self.contradicted.or(Some(self.now)),
-            false => None,
-        };
-        if self.isolated.is_some() && !self.is_isolated() {
+        self.isolation_times.note_contradicted(self.misses_what_others_hear(), self.now);
+        if self.isolation_times.has_begun() && !self.is_isolated() {
             self.end_isolation();
         }
+        self.follow_majority();
     }
 
     /// What this node says of a peer; `None`: it is plainly fine.
@@ -234,10 +254,10 @@ impl Node {
     /// longer than any peer keeps silent; or it has not listened.
     pub(super) fn has_no_vote(&self, status: PeerStatus) -> bool {
         let silence = self.config.heartbeat_interval + self.config.heartbeat_timeout;
-        let hears_nobody = || self.now.since(self.heard) > silence;
+        let hears_nobody = || self.isolation_times.quiet(self.now) > silence;
         match status {
             PeerStatus::Healthy => false,
-            _ if self.isolated.is_some() => true,
+            _ if self.isolation_times.has_begun() => true,
             PeerStatus::Suspected => !self.listens(self.now) || hears_nobody(),
             PeerStatus::Down => false,
         }

@@ -10,6 +10,7 @@ mod expected;
 mod explain;
 mod guard;
 mod guest;
+mod isolation;
 mod offers;
 mod others;
 #[cfg(feature = "sim")]
@@ -38,6 +39,7 @@ use self::drive::Leaving;
 pub use self::expected::Expected;
 use self::guard::Majority;
 use self::guest::Guest;
+use self::isolation::IsolationTimes;
 use self::offers::Offers;
 use self::others::Other;
 use self::relay::Budget;
@@ -139,8 +141,9 @@ pub struct Node {
     rng: SmallRng,
     started: Time,
     now: Time,
-    /// When anything authentic came from anybody.
-    heard: Time,
+    isolation_times: IsolationTimes,
+    /// The last call of [`handle_timeout`](Node::handle_timeout).
+    turned: Time,
     /// The deadline that this turn of the loop came too late to.
     late_to: Option<Time>,
     /// The last stall's end and length; the last time the kernel dropped datagrams.
@@ -150,11 +153,6 @@ pub struct Node {
     drops: Option<Time>,
     /// The last time it kept datagrams out of a queue that overflowed.
     filtered: Option<Time>,
-    /// Since when this node is isolated, and when it last ceased to be.
-    isolated: Option<Time>,
-    /// Since when it misses most, while most of those that it hears say that they hear whom it misses.
-    contradicted: Option<Time>,
-    was_isolated: Option<Time>,
     /// Its own questions to relays.
     relays_asked: Budget,
     last_recovery: Option<Time>,
@@ -235,15 +233,13 @@ impl Node {
             rng: SmallRng::seed_from_u64(seed),
             started: now,
             now,
-            heard: now,
+            isolation_times: IsolationTimes::new(now),
+            turned: now,
             late_to: None,
             stall: None,
             suspended: Duration::ZERO,
             drops: None,
             filtered: None,
-            isolated: None,
-            contradicted: None,
-            was_isolated: None,
             relays_asked: Budget::default(),
             last_recovery: None,
             last_rollback: None,
@@ -323,6 +319,7 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance(now);
         self.run_timers();
+        self.turned = self.now;
         self.review();
     }
 

@@ -102,7 +102,7 @@ impl Node {
     /// Whether this node has neither stalled, nor lost what its socket held, nor been isolated for so long that whom it hears
     /// it has heard since.
     pub(super) fn listens(&self, now: Time) -> bool {
-        let last = self.stall.map(|(end, _)| end).max(self.drops).max(self.was_isolated);
+        let last = self.stall.map(|(end, _)| end).max(self.drops).max(self.isolation_times.ended());
         last.is_none_or(|last| now.since(last) > self.config.proof_horizon())
     }
 

@@ -115,11 +115,19 @@ impl Node {
         self.leaving.is_some()
     }
 
+    /// When this run began, or last lost datagrams in its queue or was isolated.
+    pub(crate) fn unblocked_since(&self) -> Time {
+        let isolated = self.isolation_times.has_begun().then_some(self.now);
+        [self.drops, isolated, self.isolation_times.ended()]
+            .into_iter()
+            .flatten()
+            .fold(self.started, Time::max)
+    }
+
     /// When this run began, and when it was last disturbed: woke late, lost datagrams in its queue, or was isolated.
     pub(crate) fn undisturbed_since(&self) -> Time {
         let stall = self.stall.map(|(end, _)| end);
-        let isolated = self.isolated.map(|_| self.now);
-        [stall, self.drops, isolated, self.was_isolated].into_iter().flatten().fold(self.started, Time::max)
+        [stall, Some(self.unblocked_since())].into_iter().flatten().fold(self.started, Time::max)
     }
 }
 

@@ -451,6 +451,7 @@ impl Node {
     }
 
     /// One answer a datagram, to its source; after a stall one a peer, spread over 50 ms.
+    /// A later question takes the place of the one that waits, and does not put its answer off.
     fn answer_or_defer(&mut self, peer: usize, mut question: Question) {
         if self.late_to.is_none() {
             return self.answer(Party::Peer(peer), &question);
@@ -462,6 +463,9 @@ impl Node {
         // A ping's answer can tell of the stall, a hello's cannot: it goes first only if another run asks.
         let confirmed = self.sessions[peer].confirmed.as_ref().map(|c| c.instance);
         let same_run = matches!(question.what, Asked::Hello(_, run, _) if Some(run) == confirmed);
+        if self.accounts[peer].answer.is_none() {
+            self.accounts[peer].answer_at = self.now + SPREAD.mul_f64(self.share());
+        }
         let waiting = &mut self.accounts[peer].answer;
         if !(same_run && waiting.as_ref().is_some_and(|w| !matches!(w.what, Asked::Hello(..)))) {
             *waiting = Some(Box::new(question));

@@ -32,8 +32,6 @@ pub(super) struct Account {
     verdict: Verdict,
     /// It was heard since this node's start, here or by another observer: only then can it be lost.
     was_there: bool,
-    /// The answer was put off by a stall.
-    pub(super) put_off: bool,
     /// The spacing, in intervals, that came with the newest evidence; 0: as usual.
     pub(super) direct_spacing: u8,
     pub(super) left: Option<(LeaveReason, Time)>,
@@ -100,7 +98,6 @@ impl Account {
             rest_at: None,
             answer: None,
             answer_at: now,
-            put_off: false,
         }
     }
 

@@ -104,7 +104,7 @@ impl Node {
     /// Why this node calls itself isolated, if it does. Whoever slept has not listened: that is settled first.
     pub(super) fn isolation(&self, now: Time) -> Option<Isolation> {
         let isolated = self.late_to.is_none() && self.is_isolated();
-        let quiet = || Isolation::Quiet(now.since(self.heard));
+        let quiet = || Isolation::Quiet(self.isolation_times.quiet(now));
         isolated.then(|| if self.is_cut_off() { Isolation::CutOff } else { quiet() })
     }
 
