@@ -82,7 +82,7 @@ impl Says {
 }
 
 /// Whether an observer that says so hears the peer itself.
-fn hears(life: Life, link: LinkState) -> bool {
+pub(crate) fn hears(life: Life, link: LinkState) -> bool {
     life == Life::Healthy && matches!(link, LinkState::Up | LinkState::Lossy | LinkState::TxLost)
 }
 

@@ -157,6 +157,14 @@ impl Host {
         self.received
     }
 
+    /// How much time passes after each turn of its loop, if that is all that ails its node.
+    pub fn slowness(&self) -> Option<Duration> {
+        let else_well = self.is_present() && !self.frozen && self.pause.is_none() && self.apart == 0;
+        let passes = !(self.is_shut() || self.mute || self.rejects);
+        let is_slow = self.slow > Duration::ZERO && else_well && passes;
+        is_slow.then_some(self.slow)
+    }
+
     /// Whether its node runs, and nothing ails it at this time.
     pub fn is_well(&self, now: Time) -> bool {
         let awake = !self.frozen && self.slow == Duration::ZERO && self.pause.is_none();
@@ -209,6 +217,11 @@ impl Host {
     /// Whether its node hears nothing.
     pub fn is_shut(&self) -> bool {
         self.blocked || self.deaf
+    }
+
+    /// Since when its node has lost nothing that its socket held, and was not isolated; `None`: it does not run.
+    pub fn unblocked_since(&self) -> Option<Time> {
+        self.node.as_ref().map(|core| self.clock.when(core.unblocked_since()))
     }
 
     /// Since when nothing of its own disturbed its node; `None`: it does not run.

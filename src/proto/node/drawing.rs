@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Node;
 use super::report::Account;
 use crate::proto::peer::PeerStatus;
-use crate::proto::picture::{Heard, Picture, Sources};
+use crate::proto::picture::{self, Heard, Picture, Sources};
 use crate::proto::records::{Life, LinkState, NodeName, Seen};
 use crate::proto::snapshot::{Edge, EdgeView, RowView};
 use crate::proto::timer::Time;
@@ -64,6 +64,36 @@ impl Node {
         let believed = self.drawing.picture.age(by).is_some() && !self.records.is_cut(by);
         let row = self.records.row(by).filter(|_| believed);
         row.is_some_and(|row| row.binary_search_by_key(&about, |s| s.peer).is_err())
+    }
+
+    /// Whether others hear the peer that this node last saw alive `heard` ago: two observers at least say so, in rows that
+    /// are newer than that by more than they need to notice a silence. Of a peer that was never heard here most
+    /// observers must say so.
+    pub(super) fn is_heard_elsewhere(&self, peer: usize, heard: Option<Duration>, now: Time) -> bool {
+        let place = self.places[peer];
+        let says = self.drawing.picture.says(place);
+        let Some(heard) = heard.filter(|_| says.hear >= 2) else {
+            return heard.is_none() && says.hear >= 2 && says.hear * 2 > says.votes();
+        };
+        let notice = self.config.proof_horizon() + self.config.heartbeat_interval;
+        let since_drawn = now.since(self.drawing.drawn);
+        let is_newer = |by: &usize| {
+            *by != self.me
+                && self.drawing.picture.age(*by).is_some_and(|age| age + since_drawn + notice < heard)
+        };
+        let observers = self.directory.topology().neighbours(place);
+        observers.filter(|by| is_newer(by) && self.is_heard_by(place, *by)).nth(1).is_some()
+    }
+
+    /// Whether the row of the observer at `by` says that it hears the node at `about` itself.
+    fn is_heard_by(&self, about: usize, by: usize) -> bool {
+        let name = self.records.names()[about];
+        let row = self.records.row(by).unwrap_or_default();
+        match row.binary_search_by_key(&name, |seen| seen.peer) {
+            Ok(at) => picture::hears(row[at].life, row[at].link),
+            // Whom a node with another roster observes is not known.
+            Err(_) => !self.records.is_cut(by) && self.differing(by, |profile| profile.roster).is_none(),
+        }
     }
 
     /// Where this node has no evidence of its own for three times as long as makes a Down, the observers' majority decides:
@@ -214,6 +244,11 @@ impl Node {
         if !drawn.is_like(&self.drawing.picture) {
             self.drawing.picture = drawn;
             (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
+        } else {
+            // Rows are as old as the evidence of one's own, or newer: that changes while they say the same.
+            let missed = |peer: &usize| self.registry.at(*peer).status != PeerStatus::Healthy;
+            let missed: Vec<usize> = (0..self.sessions.len()).filter(missed).collect();
+            missed.into_iter().for_each(|peer| self.refresh(peer));
         }
         self.fuse();
         self.isolation_times.note_contradicted(self.misses_what_others_hear(), self.now);

@@ -7,10 +7,12 @@ use super::guest::GUESTS;
 use super::{EVENTS, Node};
 use crate::proto::event::Event;
 use crate::proto::explain::Explanation;
+use crate::proto::peer::PeerStatus;
 use crate::proto::records::{Life, LinkState, Records};
 use crate::proto::session::Session;
 use crate::proto::snapshot::RowView;
 use crate::proto::timer::Time;
+use crate::proto::verdict::Verdict;
 
 impl Node {
     /// Whether the link to the peer at this place of the roster is not known to be cut.
@@ -113,6 +115,25 @@ impl Node {
     /// Whether it has begun to leave.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.is_some()
+    }
+
+    /// Whether this node reports the peer at this place of the roster as `down` although two observers and most of those
+    /// whose rows are new enough to know hear it.
+    pub(crate) fn accuses_the_living(&self, peer: usize) -> bool {
+        let Some(heard) = self.registry.at(peer).time_since_heartbeat(self.now) else { return false };
+        if self.told_of(peer) != (PeerStatus::Down, Verdict::Down) {
+            return false;
+        }
+        let (place, picture) = (self.places[peer], self.draw(self.now));
+        let notice = self.config.proof_horizon() + self.config.heartbeat_interval;
+        let is_new = |by: &usize| *by != self.me && picture.age(*by).is_some_and(|age| age + notice < heard);
+        let new: Vec<usize> = self.directory.topology().neighbours(place).filter(is_new).collect();
+        let hears = |by: &&usize| {
+            self.told(**by, place).is_some_and(|(life, link)| crate::proto::picture::hears(life, link))
+                && self.is_alike(**by)
+        };
+        let hear = new.iter().filter(hears).count();
+        hear >= 2 && hear * 2 > new.len()
     }
 
     /// When this run began, or last lost datagrams in its queue or was isolated.

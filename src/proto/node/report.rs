@@ -294,6 +294,8 @@ impl Node {
             relayed: account.relayed.map(|at| now.since(at)),
             says: self.drawing.picture.says(self.places[peer]),
             hears_me: self.hears_me(peer),
+            heard_elsewhere: info.status != PeerStatus::Healthy
+                && self.is_heard_elsewhere(peer, info.time_since_heartbeat(now), now),
             lossy: self.sessions[peer].confirmed.as_ref().is_some_and(|c| c.loss.is_lossy()),
             loss: self.sessions[peer].loss(),
             narrow: connection.path.narrow(),

@@ -8,6 +8,7 @@ mod regressions;
 mod rings;
 mod rosters;
 mod services;
+mod status;
 mod step;
 mod theory;
 
