@@ -166,8 +166,10 @@ impl Blocking {
     /// Sends what the node wants sent. What the system refuses is a lost datagram: the node asks again by itself.
     fn send(&mut self) {
         let mut datagram = Vec::new();
-        while let Some(transmit) = self.node.poll_transmit(&mut datagram) {
+        while let Some(transmit) = self.node.poll_transmit(now(), &mut datagram) {
             let _ = self.socket.send_to(&datagram, transmit.to);
+            // If the process stood still meanwhile, the datagram left later than it was dated.
+            self.node.handle_sent(now());
         }
     }
 

@@ -213,7 +213,7 @@ impl Driver {
         let is_due = |node: &Node, now| node.poll_timeout().is_some_and(|deadline| deadline <= now);
         let had_work = drained.read > 0 || command.is_some() || is_due(&self.node, self.now);
         self.busy = may_rest && had_work && self.began.since(before) < self.rest * BUSY_HALVES / 2;
-        self.obey(command);
+        self.obey(socket, command);
         if is_due(&self.node, self.now) {
             if let Some(length) = self.suspension.since(self.clock.suspended()) {
                 self.node.handle_suspension(length, self.now);
@@ -277,7 +277,7 @@ impl Driver {
     }
 
     /// Does what the handles ask for, at most as much as waits.
-    fn obey(&mut self, first: Option<Command>) {
+    fn obey(&mut self, socket: &Socket, first: Option<Command>) {
         let mut next = first;
         let mut any = false;
         for _ in 0..COMMANDS {
@@ -319,10 +319,13 @@ impl Driver {
                     let _ = reply.send(self.node.takeover_safe(&peer, self.now));
                 }
                 Command::Keys(keys, reply) => {
+                    // The core drops what waits.
+                    self.transmit(socket);
                     let _ = reply.send(self.node.set_keys(keys, self.now));
                 }
                 Command::Roster(static_peers, own_name, reply) => {
-                    // What was told before means entries of the old one.
+                    // The core drops what waits, and what was told before means entries of the old roster.
+                    self.transmit(socket);
                     self.take_addresses();
                     let entries = static_peers.len();
                     let set = self.node.set_roster(static_peers, own_name, self.now);
@@ -390,8 +393,11 @@ impl Driver {
     }
 
     fn transmit(&mut self, socket: &Socket) {
-        while self.outgoing.fill(|bytes| self.node.poll_transmit(bytes)) {
+        let mut now = self.clock.now();
+        while self.outgoing.fill(|bytes| self.node.poll_transmit(now, bytes)) {
             self.send(socket);
+            now = self.clock.now();
+            self.node.handle_sent(now);
         }
     }
 

@@ -12,9 +12,13 @@
 //!    steady state allocates nothing per datagram.
 //! 5. `Down` follows only `down_after` consecutive misses, or a leave; any heartbeat resets the count.
 //!
+//! 6. A datagram takes its number when it is queued. [`Node::poll_transmit`] dates and seals it, so the time that it
+//!    waited is counted. A new roster, new keys and a new instance drop what waits.
+//!
 //! The loop of a shell: when woken, first empty the socket into [`Node::handle_datagram`] (with the kernel's
 //! receive times) and the error queue into [`Node::handle_send_error`], then call [`Node::handle_timeout`], then
-//! drain [`Node::poll_transmit`] and [`Node::poll_event`], then sleep until [`Node::poll_timeout`].
+//! drain [`Node::poll_transmit`] (with a new reading of the clock for each batch, and [`Node::handle_sent`] after the
+//! batch) and [`Node::poll_event`], then sleep until [`Node::poll_timeout`].
 //!
 //! One datagram's way: `node::receive` checks it in order ([`Reject`] names the checks), the `session` of its peer
 //! opens it and dates it by its echo, the `heartbeat` of its pair asks whether that is life or echo of the present

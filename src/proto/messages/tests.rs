@@ -183,9 +183,15 @@ fn padded_pings_have_the_length_that_is_wanted() {
             let more = More { lost: 3, ..More::default() };
             let ping = Message::PingMore { echo: number, hold: number, digest, more };
             let header = Header::len_of(number);
-            let ping = ping.padded(header, len);
-            assert_eq!(header + bytes(&ping).len() + SEAL_LEN, len);
-            assert_eq!(Message::decode(&bytes(&ping)), Ok(ping));
+            let mut frame = vec![0; header];
+            ping.encode(&mut frame);
+            Message::pad(&mut frame, len);
+            assert_eq!(frame.len() + SEAL_LEN, len);
+            let Ok(Message::PingMore { mut more, .. }) = Message::decode(&frame[header..]) else {
+                panic!("a ping stays a ping")
+            };
+            assert!(!std::mem::take(&mut more.padding).is_empty());
+            assert_eq!(Message::PingMore { echo: number, hold: number, digest, more }, ping);
         }
     }
     let form = |room: usize| postcard::to_stdvec(&Padding::filling(room)).unwrap().len() - 1;
@@ -391,6 +397,17 @@ fn any_message() -> impl Strategy<Value = Message> {
 }
 
 proptest! {
+    /// The hold is written when the datagram leaves: into the place of a 0.
+    #[test]
+    fn the_hold_stands_after_the_echo(message in any_message()) {
+        if let Some((echo, hold)) = message.echo() {
+            let (encoded, at) = (bytes(&message), Message::hold_at(echo));
+            let mut expected = Vec::new();
+            encode_varint(hold, &mut expected);
+            prop_assert_eq!(&encoded[at..at + expected.len()], &expected[..]);
+        }
+    }
+
     #[test]
     fn messages_round_trip(message in any_message()) {
         let encoded = bytes(&message);

@@ -268,7 +268,8 @@ impl Node {
 
     /// `from` has heard nothing of peers for so many microseconds.
     pub(super) fn silence_reply(&mut self, from: usize, key: usize, request: u64, silent: &[(Tag, u64)]) {
-        let sent = self.sessions[from].sent(request).filter(|s| s.what == What::Silence).map(|s| s.at);
+        let sent =
+            self.sessions[from].sent(request).filter(|s| s.what == What::Silence).map(|s| s.departure.sealed);
         let Some(sent) = sent.filter(|_| self.has_witness(from)) else { return };
         let (wait, interval) = (self.config.guard_wait(), self.config.heartbeat_interval);
         for (tag, silent) in silent {

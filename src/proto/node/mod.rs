@@ -412,9 +412,10 @@ impl Node {
         self.leaving.as_ref().is_some_and(Leaving::is_done) && self.out.is_empty()
     }
 
-    /// The next datagram to send; `buf` is cleared and filled.
-    pub fn poll_transmit(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
-        self.out.pop(buf)
+    /// The next datagram to send, dated `now` and sealed; `buf` is cleared and filled. The shell reads its clock right
+    /// before, and reports with [`handle_sent`](Node::handle_sent) when what it took has left.
+    pub fn poll_transmit(&mut self, now: Time, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.seal_next(now.max(self.now), buf)
     }
 
     /// The next event.
@@ -499,6 +500,7 @@ impl Node {
     /// peer must confirm us anew, and we them.
     pub fn renew(&mut self, instance: Instance, now: Time) {
         self.advance(now);
+        self.out.clear();
         self.instance = instance;
         self.make_hello_keys();
         self.publish_profile();

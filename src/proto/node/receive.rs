@@ -341,7 +341,7 @@ impl Node {
 
     /// What the echo proves of the link: round trip, address, two-way proof.
     fn note_echo(&mut self, peer: usize, read: Echo, message: &Message, frame: &Frame<'_>) {
-        let Echo::Dated { sent, to, newest, .. } = read else { return };
+        let Echo::Dated { departure, to, newest, .. } = read else { return };
         let Some((echo, hold)) = message.echo() else { return };
         self.records.echoed(peer, echo.saturating_sub(1));
         let slept = message.more().is_some_and(|more| more.paused > 0);
@@ -349,11 +349,13 @@ impl Node {
         if !newest {
             return;
         }
-        self.sessions[peer].note_echo(echo, sent);
+        self.sessions[peer].note_echo(echo, departure);
+        let sent = departure.sealed;
         self.prove(peer, sent);
         let there = micros(frame.received.since(sent));
-        // What was sent before a stall may have left after it: the clock was read, then the process stood still.
-        let stood_still = self.late_to.is_some() || self.stall.is_some_and(|(end, _)| sent < end);
+        // Of what was sent before a stall nobody knows when it left, nor, without the kernel's stamps, when its echo came.
+        let stood_still =
+            departure.left > sent || self.late_to.is_some() || self.stall.is_some_and(|(end, _)| sent < end);
         if let Some(rtt) = there.checked_sub(hold).filter(|_| !stood_still).map(Duration::from_micros) {
             if self.round_trips.len() == super::ROUND_TRIPS {
                 self.round_trips.pop_front();

@@ -59,7 +59,7 @@ impl World {
         self.turn(node);
     }
 
-    /// In its next turn the node stands still for so long between reading the clock and sending.
+    /// In its next turn the node stands still for so long between sealing and sending.
     pub fn pause_in_turn(&mut self, node: u32, length: Duration) {
         self.hosts[node as usize].pause = Some(length);
     }

@@ -273,7 +273,7 @@ impl World {
             }
             let lazy = if self.setup.lazy { self.setup.config.laziness() } else { Duration::ZERO };
             let rest = host.slow.max(lazy);
-            // It stood still in the middle of the turn: between reading the clock and sending.
+            // It stood still in the middle of the turn: between sealing and sending.
             let rest = rest.max(host.pause.take().unwrap_or_default());
             if rest > Duration::ZERO {
                 host.rests_until = now + rest;
@@ -287,7 +287,8 @@ impl World {
         let now = self.net.now;
         let host = &mut self.hosts[node as usize];
         let Some(core) = host.node.as_mut() else { return };
-        while let Some(transmit) = core.poll_transmit(&mut self.buffer) {
+        let (shown, late) = (host.clock.show(now), host.pause.unwrap_or_default());
+        while let Some(transmit) = core.poll_transmit(shown, &mut self.buffer) {
             host.sent += 1;
             host.sent_bytes += self.buffer.len() as u64;
             if host.mute {
@@ -297,9 +298,11 @@ impl World {
             if host.blocked {
                 host.held.push((transmit.to, self.buffer.clone()));
             } else {
-                self.net.send(node, from, transmit.to, &self.buffer, host.pause.unwrap_or_default());
+                self.net.send(node, from, transmit.to, &self.buffer, late);
             }
         }
+        // It says so when it goes on.
+        core.handle_sent(host.clock.show(now + late));
         while let Some(event) = core.poll_event() {
             if event.change == crate::proto::Change::Rollback {
                 let fresh = Instance(self.instances.next_u64().max(1));
