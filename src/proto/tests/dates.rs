@@ -112,12 +112,12 @@ fn the_time_that_a_datagram_waited_is_in_its_hold() {
             }
             nodes[from].handle_sent(now);
             while let Some(rtt) = nodes[1 - from].poll_rtt() {
-                assert!(rtt <= 200 * MS, "{rtt:?}: the answer waited, and its question");
+                assert!(rtt <= MS, "{rtt:?}: it only waited");
                 measured += 1;
             }
         }
     }
-    assert!(measured > 20, "{measured}");
+    assert!(measured > 10, "{measured}");
 }
 
 /// True times at which the newest datagram that reached each node left each other one: (from, to).
