@@ -162,7 +162,6 @@ impl World {
         let now = host.clock.show(self.net.now);
         let Some(core) = host.node.as_mut() else { return Ok(()) };
         let answer = core.handle_datagram(from, None, &mut bytes.to_vec(), now, now);
-        self.net.numbers = None;
         self.flush(to);
         self.arm(to);
         answer

@@ -291,6 +291,7 @@ impl World {
         while let Some(transmit) = core.poll_transmit(shown, &mut self.buffer) {
             host.sent += 1;
             host.sent_bytes += self.buffer.len() as u64;
+            self.net.check_number(node, core.sealed_to(), &self.buffer);
             if host.mute {
                 continue;
             }
