@@ -202,7 +202,7 @@ impl Around {
             release,
             wire: WIRE,
             id: None,
-            draining: None,
+            away: None,
             witness: true,
         })
     }

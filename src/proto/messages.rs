@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::records::{Digest, Mark, Record};
+pub use super::leave::LeaveReason;
+use super::records::{Body, Digest, Mark, Record};
 use super::seal::{SEAL_LEN, Tag};
 use super::server_id::ServerId;
 use super::stats::Reject;
@@ -89,6 +90,8 @@ pub enum Message {
         hold: u64,
         /// Why.
         reason: LeaveReason,
+        /// The sender's profile, which has the leave in it; `None`: it does not fit into the datagram.
+        profile: Option<Box<Record>>,
     },
     /// Asks the addressee to ping another node, since the sender hears nothing of it.
     RelayRequest {
@@ -182,15 +185,6 @@ pub enum Message {
     },
 }
 
-/// Why a node leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LeaveReason {
-    /// It means to come back (SIGTERM).
-    Restart,
-    /// It is being removed from the cluster.
-    Removal,
-}
-
 /// What the long forms tell beside.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct More {
@@ -282,6 +276,9 @@ impl Message {
         let (message, rest) = postcard::take_from_bytes::<Message>(body).map_err(|_| Reject::Decode)?;
         let bounded = match &message {
             Message::Hello { padding, .. } => usize::from(padding.0) <= HELLO_LEN,
+            Message::Leave { profile, .. } => {
+                profile.as_ref().is_none_or(|record| matches!(record.body, Body::Profile(_)))
+            }
             Message::SilenceRequest { targets, .. } => targets.len() <= MAX_SILENT,
             Message::SilenceReply { silent, .. } => silent.len() <= MAX_SILENT,
             other => other.more().is_none_or(|m| m.refused.len() <= MAX_REFUSED && m.lost <= 64),
@@ -344,6 +341,7 @@ impl Message {
     pub fn records(&self) -> &[Record] {
         match self {
             Message::SyncResponse { records, .. } => records,
+            Message::Leave { profile, .. } => profile.as_deref().map_or(&[], std::slice::from_ref),
             _ => self.more().map_or(&[], |more| &more.records),
         }
     }

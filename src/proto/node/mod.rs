@@ -10,6 +10,7 @@ mod expected;
 mod explain;
 mod guard;
 mod guest;
+mod leave;
 mod offers;
 mod others;
 #[cfg(feature = "sim")]
@@ -399,6 +400,7 @@ impl Node {
         if self.leaving.is_none() {
             self.tell_last_offers();
             self.leaving = Some(Leaving::new(reason));
+            self.publish_profile();
             self.offers.turn += 1;
             for peer in 0..self.sessions.len() {
                 self.timers.set(peer, None);

@@ -229,7 +229,7 @@ impl Node {
         self.records.part(peer);
         self.offers.turn += 1;
         let account = &mut self.accounts[peer];
-        account.left = None;
+        (account.left, account.returned) = (None, None);
         if restarted {
             account.paused = None;
             account.restarts += 1;
@@ -268,6 +268,7 @@ impl Node {
         self.note_heard_of(peer);
         if let Message::Leave { reason, .. } = message {
             self.peer_left(peer, reason);
+            self.meet(peer, &message);
             return Ok(());
         }
         self.note_echo(peer, read, &message, frame);
@@ -431,8 +432,8 @@ impl Node {
         self.beats[peer].left(self.now);
         self.registry.at_mut(peer).status = crate::proto::PeerStatus::Down;
         self.registry.at_mut(peer).proof = None;
-        self.accounts[peer].left = Some((reason, self.now));
-        self.tell_left(peer, reason);
+        (self.accounts[peer].left, self.accounts[peer].returned) = (Some((reason, self.now)), None);
+        self.tell_left(peer, reason, "it said");
         self.arm(peer);
         self.refresh(peer);
     }

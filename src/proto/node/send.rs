@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::guest::Party;
 use super::{Node, Transmit};
-use crate::proto::messages::{Message, More};
+use crate::proto::messages::{LeaveReason, Message, More};
 use crate::proto::mtu::SMALL;
-use crate::proto::records::Digest;
+use crate::proto::records::{Digest, Record};
 use crate::proto::seal::{FrameKey, FrameKind, Header, Instance, NUMBER_LIMIT, Tag};
 use crate::proto::session::What;
 use crate::proto::timer::{Time, micros};
@@ -275,12 +275,13 @@ impl Node {
     }
 
     /// A Leave to `peer`, if it has a confirmed run.
-    pub(super) fn send_leave(&mut self, peer: usize, reason: crate::proto::LeaveReason) {
+    pub(super) fn send_leave(&mut self, peer: usize, reason: LeaveReason, profile: Option<Box<Record>>) {
         let Some((transmit, key)) = self.way_to(Party::Peer(peer)) else { return };
         self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| Message::Leave {
             echo,
             hold,
             reason,
+            profile,
         });
     }
 

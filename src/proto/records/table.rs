@@ -156,7 +156,7 @@ impl Records {
             release: Release([0; 3]),
             wire: 0,
             id: None,
-            draining: None,
+            away: None,
             witness: false,
         };
         Records {
@@ -235,6 +235,11 @@ impl Records {
     pub(crate) fn profile(&self, place: usize) -> Option<&Profile> {
         let profile = &self.profiles[place];
         (profile.version > 0).then_some(&profile.profile)
+    }
+
+    /// This node's own profile, as it travels.
+    pub(crate) fn own_profile(&self) -> Option<Record> {
+        self.record(slot_of(self.me, Kind::Profile))
     }
 
     /// What the operator of the node at `place` says of it; `None`: nothing.
@@ -365,14 +370,16 @@ impl Records {
 
     fn put(&mut self, slot: usize, version: u64, body: Body, from: Option<usize>) {
         let (owner, trouble) = (owner_of(slot).0, !body.seen().is_empty());
+        let last = matches!(&body, Body::Profile(profile) if profile.left().is_some());
         let hash = self.store(slot, version, body);
         let scatter = (u64::from(hash) + self.me as u64).wrapping_mul(SCATTER);
         let audience = match () {
             // Trouble is for all: after many deaths there are few ways to whoever has few neighbours left.
             () if owner == self.me || trouble && !self.is_mesh() => Audience::All,
             () if !self.is_mesh() => Audience::Some,
-            // There the owner tells everybody itself, but for those whom it does not reach.
-            () if self.reaches(owner, self.me) => Audience::These(self.to_tell(owner, hash)),
+            // A mesh node tells everybody itself, except the nodes that it does not reach. A leave is its last record:
+            // nobody knows whom that reached.
+            () if !last && self.reaches(owner, self.me) => Audience::These(self.to_tell(owner, hash)),
             () => Audience::Few,
         };
         self.owed.news(slot, &audience, from, scatter);

@@ -2,6 +2,7 @@
 
 mod failures;
 mod guard;
+mod leaves;
 mod mass_loss;
 mod mtu;
 mod rings;

@@ -98,7 +98,7 @@ impl Tables {
             release: Release::OWN,
             wire: 1,
             id: None,
-            draining: None,
+            away: None,
             witness: true,
         };
         self.tables[node].publish(Body::Profile(profile));
