@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use lastseen::proto::messages::{LeaveReason, Message, More};
 use lastseen::proto::migration::{Migration, Migrations};
-use lastseen::proto::records::{Body, Digest, Kind, Mark, NodeName, Notice, Offer, Profile, Record, Seen};
+use lastseen::proto::records::{
+    Body, Digest, Kind, Mark, NodeName, Notice, Offer, Profile, Record, Seen, Standing,
+};
 use lastseen::proto::{
     Drain, Instance, Labels, Life, LinkState, Reason, Release, ServerId, Service, ServiceState, Services, Tag,
 };
@@ -224,7 +226,7 @@ impl<'a> Input<'a> {
             wire: self.byte(),
             id: (which & 8 != 0).then(|| ServerId::new(player.id).expect("a valid id")),
             draining: (which & 16 != 0).then(|| Box::new(self.drain())),
-            witness: which & 32 == 0,
+            standing: if which & 32 == 0 { Standing::Witness } else { Standing::Bound },
         }
     }
 

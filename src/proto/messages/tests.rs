@@ -4,7 +4,9 @@ use super::*;
 use crate::proto::drain::{Drain, Reason};
 use crate::proto::labels::Labels;
 use crate::proto::migration::{Migration, Migrations};
-use crate::proto::records::{Body, Kind, Life, LinkState, NodeName, Notice, Offer, Profile, Release, Seen};
+use crate::proto::records::{
+    Body, Kind, Life, LinkState, NodeName, Notice, Offer, Profile, Release, Seen, Standing,
+};
 use crate::proto::seal::{Header, Instance};
 use crate::proto::service::{Service, ServiceState, Services};
 use proptest::prelude::*;
@@ -29,10 +31,10 @@ fn said(owner: NodeName) -> [Record; 4] {
         wire: 1,
         id: None,
         draining: None,
-        witness: true,
+        standing: Standing::Witness,
     };
     let draining = Some(Box::new(Drain { until: 300, reason: Reason::new("why").unwrap() }));
-    let drains = Profile { draining, witness: false, ..bare.clone() };
+    let drains = Profile { draining, standing: Standing::Free, ..bare.clone() };
     let migration = Migration {
         id: 3,
         service: Service::new("web", "h:1").unwrap().name,
@@ -280,12 +282,13 @@ fn any_record() -> impl Strategy<Value = Record> {
     let reason = || "[a-z ]{0,120}".prop_map(|text| Reason::new(&text).expect("the pattern is plain"));
     let profile =
         (any::<(u64, [u8; 4], [u8; 4], [u8; 3], u8, bool)>(), any::<Option<u64>>(), reason(), any::<bool>());
-    let profile = profile.prop_map(|(told, until, reason, witness)| {
+    let profile = profile.prop_map(|(told, until, reason, is_witness)| {
+        let standing = if is_witness { Standing::Witness } else { Standing::Bound };
         let (instance, roster, config, release, wire, named) = told;
         let draining = until.map(|until| Box::new(Drain { until, reason }));
         let (instance, release) = (Instance(instance), Release(release));
         let id = named.then(|| id("web-1"));
-        Body::Profile(Profile { instance, roster, config, release, wire, id, draining, witness })
+        Body::Profile(Profile { instance, roster, config, release, wire, id, draining, standing })
     });
     let labels = prop::collection::btree_map("[a-z][a-z0-9_]{0,7}", "[!#-%(-;=?-Z]{1,8}", 0..=16)
         .prop_map(|labels| Labels::new(labels.into_iter().collect()).expect("the pattern is that of labels"));
