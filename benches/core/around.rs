@@ -203,7 +203,7 @@ impl Around {
             wire: WIRE,
             id: None,
             away: None,
-            witness: true,
+            standing: lastseen::proto::Standing::Witness,
         })
     }
 

@@ -7,7 +7,7 @@ use lastseen::proto::leave::{Leave, LeaveReason};
 use lastseen::proto::messages::{Message, More};
 use lastseen::proto::migration::{Migration, Migrations};
 use lastseen::proto::records::{
-    Away, Body, Digest, Kind, Mark, NodeName, Notice, Offer, Profile, Record, Seen,
+    Away, Body, Digest, Kind, Mark, NodeName, Notice, Offer, Profile, Record, Seen, Standing,
 };
 use lastseen::proto::{
     Drain, Instance, Labels, Life, LinkState, Reason, Release, ServerId, Service, ServiceState, Services, Tag,
@@ -235,7 +235,7 @@ impl<'a> Input<'a> {
             wire: self.byte(),
             id: (which & 8 != 0).then(|| ServerId::new(player.id).expect("a valid id")),
             away: Away::new(draining, left),
-            witness: which & 32 == 0,
+            standing: if which & 32 == 0 { Standing::Witness } else { Standing::Bound },
         }
     }
 

@@ -245,6 +245,17 @@ impl<'de> Deserialize<'de> for Padding {
 }
 
 impl Message {
+    /// Takes the echo out of a ping or a pong.
+    pub(crate) fn drop_echo(&mut self) {
+        if let Message::Ping { echo, hold, .. }
+        | Message::Pong { echo, hold, .. }
+        | Message::PingMore { echo, hold, .. }
+        | Message::PongMore { echo, hold, .. } = self
+        {
+            (*echo, *hold) = (0, 0);
+        }
+    }
+
     /// A hello that makes a frame of [`HELLO_LEN`] bytes, header and seal included.
     pub fn hello(header_len: usize, sequence: u64, server_id: &ServerId) -> Message {
         let bare = Message::Hello { sequence, server_id: server_id.clone(), padding: Padding(0) };

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::net::Net;
-use crate::proto::{Node, SendErrorKind, Time};
+use crate::proto::{Node, RosterState, SendErrorKind, Time};
 
 /// Datagrams read before what is to be sent is sent.
 const BATCH: usize = 64;
@@ -78,6 +78,8 @@ pub struct Host {
     /// Without its process it answers that the port is closed.
     pub(super) refuses: bool,
     pub(super) moved_to: Option<SocketAddr>,
+    /// The rosters that its node remembers: on disk, so a crash keeps them.
+    pub(super) rosters: RosterState,
     /// Its socket: what the loop has not read yet, with the times at which it came.
     socket: VecDeque<(Time, Frame)>,
     socket_size: usize,
@@ -105,6 +107,7 @@ impl Host {
             pause: None,
             refuses: false,
             moved_to: None,
+            rosters: RosterState::default(),
             socket: VecDeque::new(),
             socket_size,
             drops: 0,

@@ -6,7 +6,7 @@ use crate::proto::labels::Labels;
 use crate::proto::leave::Leave;
 use crate::proto::migration::{Migration, Migrations};
 use crate::proto::records::{
-    Away, Body, Kind, Life, LinkState, NodeName, Notice, Offer, Profile, Release, Seen,
+    Away, Body, Kind, Life, LinkState, NodeName, Notice, Offer, Profile, Release, Seen, Standing,
 };
 use crate::proto::seal::{Header, Instance};
 use crate::proto::service::{Service, ServiceState, Services};
@@ -32,11 +32,11 @@ fn said(owner: NodeName) -> [Record; 4] {
         wire: 1,
         id: None,
         away: None,
-        witness: true,
+        standing: Standing::Witness,
     };
     let draining = Some(Drain { until: 300, reason: Reason::new("why").unwrap() });
     let left = Some(Leave { reason: LeaveReason::Removal, at: 300 });
-    let drains = Profile { away: Away::new(draining, left), witness: false, ..bare.clone() };
+    let drains = Profile { away: Away::new(draining, left), standing: Standing::Free, ..bare.clone() };
     let migration = Migration {
         id: 3,
         service: Service::new("web", "h:1").unwrap().name,
@@ -297,14 +297,15 @@ fn any_record() -> impl Strategy<Value = Record> {
         reason(),
         any::<bool>(),
     );
-    let profile = profile.prop_map(|(told, [until, gone], reason, witness)| {
+    let profile = profile.prop_map(|(told, [until, gone], reason, is_witness)| {
+        let standing = if is_witness { Standing::Witness } else { Standing::Bound };
         let (instance, roster, config, release, wire, named) = told;
         let draining = until.map(|until| Drain { until, reason });
         let (instance, release) = (Instance(instance), Release(release));
         let id = named.then(|| id("web-1"));
         let left = gone.map(|at| Leave { reason: LeaveReason::Restart, at });
         let away = Away::new(draining, left);
-        Body::Profile(Profile { instance, roster, config, release, wire, id, away, witness })
+        Body::Profile(Profile { instance, roster, config, release, wire, id, away, standing })
     });
     let labels = prop::collection::btree_map("[a-z][a-z0-9_]{0,7}", "[!#-%(-;=?-Z]{1,8}", 0..=16)
         .prop_map(|labels| Labels::new(labels.into_iter().collect()).expect("the pattern is that of labels"));

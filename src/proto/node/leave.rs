@@ -22,7 +22,7 @@ impl Node {
     /// This node's profile for a Leave, if it fits into a datagram.
     pub(super) fn last_profile(&self) -> Option<Box<Record>> {
         let room = self.config.max_datagram - OVERHEAD;
-        self.records.own_profile().filter(|profile| profile.encoded_len() <= room).map(Box::new)
+        self.records.own_profile_record().filter(|profile| profile.encoded_len() <= room).map(Box::new)
     }
 
     /// A new profile of an observed peer came; `left` is what [`leave_of`](Node::leave_of) returned before. A leave of the
@@ -38,6 +38,9 @@ impl Node {
         match profile.left() {
             Some(leave) if is_known && self.accounts[peer].left.is_none() => {
                 self.tell_left(peer, leave.reason, "its profile reports");
+                if leave.reason == LeaveReason::Removal {
+                    self.note_left_for_good(peer, true);
+                }
             }
             None if !is_known && self.sessions[peer].known.is_some() => {
                 let account = &mut self.accounts[peer];

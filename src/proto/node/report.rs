@@ -355,6 +355,7 @@ impl Node {
             status: self.cluster_status(now),
             self_health: self.health_at(now),
             mass_loss: self.mass_loss.is_on(),
+            witness: self.witness_view(),
             draining: self.draining(self.me, now),
             last_stall: self.stall,
             verdicts,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::guest::Party;
+use super::views::OVERHEAD;
 use super::{Node, Transmit};
 use crate::proto::messages::{LeaveReason, Message, More};
 use crate::proto::mtu::SMALL;
@@ -348,12 +349,24 @@ impl Node {
         }
         let number = session.next_sequence(self.now, transmit.to, what);
         let (echo, hold) = session.echo(self.now);
+        let mut message = message(echo, hold);
+        if let Party::Peer(peer) = party
+            && message.digest().is_some()
+            && self.config.mechanisms.records
+            && !self.records.is_reported(peer, message.records(), self.config.max_datagram - OVERHEAD)
+        {
+            message.drop_echo();
+        }
+        let session = match party {
+            Party::Peer(peer) => &mut self.sessions[peer],
+            Party::Guest(guest) => &mut self.guests[guest].session,
+        };
         let me = (self.own_tags[key], self.instance);
         let header = bound(self.ring.id(key), me, number);
         let tag = session.tags[key];
         let confirmed = session.confirmed.as_mut().expect("it was checked above");
         let (seal, _) = confirmed.keys(&self.ring, key, me, tag);
-        let sent = self.out.push(transmit, &header, &message(echo, hold), seal);
+        let sent = self.out.push(transmit, &header, &message, seal);
         if sent.is_some_and(|len| len > limit) {
             self.out.unpush();
         } else {

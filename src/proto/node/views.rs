@@ -96,7 +96,7 @@ impl Node {
             wire: WIRE,
             id: (self.config.own_name != self.config.server_id).then(|| self.server_id.clone()),
             away: Away::new(self.own_drain(), self.own_leave()),
-            witness: self.is_witness(),
+            standing: self.standing(),
         };
         self.records.publish(Body::Profile(profile));
     }

@@ -134,8 +134,34 @@ pub struct Profile {
     pub id: Option<ServerId>,
     /// Why its absence is no alarm, if there is a reason: most nodes have none.
     pub away: Option<Box<Away>>,
-    /// Whether it stands witness for its roster: not while it has taken over another one that most of the former do not have yet.
-    pub witness: bool,
+    /// What it counts for in the quorum guard of others.
+    pub standing: Standing,
+}
+
+/// What a run counts for in the quorum guard of others. The order of the variants is the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Standing {
+    /// Its roster is not on disk, so a restart could forget it.
+    #[default]
+    Unsaved,
+    /// Too few members of a former roster report the present one.
+    Bound,
+    /// No former roster is left, and it is no witness yet.
+    Free,
+    /// Its echoes count.
+    Witness,
+}
+
+impl Standing {
+    /// The name in JSON: `unsaved`, `bound`, `free`, `witness`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Standing::Unsaved => "unsaved",
+            Standing::Bound => "bound",
+            Standing::Free => "free",
+            Standing::Witness => "witness",
+        }
+    }
 }
 
 impl Profile {

@@ -79,7 +79,7 @@ fn a_forged_leave_in_a_profile_is_nothing_while_its_node_lives() {
         wire: 1,
         id: None,
         away: Away::new(None, Some(left)),
-        witness: true,
+        standing: crate::proto::Standing::Witness,
     };
     let record = Record { owner: NodeName::of(&name(1)), version: 1_000_000, body: Body::Profile(profile) };
     let more = More { records: vec![record], ..More::default() };

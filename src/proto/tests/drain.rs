@@ -250,7 +250,7 @@ fn the_longest_profile_passes_where_only_small_datagrams_do() {
         wire: 1,
         id: Some(ServerId::new(&"i".repeat(64)).unwrap()),
         away: away(Reason::new(&"x".repeat(Reason::LONGEST)).unwrap()),
-        witness: true,
+        standing: crate::proto::Standing::Witness,
     };
     let len = |body: Body| Record { owner: NodeName([0; 5]), version: u64::MAX, body }.encoded_len();
     let room = |datagram: usize| datagram - 100;

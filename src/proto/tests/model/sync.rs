@@ -99,7 +99,7 @@ impl Tables {
             wire: 1,
             id: None,
             away: None,
-            witness: true,
+            standing: crate::proto::Standing::Witness,
         };
         self.tables[node].publish(Body::Profile(profile));
         self.publish(node, Vec::new());
