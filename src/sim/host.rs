@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::net::Net;
-use crate::proto::{Node, SendErrorKind, Time};
+use crate::proto::{Node, RosterState, SendErrorKind, Time};
 
 /// Datagrams read before what is to be sent is sent.
 const BATCH: usize = 64;
@@ -100,6 +100,8 @@ pub struct Host {
     pub(super) rejects: bool,
     /// Its process never starts.
     pub(super) absent: bool,
+    /// The rosters that its node remembers: on disk, so a crash keeps them.
+    pub(super) rosters: RosterState,
     /// Its socket: what the loop has not read yet, with the times at which it came.
     socket: VecDeque<(Time, Frame)>,
     socket_size: usize,
@@ -132,6 +134,7 @@ impl Host {
             stopped: None,
             rejects: false,
             absent: false,
+            rosters: RosterState::default(),
             socket: VecDeque::new(),
             socket_size,
             drops: 0,

@@ -3,8 +3,11 @@
 use super::*;
 use crate::proto::drain::{Drain, Reason};
 use crate::proto::labels::Labels;
+use crate::proto::leave::Leave;
 use crate::proto::migration::{Migration, Migrations};
-use crate::proto::records::{Body, Kind, Life, LinkState, NodeName, Notice, Offer, Profile, Release, Seen};
+use crate::proto::records::{
+    Away, Body, Kind, Life, LinkState, NodeName, Notice, Offer, Profile, Release, Seen, Standing,
+};
 use crate::proto::seal::{Header, Instance};
 use crate::proto::service::{Service, ServiceState, Services};
 use proptest::prelude::*;
@@ -28,11 +31,12 @@ fn said(owner: NodeName) -> [Record; 4] {
         release: Release([0, 1, 0]),
         wire: 1,
         id: None,
-        draining: None,
-        witness: true,
+        away: None,
+        standing: Standing::Witness,
     };
-    let draining = Some(Box::new(Drain { until: 300, reason: Reason::new("why").unwrap() }));
-    let drains = Profile { draining, witness: false, ..bare.clone() };
+    let draining = Some(Drain { until: 300, reason: Reason::new("why").unwrap() });
+    let left = Some(Leave { reason: LeaveReason::Removal, at: 300 });
+    let drains = Profile { away: Away::new(draining, left), standing: Standing::Free, ..bare.clone() };
     let migration = Migration {
         id: 3,
         service: Service::new("web", "h:1").unwrap().name,
@@ -79,7 +83,8 @@ fn golden_bytes() {
         padded: 7,
         padding: Padding(3),
     };
-    let cases: [(Message, &[u8]); 9] = [
+    let last = Box::new(said(owner)[1].clone());
+    let cases: [(Message, &[u8]); 10] = [
         (
             Message::Hello { sequence: 300, server_id: id("ab"), padding: Padding(3) },
             b"\x00\xac\x02\x02ab\x03\0\0\0",
@@ -95,7 +100,15 @@ fn golden_bytes() {
             Message::PongMore { echo: 1, hold: 2, digest, more: More::default() },
             b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0",
         ),
-        (Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Removal }, b"\x06\x01\x02\x01"),
+        (
+            Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Removal, profile: None },
+            b"\x06\x01\x02\x01\0",
+        ),
+        (
+            Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Restart, profile: Some(last) },
+            b"\x06\x01\x02\0\x01\
+              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x01\xac\x02\x03why\x01\x01\xac\x02\0",
+        ),
         (
             Message::SyncRequest { echo: 1, hold: 2, bucket: 3, after: Some(Mark(owner, Kind::Notice)) },
             b"\x0b\x01\x02\x03\x01\x05\x05\x05\x05\x05\x02",
@@ -104,7 +117,7 @@ fn golden_bytes() {
             Message::SyncResponse { echo: 1, hold: 2, bucket: 3, after: None, last: true, records },
             b"\x0c\x01\x02\x03\0\x01\x05\
               \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\0\x01\
-              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\xac\x02\x03why\0\
+              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x01\xac\x02\x03why\x01\x01\xac\x02\0\
               \x05\x05\x05\x05\x05\x01\x03\x01\x04role\x02db\x01\x03\x03web\x01a\x01\x01b\x03why\xac\x02\
               \x05\x05\x05\x05\x05\x01\x04\x09\0\0\0\0\0\0\0\x01\x03web\x03h:1\x02\x02\xac\x02\x02\0\xff\
               \x05\x05\x05\x05\x05\x01\x02\x01\x06\x06\x06\x06\x06\x02\x03",
@@ -284,14 +297,21 @@ fn any_record() -> impl Strategy<Value = Record> {
         if cut { Body::CutRow(seen) } else { Body::Row(seen) }
     });
     let reason = || "[a-z ]{0,120}".prop_map(|text| Reason::new(&text).expect("the pattern is plain"));
-    let profile =
-        (any::<(u64, [u8; 4], [u8; 4], [u8; 3], u8, bool)>(), any::<Option<u64>>(), reason(), any::<bool>());
-    let profile = profile.prop_map(|(told, until, reason, witness)| {
+    let profile = (
+        any::<(u64, [u8; 4], [u8; 4], [u8; 3], u8, bool)>(),
+        any::<[Option<u64>; 2]>(),
+        reason(),
+        any::<bool>(),
+    );
+    let profile = profile.prop_map(|(told, [until, gone], reason, is_witness)| {
+        let standing = if is_witness { Standing::Witness } else { Standing::Bound };
         let (instance, roster, config, release, wire, named) = told;
-        let draining = until.map(|until| Box::new(Drain { until, reason }));
+        let draining = until.map(|until| Drain { until, reason });
         let (instance, release) = (Instance(instance), Release(release));
         let id = named.then(|| id("web-1"));
-        Body::Profile(Profile { instance, roster, config, release, wire, id, draining, witness })
+        let left = gone.map(|at| Leave { reason: LeaveReason::Restart, at });
+        let away = Away::new(draining, left);
+        Body::Profile(Profile { instance, roster, config, release, wire, id, away, standing })
     });
     let labels = prop::collection::btree_map("[a-z][a-z0-9_]{0,7}", "[!#-%(-;=?-Z]{1,8}", 0..=16)
         .prop_map(|labels| Labels::new(labels.into_iter().collect()).expect("the pattern is that of labels"));
@@ -356,7 +376,12 @@ fn any_message() -> impl Strategy<Value = Message> {
             3 => Message::Pong { echo, hold, digest },
             4 => Message::PingMore { echo, hold, digest, more },
             5 => Message::PongMore { echo, hold, digest, more },
-            6 => Message::Leave { echo, hold, reason: LeaveReason::Restart },
+            6 => Message::Leave {
+                echo,
+                hold,
+                reason: LeaveReason::Restart,
+                profile: more.records.into_iter().find(|r| matches!(r.body, Body::Profile(_))).map(Box::new),
+            },
             7 => Message::RelayRequest { echo, hold, target: Tag([padding; 8]) },
             8 => Message::RelayPing { echo, hold, origin: Tag([padding; 8]), request: hold },
             9 => Message::RelayPong { echo, hold, origin: Tag([padding; 8]), request: hold },

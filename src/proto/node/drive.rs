@@ -34,6 +34,10 @@ impl Leaving {
         Leaving { reason, sent: 0 }
     }
 
+    pub(super) fn reason(&self) -> LeaveReason {
+        self.reason
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.sent == LEAVES.len()
     }
@@ -322,8 +326,9 @@ impl Node {
         let reason = leaving.reason;
         leaving.sent += 1;
         let next = LEAVES.get(leaving.sent).map(|wait| self.now + *wait);
+        let profile = self.last_profile();
         for peer in 0..peers {
-            self.send_leave(peer, reason);
+            self.send_leave(peer, reason, profile.clone());
         }
         self.timers.set(peers, next);
     }

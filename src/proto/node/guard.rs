@@ -6,9 +6,8 @@
 //! nobody can have gained it in the meantime: at most one side holds it. It is a statement about time: it ends by itself, by the
 //! clock of whoever reads it, and no stall extends it.
 //!
-//! Only links of its own count, and only witnesses: peers whose present run tells this node's roster and settings, since G and W follow
-//! from these, and that it stands for that roster. Who takes over another roster is none before it sees that most nodes of each
-//! former one have it too.
+//! Only links of its own count, only pings and pongs, and only witnesses: peers whose present run reports this node's roster and
+//! settings, since G and W follow from these, and that it is a witness of that roster. `witness` has the rules for that.
 //!
 //! What a lost peer did may be taken over while this node holds the guard and a majority, itself among it, has heard nothing of
 //! that peer for W. That is asked in rounds: whoever answers a question of a round that began at `s` with a silence of W or more,
@@ -23,15 +22,13 @@ use super::Node;
 use super::guest::Party;
 use super::views::OVERHEAD;
 use crate::proto::messages::{MAX_SILENT, Message};
-use crate::proto::records::NodeName;
+use crate::proto::records::Standing;
 use crate::proto::seal::Tag;
 use crate::proto::session::What;
 use crate::proto::timer::{Time, micros};
 
 /// A round is begun in every interval for so many intervals after somebody wanted to know.
 const WANTED: u32 = 3;
-/// So many rosters are remembered of which most nodes must have the present one.
-const FORMER: usize = 16;
 /// Bytes of the answer about one peer.
 const ANSWER: usize = 18;
 /// While a majority lasts for an interval at least, the proofs are counted anew at most so many times an interval.
@@ -47,8 +44,6 @@ pub(super) struct Majority {
     looked: Time,
     /// Kept for the next count.
     proofs: Vec<Time>,
-    /// The names of each roster that this node has told since it stood witness last, while it does not for its present one.
-    former: Vec<Vec<NodeName>>,
     /// Peers of which somebody wants to know whether what they did may be taken over.
     watches: BTreeMap<usize, Watch>,
 }
@@ -102,7 +97,7 @@ impl Node {
         }
     }
 
-    fn count_majority(&mut self) {
+    pub(super) fn count_majority(&mut self) {
         let mut proofs = std::mem::take(&mut self.majority.proofs);
         let until = self.proven_until(&mut proofs);
         self.majority.proofs = proofs;
@@ -114,10 +109,7 @@ impl Node {
     /// Who is a witness may have changed.
     pub(super) fn note_witness(&mut self) {
         self.find_gap();
-        if !self.is_witness() && self.majority.former.iter().all(|former| self.has_most_of(former)) {
-            self.majority.former.clear();
-            self.publish_profile();
-        }
+        self.review_witness();
         self.count_majority();
     }
 
@@ -126,43 +118,24 @@ impl Node {
         self.majority.watches.clear();
     }
 
-    /// This node has taken over another roster than that of these names. Whatever it counted is over.
-    pub(super) fn leave_roster(&mut self, names: &[NodeName]) {
-        let mut former = std::mem::take(&mut self.majority.former);
-        if former.len() < FORMER && !former.iter().any(|known| known == names) {
-            former.push(names.to_vec());
-        }
-        self.majority = Majority { former, ..Majority::default() };
-    }
-
-    /// Nothing that was counted counts: this process may not be the one that counted it.
+    /// This node has another roster, or this process may not be the one that counted: nothing that was counted counts.
     pub(super) fn drop_majority(&mut self) {
+        self.majority = Majority::default();
+    }
+
+    /// Nothing that the peers echoed to this process counts.
+    pub(super) fn drop_proofs(&mut self) {
         self.accounts.iter_mut().for_each(|account| account.echoed = None);
-        self.majority = Majority { former: std::mem::take(&mut self.majority.former), ..Majority::default() };
-    }
-
-    /// Whether most nodes of a former roster tell this node's present one.
-    fn has_most_of(&self, former: &[NodeName]) -> bool {
-        let own = self.records.profile(self.me).map(|profile| profile.roster);
-        let agrees = |name: &&NodeName| {
-            let place = self.records.place(**name);
-            place.and_then(|place| self.records.profile(place)).map(|profile| profile.roster) == own
-        };
-        former.iter().filter(agrees).count() > former.len() / 2
-    }
-
-    /// Whether this node stands for its roster.
-    pub(super) fn is_witness(&self) -> bool {
-        self.majority.former.is_empty()
+        self.drop_majority();
     }
 
     /// Whether the peer's present run tells this node's roster and settings, and stands for the roster.
-    fn has_witness(&self, peer: usize) -> bool {
+    pub(super) fn has_witness(&self, peer: usize) -> bool {
         let own = self.records.profile(self.me).map(|profile| (profile.roster, profile.config));
         let run = self.sessions[peer].confirmed.as_ref().map(|confirmed| confirmed.instance);
         self.records.profile(self.places[peer]).is_some_and(|profile| {
             let alike = Some((profile.roster, profile.config)) == own;
-            profile.witness && alike && Some(profile.instance) == run
+            profile.standing == Standing::Witness && alike && Some(profile.instance) == run
         })
     }
 

@@ -10,6 +10,7 @@ mod expected;
 mod explain;
 mod guard;
 mod guest;
+mod leave;
 mod offers;
 mod others;
 #[cfg(feature = "sim")]
@@ -23,6 +24,7 @@ mod roster;
 mod send;
 mod strangers;
 mod views;
+mod witness;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +47,8 @@ use self::report::Account;
 use self::send::Outbox;
 use self::strangers::Stranger;
 use self::views::News;
+pub use self::witness::BootstrapRefused;
+use self::witness::Witnessing;
 use super::config::{ConfigError, PeerConfig};
 use super::connection::ConnectionPool;
 use super::directory::Directory;
@@ -128,6 +132,7 @@ pub struct Node {
     drains: Drains,
     offers: Offers,
     majority: Majority,
+    witnessing: Witnessing,
     /// Tags of ids that were learned: (index of the key, tag) to place.
     learned: HashMap<(usize, Tag), usize>,
     /// Addresses of the peers in the roster, and learned ones, to index of the peer.
@@ -219,6 +224,7 @@ impl Node {
             drains: Drains::new(),
             offers: Offers::new(config.labels.clone()),
             majority: Majority::default(),
+            witnessing: Witnessing::default(),
             registry: PeerRegistry::of(observed(), &config),
             pool: ConnectionPool::of(observed()),
             sessions: Vec::with_capacity(peers),
@@ -396,9 +402,10 @@ impl Node {
     /// Nothing is received, and no heartbeat is sent, from now on.
     pub fn leave(&mut self, reason: LeaveReason, now: Time) {
         self.advance(now);
-        if self.leaving.is_none() {
+        if self.leaving.is_none() && !self.puts_off_leaving(reason) {
             self.tell_last_offers();
             self.leaving = Some(Leaving::new(reason));
+            self.publish_profile();
             self.offers.turn += 1;
             for peer in 0..self.sessions.len() {
                 self.timers.set(peer, None);
@@ -515,7 +522,7 @@ impl Node {
         // Their keys were those of the old run.
         self.guests.iter_mut().for_each(|guest| guest.session.forget());
         // What it has not heard another process under its name may have.
-        self.drop_majority();
+        self.drop_proofs();
         (0..self.sessions.len()).for_each(|peer| self.note_heard_of(peer));
     }
 

@@ -214,6 +214,7 @@ impl Node {
         self.sessions[peer].tags = self.learn_tags(self.places[peer], server_id.as_str())?;
         self.registry.at_mut(peer).server_id = server_id.as_str().into();
         self.pool.at_mut(peer).server_id = server_id.as_str().into();
+        self.note_member_id(self.places[peer]);
         Ok(())
     }
 
@@ -226,15 +227,18 @@ impl Node {
             let phase = self.rng_below(PERIOD.into()) as u16;
             self.pool.at_mut(peer).path.begin(phase);
         }
-        self.records.part(peer);
+        self.records.meet_run(peer);
         self.offers.turn += 1;
         let account = &mut self.accounts[peer];
-        account.left = None;
+        (account.left, account.returned) = (None, None);
+        // What an earlier run echoed proves nothing of this one.
+        account.echoed = None;
         if restarted {
             account.paused = None;
             account.restarts += 1;
             self.stats.restarts += 1;
             self.tell_restart(peer, instance);
+            self.note_left_for_good(peer, false);
         }
     }
 
@@ -268,6 +272,7 @@ impl Node {
         self.note_heard_of(peer);
         if let Message::Leave { reason, .. } = message {
             self.peer_left(peer, reason);
+            self.meet(peer, &message);
             return Ok(());
         }
         self.note_echo(peer, read, &message, frame);
@@ -346,12 +351,15 @@ impl Node {
         self.records.echoed(peer, echo.saturating_sub(1));
         let slept = message.more().is_some_and(|more| more.paused > 0);
         self.pool.at_mut(peer).path.echoed(echo.saturating_sub(1), slept);
+        // Only pings and pongs are sure to come with the peer's newest report, or after it.
+        if message.digest().is_some() {
+            self.prove(peer, departure.sealed);
+        }
         if !newest {
             return;
         }
         self.sessions[peer].note_echo(echo, departure);
         let sent = departure.sealed;
-        self.prove(peer, sent);
         let there = micros(frame.received.since(sent));
         // Of what was sent before a stall nobody knows when it left, nor, without the kernel's stamps, when its echo came.
         let stood_still =
@@ -433,8 +441,11 @@ impl Node {
         self.beats[peer].left(self.now);
         self.registry.at_mut(peer).status = crate::proto::PeerStatus::Down;
         self.registry.at_mut(peer).proof = None;
-        self.accounts[peer].left = Some((reason, self.now));
-        self.tell_left(peer, reason);
+        (self.accounts[peer].left, self.accounts[peer].returned) = (Some((reason, self.now)), None);
+        self.tell_left(peer, reason, "it said");
+        if reason == LeaveReason::Removal {
+            self.note_left_for_good(peer, true);
+        }
         self.arm(peer);
         self.refresh(peer);
     }
@@ -443,7 +454,7 @@ impl Node {
     fn rolled_back(&mut self, peer: usize) {
         if self.last_rollback.is_none_or(|at| self.now.since(at) >= ROLLBACK) {
             self.last_rollback = Some(self.now);
-            self.drop_majority();
+            self.drop_proofs();
             let why = format!(
                 "{} echoed a datagram that this process never sent: it was cloned or rolled back, and takes a new instance",
                 self.registry.at(peer).server_id

@@ -37,6 +37,8 @@ pub(super) struct Account {
     /// The spacing, in intervals, that came with the newest evidence; 0: as usual.
     pub(super) direct_spacing: u8,
     pub(super) left: Option<(LeaveReason, Time)>,
+    /// Since when a profile of another run than the one that left is known.
+    pub(super) returned: Option<Time>,
     pub(super) conflict_until: Option<Time>,
     /// How long it slept, and when it told so.
     pub(super) paused: Option<(Duration, Time)>,
@@ -78,6 +80,7 @@ impl Account {
             since: now,
             was_there: false,
             left: None,
+            returned: None,
             paused: None,
             refused: None,
             conflict_until: None,
@@ -252,12 +255,13 @@ impl Node {
         self.push_event(Some(peer), Change::Restart, format!("a new run of it was confirmed: {instance}"));
     }
 
-    pub(super) fn tell_left(&mut self, peer: usize, reason: LeaveReason) {
+    /// `source`: "it said", or how else this node knows.
+    pub(super) fn tell_left(&mut self, peer: usize, reason: LeaveReason, source: &str) {
         let why = match reason {
-            LeaveReason::Restart => "it said that it leaves for a restart",
-            LeaveReason::Removal => "it said that it leaves for good",
+            LeaveReason::Restart => "that it leaves for a restart",
+            LeaveReason::Removal => "that it leaves for good",
         };
-        self.push_event(Some(peer), Change::Leave(reason), why.to_owned());
+        self.push_event(Some(peer), Change::Leave(reason), format!("{source} {why}"));
     }
 
     pub(super) fn tell_address(&mut self, peer: usize, from: Option<SocketAddr>, to: SocketAddr) {
@@ -302,7 +306,7 @@ impl Node {
             narrow: connection.path.narrow(),
             longest: self.config.max_datagram,
             rtt: connection.round_trip.smoothed(),
-            left: account.left.map(|(why, at)| (why, now.since(at))),
+            left: self.leave_of(peer, now),
             leave_grace: self.config.leave_grace,
             refused: account
                 .refused
@@ -351,6 +355,7 @@ impl Node {
             status: self.cluster_status(now),
             self_health: self.health_at(now),
             mass_loss: self.mass_loss.is_on(),
+            witness: self.witness_view(),
             draining: self.draining(self.me, now),
             last_stall: self.stall,
             verdicts,

@@ -34,6 +34,7 @@ impl Node {
         self.end_drains();
         self.review_offers();
         self.review_watches();
+        self.review_witness();
         self.redraw();
         self.grade();
         self.push_news();

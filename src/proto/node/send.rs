@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::guest::Party;
+use super::views::OVERHEAD;
 use super::{Node, Transmit};
-use crate::proto::messages::{Message, More};
+use crate::proto::messages::{LeaveReason, Message, More};
 use crate::proto::mtu::SMALL;
-use crate::proto::records::Digest;
+use crate::proto::records::{Digest, Record};
 use crate::proto::seal::{FrameKind, Header, Instance, NUMBER_LIMIT, SEAL_LEN, Tag, encode_varint};
 use crate::proto::session::What;
 use crate::proto::timer::{Time, micros};
@@ -342,12 +343,13 @@ impl Node {
     }
 
     /// A Leave to `peer`, if it has a confirmed run.
-    pub(super) fn send_leave(&mut self, peer: usize, reason: crate::proto::LeaveReason) {
+    pub(super) fn send_leave(&mut self, peer: usize, reason: LeaveReason, profile: Option<Box<Record>>) {
         let Some((transmit, key)) = self.way_to(Party::Peer(peer)) else { return };
         self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| Message::Leave {
             echo,
             hold,
             reason,
+            profile,
         });
     }
 
@@ -415,7 +417,17 @@ impl Node {
         let session = self.session_mut(party);
         let Some(run) = session.confirmed.as_ref().map(|confirmed| confirmed.instance) else { return };
         let number = session.next_sequence(now, transmit.to, what);
-        let (echo, received) = session.echo();
+        let (mut echo, mut received) = session.echo();
+        let mut message = message(echo, 0);
+        if let Party::Peer(peer) = party
+            && message.digest().is_some()
+            && self.config.mechanisms.records
+            && !self.records.is_reported(peer, message.records(), self.config.max_datagram - OVERHEAD)
+        {
+            message.drop_echo();
+            (echo, received) = (0, None);
+        }
+        let session = self.session(party);
         let frame = Outgoing {
             transmit,
             place,
@@ -426,7 +438,7 @@ impl Node {
             length: length.into(),
         };
         let header = bound(self.ring.id(key), (self.own_tags[key], self.instance), number);
-        self.queue(frame, &header, &message(echo, 0));
+        self.queue(frame, &header, &message);
     }
 
     fn queue(&mut self, frame: Outgoing, header: &Header, message: &Message) {

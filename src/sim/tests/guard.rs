@@ -175,7 +175,7 @@ fn where_most_are_not_observed_nobody_holds_it() {
 
 #[test]
 fn without_waiting_the_checker_finds_a_fault() {
-    let hasty = Mechanisms { retries: true, relays: true, records: true, waits: false };
+    let hasty = Mechanisms { retries: true, relays: true, records: true, waits: false, memory: true };
     let broken = (0..200).filter(|seed| {
         let result = swarm::scenario(*seed).run_with(*seed, |config| config.with_mechanisms(hasty));
         result.is_err_and(|broken| broken.what.contains("guard"))

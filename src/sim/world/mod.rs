@@ -287,6 +287,10 @@ impl World {
         let now = self.net.now;
         let host = &mut self.hosts[node as usize];
         let Some(core) = host.node.as_mut() else { return };
+        while let Some((number, rosters)) = core.poll_state() {
+            host.rosters = rosters;
+            core.handle_state_saved(number, host.clock.show(now));
+        }
         let (shown, late) = (host.clock.show(now), host.pause.unwrap_or_default());
         while let Some(transmit) = core.poll_transmit(shown, &mut self.buffer) {
             host.sent += 1;
@@ -353,7 +357,10 @@ impl World {
                 Node::new(config, keys, instance, seed, now)
             }
         };
-        host.start(core.expect("the settings of a world are valid"));
+        let mut core = core.expect("the settings of a world are valid");
+        core.keep_rosters(host.rosters.clone(), now).expect("the core reads what it wrote");
+        host.start(core);
+        self.flush(node);
         self.arm(node);
     }
 
