@@ -26,11 +26,11 @@ macro_rules! regressions {
 }
 
 regressions! { HELD, holds:
+    a_pause_before_sending_and_then_no_sound
     a_cut_link_is_asked_about_while_many_die
     a_late_profile_stops_no_pings
     a_one_way_cut_at_a_timeout_of_an_interval
     a_page_lost_for_its_length_comes_in_parts
-    a_pause_before_sending_and_then_no_sound
     a_stalled_node_that_hears_nobody_is_isolated
     lost_votes_are_no_down_at_once
     pings_for_others_end_no_announced_spacing
