@@ -20,29 +20,41 @@ pub(super) struct Frame {
     pub(super) refused: bool,
 }
 
-/// A clock that is fast or slow.
+/// The clock of a host: it can run at another rate, and it can stand still.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostClock {
-    /// Parts in a million that it is fast.
+    /// Parts in a million by which it is fast; negative: slow.
     pub ppm: i64,
+    /// Microseconds by which it is behind, beyond what its present rate explains.
+    pub behind: i64,
 }
 
 impl HostClock {
-    /// What it shows at `at`.
+    /// The time that the clock shows at `at`.
     pub fn show(&self, at: Time) -> Time {
         let elapsed = at.as_micros() as i64;
-        Time::from_micros(elapsed.saturating_add(elapsed / 1_000 * self.ppm / 1_000) as u64)
+        // Whole seconds and the rest apart: neither product overflows.
+        let (seconds, rest) = (elapsed / 1_000_000, elapsed % 1_000_000);
+        let gained = seconds * self.ppm + rest * self.ppm / 1_000_000;
+        Time::from_micros(elapsed.saturating_add(gained).saturating_sub(self.behind).max(0) as u64)
+    }
+
+    /// Runs at another rate from `now` on, without a jump.
+    pub(super) fn set_rate(&mut self, now: Time, ppm: i64) {
+        let shown = self.show(now).as_micros() as i64;
+        self.ppm = ppm;
+        self.behind += self.show(now).as_micros() as i64 - shown;
     }
 
     /// The first moment at which it shows `shown` or more.
     pub fn when(&self, shown: Time) -> Time {
         if self.ppm == 0 {
-            return shown;
+            return Time::from_micros((shown.as_micros() as i64).saturating_add(self.behind).max(0) as u64);
         }
         let micros = shown.as_micros();
-        let guess = (micros as f64 / (1.0 + self.ppm as f64 / 1e6)) as u64;
+        let guess = ((micros as f64 + self.behind as f64) / (1.0 + self.ppm as f64 / 1e6)).max(0.0) as u64;
         let mut at = guess.saturating_sub(2_000);
-        // The clock shows whole steps of a thousandth: halve the distance, then go on by one.
+        // The guess is off by less than two thousand: halve the distance, then go on by one.
         let mut step = 2_048;
         while step > 0 {
             while self.show(Time::from_micros(at)).as_micros() < micros {
@@ -62,6 +74,8 @@ impl HostClock {
 pub struct Host {
     pub(super) node: Option<Node>,
     pub(super) clock: HostClock,
+    /// Parts in a million by which its clock is fast while nothing ails it.
+    pub(super) drift: i64,
     /// When its next turn is planned.
     pub(super) wake_at: Time,
     /// Its loop rests until then.
@@ -80,6 +94,14 @@ pub struct Host {
     pub(super) moved_to: Option<SocketAddr>,
     /// The rosters that its node remembers: on disk, so a crash keeps them.
     pub(super) rosters: RosterState,
+    /// A second address: it sends from both in turn, and hears at both.
+    pub(super) second: Option<SocketAddr>,
+    /// Since when its virtual machine, and so its clock, stands still.
+    pub(super) stopped: Option<Time>,
+    /// Its own firewall rejects all that comes and all that it sends.
+    pub(super) rejects: bool,
+    /// Its process never starts.
+    pub(super) absent: bool,
     /// Its socket: what the loop has not read yet, with the times at which it came.
     socket: VecDeque<(Time, Frame)>,
     socket_size: usize,
@@ -95,7 +117,8 @@ impl Host {
     pub(super) fn new(ppm: i64, socket_size: usize) -> Host {
         Host {
             node: None,
-            clock: HostClock { ppm },
+            clock: HostClock { ppm, behind: 0 },
+            drift: ppm,
             wake_at: Time::from_micros(u64::MAX),
             rests_until: Time::ZERO,
             frozen: false,
@@ -108,6 +131,10 @@ impl Host {
             refuses: false,
             moved_to: None,
             rosters: RosterState::default(),
+            second: None,
+            stopped: None,
+            rejects: false,
+            absent: false,
             socket: VecDeque::new(),
             socket_size,
             drops: 0,
@@ -136,7 +163,7 @@ impl Host {
     /// Whether its node runs, and nothing ails it at this time.
     pub fn is_well(&self, now: Time) -> bool {
         let awake = !self.frozen && self.slow == Duration::ZERO && self.pause.is_none();
-        let passes = !(self.is_shut() || self.mute);
+        let passes = !(self.is_shut() || self.mute || self.rejects);
         self.is_present()
             && passes
             && awake
@@ -152,6 +179,29 @@ impl Host {
     /// Whether its process is not stopped.
     pub fn is_awake(&self) -> bool {
         !self.frozen
+    }
+
+    /// Whether its virtual machine stands still, and its clock with it.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// The virtual machine stops, or goes on: its clock shows nothing of the time between. What came meanwhile is
+    /// read as if it came just now; with `loses` it is lost.
+    pub(super) fn stop_machine(&mut self, now: Time, stops: bool, loses: bool, net: &mut Net) {
+        match (self.stopped, stops) {
+            (None, true) => (self.stopped, self.frozen) = (Some(now), true),
+            (Some(since), false) => {
+                (self.stopped, self.frozen) = (None, false);
+                self.clock.behind += self.clock.show(now).since(self.clock.show(since)).as_micros() as i64;
+                let before = self.socket.partition_point(|(at, _)| *at <= since);
+                if loses {
+                    self.socket.drain(before..).for_each(|(_, frame)| net.recycle(frame.bytes));
+                }
+                self.socket.iter_mut().skip(before).for_each(|(at, _)| *at = now);
+            }
+            _ => {}
+        }
     }
 
     /// Whether nothing that its node says is heard.
@@ -256,8 +306,8 @@ mod tests {
 
     #[test]
     fn a_clock_can_be_asked_both_ways() {
-        for ppm in [-200, -1, 0, 3, 200] {
-            let clock = HostClock { ppm };
+        for ppm in [-200_000, -200, -1, 0, 3, 200, 50_000] {
+            let clock = HostClock { ppm, behind: 0 };
             for n in 0..2_000u64 {
                 let shown = Time::from_micros(1_000_000_000 + n * 7_919_113);
                 let at = clock.when(shown);
@@ -265,5 +315,23 @@ mod tests {
                 assert!(clock.show(at - Duration::from_micros(1)) < shown, "{ppm} {shown}: the first moment");
             }
         }
+    }
+
+    #[test]
+    fn a_clock_changes_its_rate_without_a_jump_and_stands_still() {
+        let (mut clock, second) = (HostClock::default(), 1_000_000);
+        clock.set_rate(Time::from_micros(10 * second), -200_000);
+        assert_eq!(clock.show(Time::from_micros(10 * second)), Time::from_micros(10 * second));
+        assert_eq!(clock.show(Time::from_micros(20 * second)), Time::from_micros(18 * second));
+        clock.set_rate(Time::from_micros(20 * second), 0);
+        assert_eq!(clock.show(Time::from_micros(30 * second)), Time::from_micros(28 * second));
+        assert_eq!(clock.when(Time::from_micros(28 * second)), Time::from_micros(30 * second));
+        let (mut host, mut net) =
+            (Host::new(0, 8), Net::new(Time::ZERO, &[], false, crate::sim::rng::Rng::new(1)));
+        host.stop_machine(Time::from_micros(5 * second), true, false, &mut net);
+        assert!(host.is_stopped() && !host.is_awake());
+        host.stop_machine(Time::from_micros(35 * second), false, false, &mut net);
+        assert!(!host.is_stopped() && host.is_awake());
+        assert_eq!(host.clock().show(Time::from_micros(36 * second)), Time::from_micros(6 * second));
     }
 }

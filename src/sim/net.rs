@@ -55,6 +55,11 @@ pub struct Net {
     tape: Vec<Vec<u8>>,
 }
 
+/// The second address of a node, which no roster names: 11.0.0.0 and upwards.
+pub fn second_address(node: u32) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits((11 << 24) + node + 1)), 5278)
+}
+
 /// The roster address of a node: 10.0.0.0 and upwards.
 pub fn address(node: u32) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits((10 << 24) + node + 1)), 5278)
@@ -135,6 +140,15 @@ impl Net {
         if let Some(new) = to {
             self.elsewhere.insert(new, node);
             self.away.insert(node, new);
+        }
+    }
+
+    /// What is sent to a second address reaches the node too, or no more.
+    pub(super) fn alias(&mut self, node: u32, at: SocketAddr, there: bool) {
+        if there {
+            self.elsewhere.insert(at, node);
+        } else {
+            self.elsewhere.remove(&at);
         }
     }
 
@@ -245,6 +259,11 @@ impl Net {
     pub(super) fn send_back(&mut self, frame: Frame) {
         let Frame { from, to, bytes, .. } = frame;
         self.post(Duration::from_micros(200), Frame { from: to, to: from, bytes, refused: true });
+    }
+
+    /// A host's own firewall answers what the host itself sent.
+    pub(super) fn return_error(&mut self, frame: Frame) {
+        self.post(Duration::ZERO, frame);
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {

@@ -31,6 +31,7 @@ pub fn scenario(seed: u64) -> Scenario {
     }
     Scenario {
         about: format!("swarm seed {seed}"),
+        seeds: vec![seed],
         nodes,
         peers: None,
         observers: rings.then(|| rng.pick(&[4, 6, 8])),
@@ -43,6 +44,9 @@ pub fn scenario(seed: u64) -> Scenario {
         lazy,
         drift,
         cheap_seal: false,
+        never: Vec::new(),
+        ill: Vec::new(),
+        sane: Vec::new(),
     }
 }
 

@@ -109,6 +109,10 @@ fn drift(interval: Duration) -> Duration {
 impl World {
     /// Whether a node holds the quorum guard, by its own clock, whether its loop turns or not.
     pub fn holds_guard(&self, node: u32) -> bool {
+        // Nothing on a virtual machine that stands still can act.
+        if self.host(node).is_stopped() {
+            return false;
+        }
         let shown = self.host(node).clock().show(self.now());
         self.node(node).is_some_and(|core| {
             let (from, until) = core.guard_window();

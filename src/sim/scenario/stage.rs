@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Between, Fault, Scenario, secs};
 use crate::proto::{LeaveReason, PeerConfig};
-use crate::sim::check::{Broken, Checker, Downs};
+use crate::sim::check::{Broken, Checker, Downs, Wrongs};
 use crate::sim::link::{Rule, Scope};
 use crate::sim::net::address;
 use crate::sim::plan::Plan;
@@ -31,6 +31,8 @@ pub struct Report {
     pub equal: Duration,
     /// Downs, by whether they were right.
     pub downs: Downs,
+    /// How often well nodes held well nodes for Suspected or Down.
+    pub wrongs: Wrongs,
     /// At how many looks somebody held the quorum guard, and was told that it may take over from somebody.
     pub guards: (u64, u64),
     /// Datagrams and bytes of UDP payload that a node sent in a second, the mean.
@@ -58,6 +60,8 @@ impl Scenario {
         setup.config = change(setup.config);
         let mut world = World::new(setup, seed);
         let mut stage = Stage { checker: Checker::new(&world), rng: Rng::new(seed ^ 0x5CE7A210), places: 0 };
+        stage.checker.count_as_ill(self.ill_nodes());
+        self.never.iter().for_each(|node| world.never_start(*node));
         let warm = world.now() + secs(self.warm_up);
         stage.checker.run(&mut world, warm)?;
         stage.checker.note(&world, "warm");
@@ -97,10 +101,17 @@ impl Scenario {
             settled,
             equal,
             downs: stage.checker.downs,
+            wrongs: stage.checker.wrongs,
             guards: stage.checker.guards(),
             sent: (total(|s| s.0) / each, total(|s| s.1) / each),
             digest: world.digest(),
         })
+    }
+
+    /// The nodes that a fault names, that never start or that are listed as ill, without those that are listed as sane.
+    fn ill_nodes(&self) -> impl Iterator<Item = u32> {
+        let named = self.faults.iter().flat_map(|timed| timed.fault.nodes());
+        named.chain(&self.never).chain(&self.ill).copied().filter(|node| !self.sane.contains(node))
     }
 
     /// False Downs that independent loss alone may make in 999 of 1000 runs of this length.
@@ -194,6 +205,14 @@ impl Stage {
             Fault::Deaf { .. } => world.deafen(node, begins),
             Fault::Mute { .. } => world.mute(node, begins),
             Fault::Slow { by, .. } => world.slow(node, if begins { secs(*by) } else { Duration::ZERO }),
+            Fault::Vm { loses, .. } => world.stop_machine(node, begins, *loses),
+            Fault::Rate { ppm, .. } => world.set_clock_rate(node, if begins { *ppm } else { 0 }),
+            Fault::TwoAddresses { .. } => world.add_address(node, begins),
+            Fault::Firewall { .. } => world.reject_at_host(node, begins),
+            Fault::Swap { nodes } => {
+                let at = nodes.iter().position(|n| *n == node).expect("it is one of them");
+                world.relocate(node, begins.then(|| address(nodes[at ^ 1])));
+            }
             Fault::Move { .. } => {
                 self.places += 1;
                 let mut elsewhere = address(node);

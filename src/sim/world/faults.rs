@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{World, address, name};
 use crate::proto::{LeaveReason, Node, Reject, Time};
 use crate::sim::link::{Rule, Scope};
+use crate::sim::net::second_address;
 
 impl World {
     /// The process ends without a word. With `refuses` its host answers that the port is closed, otherwise the host
@@ -57,6 +58,38 @@ impl World {
             self.net.send(node, from, to, &bytes, Duration::ZERO);
         }
         self.turn(node);
+    }
+
+    /// The virtual machine stops and its clock stands still, or it goes on. With `loses`, what came meanwhile is lost.
+    pub fn stop_machine(&mut self, node: u32, stops: bool, loses: bool) {
+        let now = self.net.now;
+        self.hosts[node as usize].stop_machine(now, stops, loses, &mut self.net);
+        self.turn(node);
+    }
+
+    /// The host's clock is fast by `ppm` parts in a million from now on, beyond its own drift; negative: slow.
+    pub fn set_clock_rate(&mut self, node: u32, ppm: i64) {
+        let now = self.net.now;
+        let host = &mut self.hosts[node as usize];
+        host.clock.set_rate(now, host.drift + ppm);
+        self.arm(node);
+    }
+
+    /// The host has a second address that no roster names: it sends from both in turn, and hears at both.
+    pub fn add_address(&mut self, node: u32, has: bool) {
+        let second = second_address(node);
+        self.net.alias(node, second, has);
+        self.hosts[node as usize].second = has.then_some(second);
+    }
+
+    /// The host's own firewall rejects, with an ICMP error, all that comes in and all that the node sends.
+    pub fn reject_at_host(&mut self, node: u32, rejects: bool) {
+        self.hosts[node as usize].rejects = rejects;
+    }
+
+    /// The node never starts: its machine does not exist.
+    pub fn never_start(&mut self, node: u32) {
+        self.hosts[node as usize].absent = true;
     }
 
     /// In its next turn the node stands still for so long between reading the clock and sending.

@@ -238,8 +238,8 @@ impl World {
     fn arrive(&mut self, node: u32, frame: Frame) {
         let now = self.net.now;
         let host = &mut self.hosts[node as usize];
-        if !frame.refused && (host.deaf || host.node.is_none()) {
-            if host.refuses && host.node.is_none() {
+        if !frame.refused && (host.deaf || host.rejects || host.node.is_none()) {
+            if host.rejects || host.refuses && host.node.is_none() {
                 self.net.send_back(frame);
             } else {
                 self.net.recycle(frame.bytes);
@@ -297,8 +297,12 @@ impl World {
             if host.mute {
                 continue;
             }
-            let from = host.moved_to.unwrap_or_else(|| address(node));
-            if host.blocked {
+            let second = host.second.filter(|_| host.sent % 2 == 0);
+            let from = second.or(host.moved_to).unwrap_or_else(|| address(node));
+            if host.rejects {
+                let frame = Frame { from: transmit.to, to: from, bytes: self.buffer.clone(), refused: true };
+                self.net.return_error(frame);
+            } else if host.blocked {
                 host.held.push((transmit.to, self.buffer.clone()));
             } else {
                 self.net.send(node, from, transmit.to, &self.buffer, host.pause.unwrap_or_default());
@@ -324,8 +328,11 @@ impl World {
         }
     }
 
-    /// Starts a node that does not run: a new instance.
+    /// Starts a node that does not run: a new instance. One that [never starts](World::never_start) stays away.
     pub fn start(&mut self, node: u32) {
+        if self.hosts[node as usize].absent {
+            return;
+        }
         let own_name: Arc<str> = name(node).into();
         let server_id = if self.setup.nameless { format!("id-{node}").into() } else { own_name.clone() };
         let mut config =
