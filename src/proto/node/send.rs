@@ -365,10 +365,17 @@ impl Node {
         let tag = session.tags[key];
         let confirmed = session.confirmed.as_mut().expect("it was checked above");
         let (seal, _) = confirmed.keys(&self.ring, key, me, tag);
+        #[cfg(feature = "sim")]
+        let is_probe = matches!(message, Message::SilenceRequest { .. } | Message::SilenceReply { .. });
         let sent = self.out.push(transmit, &header, &message, seal);
         if sent.is_some_and(|len| len > limit) {
             self.out.unpush();
         } else {
+            #[cfg(feature = "sim")]
+            if is_probe && let Some(len) = sent {
+                self.probes.sent += 1;
+                self.probes.sent_bytes += len as u64;
+            }
             self.note_sent(party, sent);
         }
     }
@@ -401,7 +408,9 @@ impl Node {
             self.accounts[peer].rest_at = Some(self.now + self.config.heartbeat_interval / REST);
         }
         let narrow = self.pool.at(peer).path.is_found();
-        More { spacing, since_slot, paused, lost, records, narrow, ..More::default() }
+        let gap = self.accounts[peer].gap.filter(|(_, _, until)| self.now < *until);
+        let held = gap.map(|(echo, came, _)| (echo, micros(self.now.since(came))));
+        More { spacing, since_slot, paused, lost, records, narrow, held, ..More::default() }
     }
 }
 
