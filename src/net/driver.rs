@@ -26,7 +26,7 @@ use super::guard::Window;
 use super::handle::{COMMANDS, Command, Handle, Shared, Teller};
 use super::socket::{BATCH, Buffers, Datagram, FEW, Outgoing, Socket, may_be_about_another, send_error_kind};
 use super::wait::Wait;
-use crate::proto::{Catalog, Change, Drain, Instance, Keyring, Node, PeerConfig, Time};
+use crate::proto::{Catalog, Change, Drain, Instance, Keyring, Node, PeerConfig, RosterState, Time};
 
 /// Round-trip times handed over in one go; a snapshot does not wait for so many.
 const ROUND_TRIPS: usize = 32;
@@ -49,6 +49,23 @@ pub struct Options {
     pub on_rtt: Option<Box<dyn FnMut(Duration) + Send>>,
     /// The node drains from its start on: no peer hears of it without.
     pub drain: Option<Drain>,
+    /// The state of rosters is kept across restarts; `None`: this node never holds the quorum guard, and counts for nobody's.
+    pub rosters: Option<KeptRosters>,
+}
+
+/// The state of rosters that an earlier run left, and the way to keep newer ones.
+pub struct KeptRosters {
+    /// What the earlier run left; `RosterState::default()` at a first start.
+    pub state: RosterState,
+    /// Called with each new state and its number. It runs inside the loop: it must not block. Whoever has written the state tells
+    /// [`Handle::rosters_saved`], or [`Handle::rosters_not_saved`].
+    pub keep: Box<dyn FnMut(u64, RosterState) + Send>,
+}
+
+impl fmt::Debug for KeptRosters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeptRosters").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Options {
@@ -89,6 +106,10 @@ pub async fn spawn(
     let mut node = Node::new(config, keys, draw_instance()?, draw()?, now)?;
     let reading = clock.reading();
     node.set_wall_clock(reading.wall, reading.now);
+    let (rosters, keep) = options.rosters.map(|kept| (kept.state, kept.keep)).unzip();
+    if let Some(rosters) = rosters {
+        node.keep_rosters(rosters, reading.now)?;
+    }
     if let Some(drain) = options.drain {
         node.drain(drain, reading.now);
     }
@@ -114,6 +135,7 @@ pub async fn spawn(
         teller,
         shared,
         on_rtt: options.on_rtt,
+        keep,
         catalog,
         catalog_turn: 0,
         cataloged: now,
@@ -153,6 +175,7 @@ struct Driver {
     teller: Teller,
     shared: Arc<Shared>,
     on_rtt: Option<Box<dyn FnMut(Duration) + Send>>,
+    keep: Option<Box<dyn FnMut(u64, RosterState) + Send>>,
     catalog: watch::Sender<Arc<Catalog>>,
     /// Which one that is, and when it was made.
     catalog_turn: u64,
@@ -334,6 +357,11 @@ impl Driver {
                     }
                     let _ = reply.send(set);
                 }
+                Command::RostersSaved(Some(number)) => self.node.handle_state_saved(number, self.now),
+                Command::RostersSaved(None) => self.node.handle_state_failed(self.now),
+                Command::Bootstrap(confirm, reply) => {
+                    let _ = reply.send(self.node.bootstrap(confirm, self.now));
+                }
                 Command::Reloaded(succeeded, why) => self.node.note_reload(succeeded, &why, self.now),
                 Command::Addresses => {}
             }
@@ -355,6 +383,11 @@ impl Driver {
         self.transmit(socket);
         if self.publish() {
             self.transmit(socket);
+        }
+        if let Some(keep) = &mut self.keep {
+            while let Some((number, state)) = self.node.poll_state() {
+                keep(number, state);
+            }
         }
         self.show();
         if self.node.round_trips() >= ROUND_TRIPS {

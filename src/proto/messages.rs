@@ -204,6 +204,9 @@ pub struct More {
     pub narrow: bool,
     /// So many numbers before this one the sender padded a ping, which may be lost for its length; 0: it did not.
     pub padded: u8,
+    /// The sender had heard nothing of the addressee for more than G: the echo of what it had heard before, and for how many
+    /// microseconds it has held that now. An addressee whose clock shows less stood still.
+    pub held: Option<(u64, u64)>,
     /// Zeros that make a ping as long as a datagram may be.
     pub padding: Padding,
 }

@@ -54,6 +54,9 @@ struct Outgoing {
     /// Where its body has the hold, and when what it echoes was received.
     hold: Option<(usize, Time)>,
     length: Length,
+    /// Whether it asks or answers for how long others are silent.
+    #[cfg(feature = "sim")]
+    is_probe: bool,
 }
 
 /// How long a datagram may be.
@@ -374,6 +377,8 @@ impl Node {
             sequence,
             hold: None,
             length: Length::AtMost(usize::MAX),
+            #[cfg(feature = "sim")]
+            is_probe: false,
         };
         self.queue(frame, &header, &message);
     }
@@ -397,6 +402,8 @@ impl Node {
             sequence: number,
             hold: Some((Message::hold_at(sequence + 1), question.received)),
             length: Length::AtMost(question.len),
+            #[cfg(feature = "sim")]
+            is_probe: false,
         };
         self.queue(frame, &header, &message);
     }
@@ -436,6 +443,8 @@ impl Node {
             sequence: number,
             hold: received.map(|received| (Message::hold_at(echo), received)),
             length: length.into(),
+            #[cfg(feature = "sim")]
+            is_probe: matches!(message, Message::SilenceRequest { .. } | Message::SilenceReply { .. }),
         };
         let header = bound(self.ring.id(key), (self.own_tags[key], self.instance), number);
         self.queue(frame, &header, &message);
@@ -462,6 +471,11 @@ impl Node {
             (self.out.sealed_to = frame.to.1);
             self.stats.datagrams_sent += 1;
             self.stats.sent_bytes += len as u64;
+            #[cfg(feature = "sim")]
+            if frame.is_probe {
+                self.probes.sent += 1;
+                self.probes.sent_bytes += len as u64;
+            }
             if let Some(party) = self.met_at(frame.place) {
                 self.session_mut(party).seal(frame.sequence, now);
                 if let Party::Peer(peer) = party {
@@ -528,7 +542,9 @@ impl Node {
             self.accounts[peer].rest_at = Some(self.now + self.config.heartbeat_interval / REST);
         }
         let narrow = self.pool.at(peer).path.is_found();
-        More { spacing, since_slot, paused, lost, records, narrow, ..More::default() }
+        let gap = self.accounts[peer].gap.filter(|(_, _, until)| self.now < *until);
+        let held = gap.map(|(echo, came, _)| (echo, micros(self.now.since(came))));
+        More { spacing, since_slot, paused, lost, records, narrow, held, ..More::default() }
     }
 }
 

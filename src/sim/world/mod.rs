@@ -319,6 +319,7 @@ impl World {
             }
             self.records.push(Record { at: now, node, event });
         }
+        host.count_probes();
     }
 
     /// Plans the node's next turn.
@@ -334,7 +335,7 @@ impl World {
 
     /// Starts a node that does not run: a new instance. One that [never starts](World::never_start) stays away.
     pub fn start(&mut self, node: u32) {
-        if self.hosts[node as usize].absent {
+        if self.hosts[node as usize].absent || self.hosts[node as usize].late {
             return;
         }
         let own_name: Arc<str> = name(node).into();
