@@ -1,6 +1,7 @@
 //! Regressions: each file of `scenarios/regressions` shows a fault that once broke a rule, as a test of its name.
 //!
-//! Each of these files was run with the named change taken out of the code, and broke with all its seeds:
+//! Each of these files was run with its mend reverted to what is named here, and broke with all its
+//! seeds:
 //!
 //! - `a_one_way_cut_at_a_timeout_of_an_interval`: `Heartbeat::follow` calls a heartbeat answered without
 //!   asking for its echo.
@@ -11,7 +12,7 @@
 //! - `the_last_slots_are_asked_about_too`: `ask_one` guarantees no question.
 //! - `refusals_that_break_off_hold_no_down_up`: `Heartbeat::miss` ignores `overdue`.
 //!
-//! These are seeds of the swarm that broke once. They hold today with the named change, too:
+//! These are seeds of the swarm that broke once. They hold today even with their mend reverted:
 //!
 //! - `lost_votes_are_no_down_at_once`: `Hearsay` counts from when the peer became Suspected, not from when
 //!   the votes were lost, and `listens` is always true.
