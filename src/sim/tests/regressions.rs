@@ -1,24 +1,24 @@
 //! Regressions: each file of `scenarios/regressions` shows a fault that once broke a rule, as a test of its name.
 //!
-//! That a file which holds tests something was seen by taking its mend out: each of its seeds breaks
-//! then.
+//! Each of these files was run with its mend reverted to what is named here, and broke with all its
+//! seeds:
 //!
-//! | file | broken without |
-//! | --- | --- |
-//! | `a_one_way_cut_at_a_timeout_of_an_interval` | `Heartbeat::follow` puts aside what has no echo |
-//! | `a_stalled_node_that_hears_nobody_is_isolated` | `wake_up` limits how far `heard` moves |
-//! | `a_page_lost_for_its_length_comes_in_parts` | `longest_page` gives small pages at last |
-//! | `a_cut_link_is_asked_about_while_many_die` | fair shares in `ask`, and the next one |
-//! | `the_last_slots_are_asked_about_too` | `ask_one` allows one question in each heartbeat |
-//! | `refusals_that_break_off_hold_no_down_up` | `Heartbeat::miss` lifts its limit when `overdue` |
+//! - `a_one_way_cut_at_a_timeout_of_an_interval`: `Heartbeat::follow` calls a heartbeat answered without
+//!   asking for its echo.
+//! - `a_stalled_node_that_hears_nobody_is_isolated`: `wake_up` adds the whole stall to `heard`.
+//! - `a_page_lost_for_its_length_comes_in_parts`: `longest_page` never shortens a page.
+//! - `a_cut_link_is_asked_about_while_many_die`: `ask` has no fair share, and `ask_one` guarantees no
+//!   question. Either mend alone is enough for this file.
+//! - `the_last_slots_are_asked_about_too`: `ask_one` guarantees no question.
+//! - `refusals_that_break_off_hold_no_down_up`: `Heartbeat::miss` ignores `overdue`.
 //!
-//! Three files are seeds of the swarm that once broke, and hold today even without their mends:
+//! These are seeds of the swarm that broke once. They hold today even with their mend reverted:
 //!
-//! | file | holds without |
-//! | --- | --- |
-//! | `lost_votes_are_no_down_at_once` | `voteless` in `Hearsay`, and `listens` |
-//! | `pings_for_others_end_no_announced_spacing` | `note_evidence` asks for pings, pongs |
-//! | `a_late_profile_stops_no_pings` | `is_told_another_run` asks whether the link is cut |
+//! - `lost_votes_are_no_down_at_once`: `Hearsay` counts from when the peer became Suspected, not from when
+//!   the votes were lost, and `listens` is always true.
+//! - `pings_for_others_end_no_announced_spacing`: each datagram without a spacing announces none, and a
+//!   back-off on a slow path sends one try.
+//! - `a_late_profile_stops_no_pings`: `is_told_another_run` does not ask whether the link is cut.
 
 use super::*;
 
