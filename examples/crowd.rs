@@ -76,7 +76,7 @@ impl Peer {
             wire: WIRE,
             id: None,
             draining: None,
-            witness: true,
+            standing: lastseen::proto::Standing::Witness,
         };
         let record = |body| Record { owner: NodeName::of(&self.id), version: 1, body };
         vec![record(Body::Row(Vec::new())), record(Body::Profile(profile))]

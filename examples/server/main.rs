@@ -17,16 +17,19 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lastseen::net::{Clock, Handle, Options, spawn};
+use lastseen::net::{Clock, Handle, KeptRosters, Options, spawn};
 use lastseen::proto::{
-    Drain, Keyring, LeaveReason, Move, PeerConfig, Reason, ServerId, Service, ServiceName, StaticPeer,
+    Drain, Keyring, LeaveReason, Move, PeerConfig, Reason, RosterState, ServerId, Service, ServiceName,
+    StaticPeer,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -64,8 +67,15 @@ async fn serve(id: &str, roster: &[&str]) -> Fallible<()> {
 
     let mut config = PeerConfig::new(id, "example", listen, roster);
     (config.heartbeat_interval, config.heartbeat_timeout) = (INTERVAL, INTERVAL / 2);
+    // The quorum guard needs a node that forgets no roster when it restarts.
+    let path = std::env::temp_dir().join(format!("lastseen-example-{id}-{}.json", listen.port()));
+    let (writes, states) = mpsc::unbounded_channel();
+    let keep = Box::new(move |number, state| drop(writes.send((number, state))));
+    let rosters = Some(KeptRosters { state: read_rosters(&path), keep });
     // Without a key, as here, anybody on this machine can speak for a node.
-    let (node, _task) = spawn(config, Keyring::new("example", &[], true)?, Options::default()).await?;
+    let options = Options { rosters, ..Options::default() };
+    let (node, _task) = spawn(config, Keyring::new("example", &[], true)?, options).await?;
+    tokio::spawn(write_rosters(path, states, node.clone()));
     let clients = TcpListener::bind((listen.ip(), 0)).await?;
     let address = clients.local_addr()?.to_string();
     println!("{id}: clients at {address}");
@@ -75,6 +85,31 @@ async fn serve(id: &str, roster: &[&str]) -> Fallible<()> {
     let server = Arc::new(Server { id: id.to_owned(), node, store, leaves: watch::Sender::new(false) });
     tokio::spawn(Arc::clone(&server).follow_migrations());
     server.accept(clients).await
+}
+
+/// The rosters that an earlier run left.
+fn read_rosters(path: &Path) -> RosterState {
+    let read = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    read.filter(|state: &RosterState| state.validate().is_ok()).unwrap_or_default()
+}
+
+/// Writes each new state, and tells the detector when it is on disk.
+async fn write_rosters(path: PathBuf, mut states: UnboundedReceiver<(u64, RosterState)>, node: Handle) {
+    while let Some((number, state)) = states.recv().await {
+        let path = path.clone();
+        let write = move || -> std::io::Result<()> {
+            let new = path.with_extension("new");
+            let mut file = std::fs::File::create(&new)?;
+            serde_json::to_writer(&mut file, &state)?;
+            file.sync_all()?;
+            std::fs::rename(new, path)
+        };
+        // A disk that hangs must not hold up the detector.
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(())) => node.rosters_saved(number).await,
+            _ => node.rosters_not_saved().await,
+        }
+    }
 }
 
 struct Server {

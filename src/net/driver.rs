@@ -26,7 +26,7 @@ use super::guard::Window;
 use super::handle::{COMMANDS, Command, Handle, Shared, Teller};
 use super::socket::{BATCH, Buffers, Datagram, FEW, Outgoing, Socket, may_be_about_another, send_error_kind};
 use super::wait::Wait;
-use crate::proto::{Catalog, Change, Drain, Instance, Keyring, Node, PeerConfig, Time};
+use crate::proto::{Catalog, Change, Drain, Instance, Keyring, Node, PeerConfig, RosterState, Time};
 
 /// Round-trip times handed over in one go; a snapshot does not wait for so many.
 const ROUND_TRIPS: usize = 32;
@@ -49,6 +49,23 @@ pub struct Options {
     pub on_rtt: Option<Box<dyn FnMut(Duration) + Send>>,
     /// The node drains from its start on: no peer hears of it without.
     pub drain: Option<Drain>,
+    /// The state of rosters is kept across restarts; `None`: this node never holds the quorum guard, and counts for nobody's.
+    pub rosters: Option<KeptRosters>,
+}
+
+/// The state of rosters that an earlier run left, and the way to keep newer ones.
+pub struct KeptRosters {
+    /// What the earlier run left; `RosterState::default()` at a first start.
+    pub state: RosterState,
+    /// Called with each new state and its number. It runs inside the loop: it must not block. Whoever has written the state tells
+    /// [`Handle::rosters_saved`], or [`Handle::rosters_not_saved`].
+    pub keep: Box<dyn FnMut(u64, RosterState) + Send>,
+}
+
+impl fmt::Debug for KeptRosters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeptRosters").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Options {
@@ -89,6 +106,10 @@ pub async fn spawn(
     let mut node = Node::new(config, keys, draw_instance()?, draw()?, now)?;
     let reading = clock.reading();
     node.set_wall_clock(reading.wall, reading.now);
+    let (rosters, keep) = options.rosters.map(|kept| (kept.state, kept.keep)).unzip();
+    if let Some(rosters) = rosters {
+        node.keep_rosters(rosters, reading.now)?;
+    }
     if let Some(drain) = options.drain {
         node.drain(drain, reading.now);
     }
@@ -114,6 +135,7 @@ pub async fn spawn(
         teller,
         shared,
         on_rtt: options.on_rtt,
+        keep,
         catalog,
         catalog_turn: 0,
         cataloged: now,
@@ -153,6 +175,7 @@ struct Driver {
     teller: Teller,
     shared: Arc<Shared>,
     on_rtt: Option<Box<dyn FnMut(Duration) + Send>>,
+    keep: Option<Box<dyn FnMut(u64, RosterState) + Send>>,
     catalog: watch::Sender<Arc<Catalog>>,
     /// Which one that is, and when it was made.
     catalog_turn: u64,
@@ -213,7 +236,7 @@ impl Driver {
         let is_due = |node: &Node, now| node.poll_timeout().is_some_and(|deadline| deadline <= now);
         let had_work = drained.read > 0 || command.is_some() || is_due(&self.node, self.now);
         self.busy = may_rest && had_work && self.began.since(before) < self.rest * BUSY_HALVES / 2;
-        self.obey(command);
+        self.obey(socket, command);
         if is_due(&self.node, self.now) {
             if let Some(length) = self.suspension.since(self.clock.suspended()) {
                 self.node.handle_suspension(length, self.now);
@@ -277,7 +300,7 @@ impl Driver {
     }
 
     /// Does what the handles ask for, at most as much as waits.
-    fn obey(&mut self, first: Option<Command>) {
+    fn obey(&mut self, socket: &Socket, first: Option<Command>) {
         let mut next = first;
         let mut any = false;
         for _ in 0..COMMANDS {
@@ -319,10 +342,13 @@ impl Driver {
                     let _ = reply.send(self.node.takeover_safe(&peer, self.now));
                 }
                 Command::Keys(keys, reply) => {
+                    // The core drops what waits.
+                    self.transmit(socket);
                     let _ = reply.send(self.node.set_keys(keys, self.now));
                 }
                 Command::Roster(static_peers, own_name, reply) => {
-                    // What was told before means entries of the old one.
+                    // The core drops what waits, and what was told before means entries of the old roster.
+                    self.transmit(socket);
                     self.take_addresses();
                     let entries = static_peers.len();
                     let set = self.node.set_roster(static_peers, own_name, self.now);
@@ -330,6 +356,11 @@ impl Driver {
                         self.shared.set_entries(entries);
                     }
                     let _ = reply.send(set);
+                }
+                Command::RostersSaved(Some(number)) => self.node.handle_state_saved(number, self.now),
+                Command::RostersSaved(None) => self.node.handle_state_failed(self.now),
+                Command::Bootstrap(confirm, reply) => {
+                    let _ = reply.send(self.node.bootstrap(confirm, self.now));
                 }
                 Command::Reloaded(succeeded, why) => self.node.note_reload(succeeded, &why, self.now),
                 Command::Addresses => {}
@@ -352,6 +383,11 @@ impl Driver {
         self.transmit(socket);
         if self.publish() {
             self.transmit(socket);
+        }
+        if let Some(keep) = &mut self.keep {
+            while let Some((number, state)) = self.node.poll_state() {
+                keep(number, state);
+            }
         }
         self.show();
         if self.node.round_trips() >= ROUND_TRIPS {
@@ -390,8 +426,11 @@ impl Driver {
     }
 
     fn transmit(&mut self, socket: &Socket) {
-        while self.outgoing.fill(|bytes| self.node.poll_transmit(bytes)) {
+        let mut now = self.clock.now();
+        while self.outgoing.fill(|bytes| self.node.poll_transmit(now, bytes)) {
             self.send(socket);
+            now = self.clock.now();
+            self.node.handle_sent(now);
         }
     }
 

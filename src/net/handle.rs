@@ -13,8 +13,8 @@ use super::clock::Clock;
 use super::guard::{QuorumGuard, Window};
 use super::migrations::MigrationStream;
 use crate::proto::{
-    Catalog, ConfigError, Drain, Event, Keyring, Labels, LeaveReason, Move, Scope, Service, ServiceInstance,
-    ServiceName, Snapshot, StaticPeer, Time,
+    BootstrapRefused, Catalog, ConfigError, Drain, Event, Keyring, Labels, LeaveReason, Move, Scope, Service,
+    ServiceInstance, ServiceName, Snapshot, StaticPeer, Time,
 };
 
 /// Events kept for a reader that falls behind.
@@ -47,6 +47,10 @@ pub(super) enum Command {
     Keys(Keyring, oneshot::Sender<Result<(), ConfigError>>),
     /// Take another roster, in which this node has that name, and tell what came of it.
     Roster(Arc<[StaticPeer]>, Arc<str>, oneshot::Sender<Result<(), ConfigError>>),
+    /// The state of rosters of this number is on disk; `None`: it could not be written.
+    RostersSaved(Option<u64>),
+    /// Make this run a witness of its roster, and tell what came of it.
+    Bootstrap(Option<u64>, oneshot::Sender<Result<(), BootstrapRefused>>),
     /// Tell that the settings were read anew, with what success.
     Reloaded(bool, String),
     /// Look at [`Shared::take_addresses`].
@@ -180,6 +184,25 @@ impl Handle {
     pub async fn leave(&self, reason: LeaveReason) {
         // Where the loop has ended without an answer (its task was aborted) it has left, too.
         let _ = self.ask(|done| Command::Leave(reason, done)).await;
+    }
+
+    /// The state of rosters of this number would survive a loss of power: see [`KeptRosters`](super::KeptRosters).
+    pub async fn rosters_saved(&self, number: u64) {
+        // A loop that has ended needs no answer.
+        let _ = self.commands.send(Command::RostersSaved(Some(number))).await;
+    }
+
+    /// The newest state of rosters could not be written. The loop offers it again.
+    pub async fn rosters_not_saved(&self) {
+        let _ = self.commands.send(Command::RostersSaved(None)).await;
+    }
+
+    /// Makes this run a witness of its roster: see [`Node::bootstrap`](crate::proto::Node::bootstrap). `None` when the loop has ended.
+    ///
+    /// # Errors
+    /// It is not confirmed, or must not be; nothing has changed then.
+    pub async fn bootstrap(&self, confirm: Option<u64>) -> Option<Result<(), BootstrapRefused>> {
+        self.ask(|reply| Command::Bootstrap(confirm, reply)).await
     }
 
     /// This node may go away until then without an alarm at anybody; see [`Node::drain`](crate::proto::Node::drain). `None` when the

@@ -30,11 +30,19 @@ pub(crate) struct Hearsay {
     pub(crate) config_differs: Option<Differing>,
     /// Its drain, if it drains.
     pub(crate) draining: Option<Draining>,
+    /// Its profile has a leave that is no alarm yet.
+    pub(crate) profile_left: bool,
 }
 
 /// Whether most of those who call a node Down say that it left.
 pub(crate) fn say_left(says: Says) -> bool {
     says.left * 2 > says.down
+}
+
+/// Whether observers contradict the leave in a node's profile: one of them hears the node, or most of those that call it
+/// Down do not say that it left. Then they know of a newer run.
+pub(crate) fn deny_leave(says: Says) -> bool {
+    says.hear > 0 || says.down > 0 && !say_left(says)
 }
 
 /// To how many of its observers a node said that it leaves.
@@ -96,10 +104,12 @@ impl Hearsay {
     /// Whether it left, by those who call it Down.
     fn has_left(&self, status: PeerStatus) -> bool {
         let Says { suspected, down, left, .. } = self.says;
+        let by_profile = self.profile_left && !deny_leave(self.says);
         match status {
-            PeerStatus::Healthy => false,
+            PeerStatus::Healthy => by_profile && !self.heard_of,
             // The first to whom it said so are no alarm.
-            PeerStatus::Suspected => left > 0 && left == down && suspected == 0,
+            PeerStatus::Suspected => by_profile || left > 0 && left == down && suspected == 0,
+            PeerStatus::Down if by_profile => true,
             // An isolated node does not know better than it did.
             PeerStatus::Down if self.says.votes() == 0 && self.isolated.is_some() => {
                 self.verdict == Verdict::Left
@@ -115,7 +125,7 @@ impl Hearsay {
         match self.verdict(status) {
             Verdict::Unknown => format!("never heard by any of the {observers} that observe it"),
             Verdict::Isolated => self.isolated.map_or_else(String::new, Isolation::sentence),
-            Verdict::Left if votes == 0 => "it said to its observers that it leaves".to_owned(),
+            Verdict::Left if self.says.left == 0 => "it said to its observers that it leaves".to_owned(),
             Verdict::Left => said_to(self.says),
             Verdict::Draining => said_of(self.draining.as_ref()),
             Verdict::Down | Verdict::Up if votes == 0 && reached == 0 => {
@@ -203,6 +213,7 @@ mod tests {
             roster_differs: None,
             config_differs: None,
             draining: None,
+            profile_left: false,
         }
     }
 

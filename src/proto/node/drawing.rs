@@ -262,11 +262,12 @@ impl Node {
     fn sees(&self, peer: usize) -> Option<Seen> {
         let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
         let grace = self.config.leave_grace;
-        let has_left = |(why, at)| is_excused((why, self.now.since(at)), grace);
+        let has_left = self.leave_of(peer, self.now).is_some_and(|left| is_excused(left, grace));
         let life = match info.status {
-            _ if account.left.is_some_and(has_left) => Life::Left,
+            _ if has_left && account.left.is_some() => Life::Left,
             _ if info.last_seen.is_none() => Life::Unknown,
             status if self.has_no_vote(status) => Life::Unknown,
+            _ if has_left => Life::Left,
             PeerStatus::Healthy => Life::Healthy,
             PeerStatus::Suspected => Life::Suspected,
             PeerStatus::Down => Life::Down,

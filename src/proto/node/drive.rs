@@ -34,6 +34,10 @@ impl Leaving {
         Leaving { reason, sent: 0 }
     }
 
+    pub(super) fn reason(&self) -> LeaveReason {
+        self.reason
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.sent == LEAVES.len()
     }
@@ -296,7 +300,7 @@ impl Node {
         }
         let hello = header.kind == FrameKind::Hello;
         let found = (0..self.sessions.len()).filter(|p| known.is_none_or(|k| k == *p)).find_map(|peer| {
-            self.sessions[peer].quoted(hello, header.number, to).map(|sent| (peer, sent.at))
+            self.sessions[peer].quoted(hello, header.number, to).map(|sent| (peer, sent.departure.sealed))
         });
         let Some((peer, sent)) = found else { return };
         self.accounts[peer].refused = Some(self.now);
@@ -336,8 +340,9 @@ impl Node {
         let reason = leaving.reason;
         leaving.sent += 1;
         let next = LEAVES.get(leaving.sent).map(|wait| self.now + *wait);
+        let profile = self.last_profile();
         for peer in 0..peers {
-            self.send_leave(peer, reason);
+            self.send_leave(peer, reason, profile.clone());
         }
         self.timers.set(peers, next);
     }

@@ -11,6 +11,7 @@ mod explain;
 mod guard;
 mod guest;
 mod isolation;
+mod leave;
 mod offers;
 mod others;
 #[cfg(feature = "sim")]
@@ -24,6 +25,7 @@ mod roster;
 mod send;
 mod strangers;
 mod views;
+mod witness;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -47,6 +49,8 @@ use self::report::Account;
 use self::send::Outbox;
 use self::strangers::Stranger;
 use self::views::News;
+pub use self::witness::BootstrapRefused;
+use self::witness::Witnessing;
 use super::config::{ConfigError, PeerConfig};
 use super::connection::ConnectionPool;
 use super::directory::Directory;
@@ -130,6 +134,10 @@ pub struct Node {
     drains: Drains,
     offers: Offers,
     majority: Majority,
+    witnessing: Witnessing,
+    /// Questions about takeovers and answers to them, sent and received: those of the simulator's checker count apart.
+    #[cfg(feature = "sim")]
+    probes: probe::Probes,
     /// Tags of ids that were learned: (index of the key, tag) to place.
     learned: HashMap<(usize, Tag), usize>,
     /// Addresses of the peers in the roster, and learned ones, to index of the peer.
@@ -217,6 +225,9 @@ impl Node {
             drains: Drains::new(),
             offers: Offers::new(config.labels.clone()),
             majority: Majority::default(),
+            witnessing: Witnessing::default(),
+            #[cfg(feature = "sim")]
+            probes: probe::Probes::default(),
             registry: PeerRegistry::of(observed(), &config),
             pool: ConnectionPool::of(observed()),
             sessions: Vec::with_capacity(peers),
@@ -393,9 +404,10 @@ impl Node {
     /// Nothing is received, and no heartbeat is sent, from now on.
     pub fn leave(&mut self, reason: LeaveReason, now: Time) {
         self.advance(now);
-        if self.leaving.is_none() {
+        if self.leaving.is_none() && !self.puts_off_leaving(reason) {
             self.tell_last_offers();
             self.leaving = Some(Leaving::new(reason));
+            self.publish_profile();
             self.offers.turn += 1;
             for peer in 0..self.sessions.len() {
                 self.timers.set(peer, None);
@@ -409,9 +421,10 @@ impl Node {
         self.leaving.as_ref().is_some_and(Leaving::is_done) && self.out.is_empty()
     }
 
-    /// The next datagram to send; `buf` is cleared and filled.
-    pub fn poll_transmit(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
-        self.out.pop(buf)
+    /// The next datagram to send, dated `now` and sealed; `buf` is cleared and filled. The shell reads its clock right
+    /// before, and reports with [`handle_sent`](Node::handle_sent) when what it took has left.
+    pub fn poll_transmit(&mut self, now: Time, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.seal_next(now.max(self.now), buf)
     }
 
     /// The next event.
@@ -496,6 +509,7 @@ impl Node {
     /// peer must confirm us anew, and we them.
     pub fn renew(&mut self, instance: Instance, now: Time) {
         self.advance(now);
+        self.out.clear();
         self.instance = instance;
         self.make_hello_keys();
         self.publish_profile();
@@ -510,7 +524,7 @@ impl Node {
         // Their keys were those of the old run.
         self.guests.iter_mut().for_each(|guest| guest.session.forget());
         // What it has not heard another process under its name may have.
-        self.drop_majority();
+        self.drop_proofs();
         (0..self.sessions.len()).for_each(|peer| self.note_heard_of(peer));
     }
 

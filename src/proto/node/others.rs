@@ -14,7 +14,7 @@ use crate::proto::registry::ClusterStatus;
 use crate::proto::seal::{Instance, WIRE};
 use crate::proto::snapshot::{LinkView, PeerView};
 use crate::proto::timer::{Time, micros};
-use crate::proto::verdict::Verdict;
+use crate::proto::verdict::{Verdict, is_excused};
 
 /// What was told of a peer that this node does not observe. Small: there may be ten thousand.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,9 @@ impl Node {
             roster_differs: self.differing(place, |profile| profile.roster),
             config_differs: self.differing(place, |profile| profile.config),
             draining: self.draining(place, now),
+            profile_left: self
+                .leave_at(place, now)
+                .is_some_and(|(_, why, age)| is_excused((why, age), self.config.leave_grace)),
         }
     }
 

@@ -34,6 +34,8 @@ impl Node {
         self.end_drains();
         self.review_offers();
         self.review_watches();
+        self.review_witness();
+        self.note_stood_still();
         self.redraw();
         self.grade();
         self.push_news();

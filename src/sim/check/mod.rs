@@ -115,10 +115,15 @@ impl Checker {
     /// # Errors
     /// The first thing that does not hold.
     pub fn run(&mut self, world: &mut World, end: Time) -> Result<(), Box<Broken>> {
-        while world.step(end) {
+        loop {
+            // A look may be due while nothing happens.
+            let until = self.next_look(world, end);
+            let happened = world.step(until);
             self.look(world)?;
+            if !happened && world.now() >= end {
+                return Ok(());
+            }
         }
-        self.look(world)
     }
 
     /// Runs until `done` holds; how long that took.

@@ -92,7 +92,12 @@ impl World {
         self.hosts[node as usize].absent = true;
     }
 
-    /// In its next turn the node stands still for so long between reading the clock and sending.
+    /// The node does not start before this is over.
+    pub fn put_off_start(&mut self, node: u32, late: bool) {
+        self.hosts[node as usize].late = late;
+    }
+
+    /// In its next turn the node stands still for so long between sealing and sending.
     pub fn pause_in_turn(&mut self, node: u32, length: Duration) {
         self.hosts[node as usize].pause = Some(length);
     }
@@ -162,7 +167,6 @@ impl World {
         let now = host.clock.show(self.net.now);
         let Some(core) = host.node.as_mut() else { return Ok(()) };
         let answer = core.handle_datagram(from, None, &mut bytes.to_vec(), now, now);
-        self.net.numbers = None;
         self.flush(to);
         self.arm(to);
         answer

@@ -273,7 +273,7 @@ impl World {
             }
             let lazy = if self.setup.lazy { self.setup.config.laziness() } else { Duration::ZERO };
             let rest = host.slow.max(lazy);
-            // It stood still in the middle of the turn: between reading the clock and sending.
+            // It stood still in the middle of the turn: between sealing and sending.
             let rest = rest.max(host.pause.take().unwrap_or_default());
             if rest > Duration::ZERO {
                 host.rests_until = now + rest;
@@ -287,9 +287,15 @@ impl World {
         let now = self.net.now;
         let host = &mut self.hosts[node as usize];
         let Some(core) = host.node.as_mut() else { return };
-        while let Some(transmit) = core.poll_transmit(&mut self.buffer) {
+        while let Some((number, rosters)) = core.poll_state() {
+            host.rosters = rosters;
+            core.handle_state_saved(number, host.clock.show(now));
+        }
+        let (shown, late) = (host.clock.show(now), host.pause.unwrap_or_default());
+        while let Some(transmit) = core.poll_transmit(shown, &mut self.buffer) {
             host.sent += 1;
             host.sent_bytes += self.buffer.len() as u64;
+            self.net.check_number(node, core.sealed_to(), &self.buffer);
             if host.mute {
                 continue;
             }
@@ -301,9 +307,11 @@ impl World {
             } else if host.blocked {
                 host.held.push((transmit.to, self.buffer.clone()));
             } else {
-                self.net.send(node, from, transmit.to, &self.buffer, host.pause.unwrap_or_default());
+                self.net.send(node, from, transmit.to, &self.buffer, late);
             }
         }
+        // It says so when it goes on.
+        core.handle_sent(host.clock.show(now + late));
         while let Some(event) = core.poll_event() {
             if event.change == crate::proto::Change::Rollback {
                 let fresh = Instance(self.instances.next_u64().max(1));
@@ -311,6 +319,7 @@ impl World {
             }
             self.records.push(Record { at: now, node, event });
         }
+        host.count_probes();
     }
 
     /// Plans the node's next turn.
@@ -326,7 +335,7 @@ impl World {
 
     /// Starts a node that does not run: a new instance. One that [never starts](World::never_start) stays away.
     pub fn start(&mut self, node: u32) {
-        if self.hosts[node as usize].absent {
+        if self.hosts[node as usize].absent || self.hosts[node as usize].late {
             return;
         }
         let own_name: Arc<str> = name(node).into();
@@ -349,7 +358,10 @@ impl World {
                 Node::new(config, keys, instance, seed, now)
             }
         };
-        host.start(core.expect("the settings of a world are valid"));
+        let mut core = core.expect("the settings of a world are valid");
+        core.keep_rosters(host.rosters.clone(), now).expect("the core reads what it wrote");
+        host.start(core);
+        self.flush(node);
         self.arm(node);
     }
 
