@@ -38,6 +38,10 @@ impl Checker {
         let long = |at: Option<Time>| at.is_some_and(|at| at <= since);
         // Who was slow itself, or slept, asks too late to be answered in time.
         let awake = long(self.well[observer as usize]);
+        if is_link && !awake {
+            self.downs.excused += 1;
+            return Ok(());
+        }
         // An own pause is no excuse for calling a peer Down that speaks by itself: of another roster it may only answer.
         let me = long(self.present[observer as usize])
             && (long(self.open[observer as usize]) || self.is_isolated(world, observer))
@@ -57,7 +61,7 @@ impl Checker {
         } else {
             awake && is_vouched_for(world, observer, subject, works)
         };
-        if me && peer && in_reach && (awake || !is_link) {
+        if me && peer && in_reach {
             let what = format!("n{observer} calls n{subject} Down, which is well and within reach");
             let mut broken = self.broken(world, what);
             self.describe(world, &mut broken, observer, subject);
