@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use lastseen::proto::{Change, Instance, Keyring, LeaveReason, Node, PeerConfig, Service, StaticPeer, Time};
+use lastseen::proto::{
+    Change, Instance, Keyring, LeaveReason, Node, PeerConfig, RosterState, Service, StaticPeer, Time,
+};
 use nix::time::{ClockId, clock_gettime};
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -109,6 +111,8 @@ impl Blocking {
         #[expect(clippy::disallowed_methods, reason = "a loop of its own has a clock of its own")]
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         node.set_wall_clock(since_1970, started);
+        // The quorum guard needs memory across restarts. A real loop reads this state from its disk.
+        node.keep_rosters(RosterState::default(), started)?;
         node.publish_service(Service::new("web", "127.0.0.1:8080")?, started)?;
         let id = id.to_owned();
         Ok(Blocking { id, node, socket, guarded: false, passing: Vec::new(), catalog_turn: 0 })
@@ -119,6 +123,7 @@ impl Blocking {
         while !self.node.has_left() {
             self.receive()?;
             self.send();
+            self.keep();
             self.tell();
             if is_over(&self) {
                 // Said three times to every peer; a crash would take them seconds to find out.
@@ -168,6 +173,14 @@ impl Blocking {
         let mut datagram = Vec::new();
         while let Some(transmit) = self.node.poll_transmit(&mut datagram) {
             let _ = self.socket.send_to(&datagram, transmit.to);
+        }
+    }
+
+    /// A real loop writes the state on another thread, and reports it once it would survive a loss of power, or
+    /// `handle_state_failed`. This one forgets it with the process: right for a demonstration, and for nothing else.
+    fn keep(&mut self) {
+        if let Some((number, _state)) = self.node.poll_state() {
+            self.node.handle_state_saved(number, now());
         }
     }
 

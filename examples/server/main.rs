@@ -16,13 +16,17 @@
 //! told to go, or whose server failed: whoever sent him may know what the server does not know yet, so he is served and not sent on.
 
 use std::error::Error;
+use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lastseen::net::{Clock, Handle, Options, spawn};
+use lastseen::net::{Clock, Handle, Options, Rosters, spawn};
 use lastseen::proto::{
-    Drain, Keyring, LeaveReason, Move, PeerConfig, Reason, ServerId, Service, ServiceName, StaticPeer,
+    Drain, Keyring, LeaveReason, Move, PeerConfig, Reason, RosterState, ServerId, Service, ServiceName,
+    StaticPeer,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -65,7 +69,8 @@ async fn serve(id: &str, roster: &[&str]) -> Fallible<()> {
     let mut config = PeerConfig::new(id, "example", listen, roster);
     (config.heartbeat_interval, config.heartbeat_timeout) = (INTERVAL, INTERVAL / 2);
     // Without a key, as here, anybody on this machine can speak for a node.
-    let (node, _task) = spawn(config, Keyring::new("example", &[], true)?, Options::default()).await?;
+    let options = Options { rosters: Some(rosters(id)?), ..Options::default() };
+    let (node, _task) = spawn(config, Keyring::new("example", &[], true)?, options).await?;
     let clients = TcpListener::bind((listen.ip(), 0)).await?;
     let address = clients.local_addr()?.to_string();
     println!("{id}: clients at {address}");
@@ -75,6 +80,30 @@ async fn serve(id: &str, roster: &[&str]) -> Fallible<()> {
     let server = Arc::new(Server { id: id.to_owned(), node, store, leaves: watch::Sender::new(false) });
     tokio::spawn(Arc::clone(&server).follow_migrations());
     server.accept(clients).await
+}
+
+/// The quorum guard needs memory across restarts: a file in the folder that the environment names as STATE_DIR.
+fn rosters(id: &str) -> Fallible<Rosters> {
+    let Some(folder) = std::env::var_os("STATE_DIR").map(PathBuf::from) else {
+        // The memory ends with the process: right for a first try, and for nothing else.
+        return Ok(Rosters { state: RosterState::default(), save: Box::new(|_| Ok(())) });
+    };
+    let file = folder.join(format!("{id}.json"));
+    let state = match fs::read(&file) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => RosterState::default(),
+        // To start without what cannot be read would forget it.
+        read => serde_json::from_slice(&read?)?,
+    };
+    let save = move |state: &RosterState| {
+        let new = file.with_extension("new");
+        let out = File::create(&new)?;
+        serde_json::to_writer(&out, state)?;
+        out.sync_all()?;
+        fs::rename(&new, &file)?;
+        // The rename, too, must survive a loss of power.
+        File::open(&folder)?.sync_all()
+    };
+    Ok(Rosters { state, save: Box::new(save) })
 }
 
 struct Server {

@@ -9,6 +9,7 @@
 //! 5. What the kernel dropped from the socket is told before the timeout is judged, and apart from what it was asked to
 //!    keep out.
 //! 6. No error of the socket ends the loop.
+//! 7. The state of rosters is written elsewhere, and the core is told what came of each write.
 
 mod clock;
 mod driver;
@@ -16,6 +17,7 @@ mod error;
 mod gate;
 mod guard;
 mod handle;
+mod keeper;
 mod migrations;
 mod socket;
 #[cfg(test)]
@@ -27,4 +29,5 @@ pub use driver::{Options, spawn};
 pub use error::NetError;
 pub use guard::QuorumGuard;
 pub use handle::{EventStream, Handle, OwnedRoute};
+pub use keeper::Rosters;
 pub use migrations::MigrationStream;

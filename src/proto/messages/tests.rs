@@ -107,7 +107,7 @@ fn golden_bytes() {
         (
             Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Restart, profile: Some(last) },
             b"\x06\x01\x02\0\x01\
-              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x01\xac\x02\x03why\x01\x01\xac\x02\0",
+              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x01\xac\x02\x03why\x01\x01\xac\x02\x02",
         ),
         (
             Message::SyncRequest { echo: 1, hold: 2, bucket: 3, after: Some(Mark(owner, Kind::Notice)) },

@@ -419,6 +419,11 @@ impl Node {
         self.leaving.as_ref().is_some_and(Leaving::is_done) && self.out.is_empty()
     }
 
+    /// As what this run leaves; `None` before it does. A leave for good that could not be saved is one for a restart.
+    pub fn leave_reason(&self) -> Option<LeaveReason> {
+        self.leaving.as_ref().map(Leaving::reason)
+    }
+
     /// The next datagram to send; `buf` is cleared and filled.
     pub fn poll_transmit(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
         self.out.pop(buf)
