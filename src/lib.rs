@@ -62,7 +62,7 @@
 //!         // 1. What the socket holds has been handed in below, as it was sent. 2. What is due:
 //!         nodes[own].handle_timeout(now);
 //!         // 3. What it wants sent, and what it has to tell.
-//!         while nodes[own].poll_transmit(&mut datagram).is_some() {
+//!         while nodes[own].poll_transmit(now, &mut datagram).is_some() {
 //!             let _counted = nodes[other].handle_datagram(addresses[own], None, &mut datagram, now, now);
 //!         }
 //!         while let Some(event) = nodes[own].poll_event() {

@@ -221,7 +221,7 @@ impl Around {
     }
 
     fn drain(&mut self) {
-        while let Some(transmit) = self.node.poll_transmit(&mut self.buffer) {
+        while let Some(transmit) = self.node.poll_transmit(self.now, &mut self.buffer) {
             let (_, player) = &mut self.players[self.by_address[&transmit.to]];
             let (number, message) = player.open(&mut self.buffer, self.now);
             self.records += message.records().len();
@@ -238,7 +238,7 @@ impl Around {
     /// One heartbeat: a ping that comes, and the pong that goes, which takes its place.
     pub(crate) fn heartbeat(&mut self, (from, frame): &mut (SocketAddr, Vec<u8>)) {
         self.node.handle_datagram(*from, None, frame, self.now, self.now).unwrap();
-        self.node.poll_transmit(frame).unwrap();
+        self.node.poll_transmit(self.now, frame).unwrap();
         self.node.poll_rtt();
     }
 

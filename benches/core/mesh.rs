@@ -63,7 +63,7 @@ impl Mesh {
 
     /// Delivers what `from` sends, and what that leads to.
     fn deliver(&mut self, from: usize) {
-        while let Some(transmit) = self.nodes[from].poll_transmit(&mut self.buffer) {
+        while let Some(transmit) = self.nodes[from].poll_transmit(self.now, &mut self.buffer) {
             let SocketAddr::V4(to) = transmit.to else { unreachable!("all addresses are IPv4") };
             let to = usize::from(to.ip().octets()[3]) - 1;
             self.datagrams += 1;
@@ -98,7 +98,7 @@ impl Refusals {
             mesh.now = next;
             let leader = usize::from(mesh.nodes[1].poll_timeout() == Some(next));
             mesh.nodes[leader].handle_timeout(next);
-            if mesh.nodes[leader].poll_transmit(&mut mesh.buffer).is_some() {
+            if mesh.nodes[leader].poll_transmit(next, &mut mesh.buffer).is_some() {
                 let genuine = mesh.buffer.clone();
                 let Mesh { nodes, buffer, .. } = &mut mesh;
                 nodes[1 - leader].handle_datagram(address(leader), None, buffer, next, next).unwrap();

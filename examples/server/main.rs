@@ -19,7 +19,7 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,8 +68,12 @@ async fn serve(id: &str, roster: &[&str]) -> Fallible<()> {
 
     let mut config = PeerConfig::new(id, "example", listen, roster);
     (config.heartbeat_interval, config.heartbeat_timeout) = (INTERVAL, INTERVAL / 2);
+    // The quorum guard needs a node that forgets no roster when it restarts.
+    let path = std::env::temp_dir().join(format!("lastseen-example-{id}-{}.json", listen.port()));
+    let state = read_rosters(&path);
+    let rosters = Rosters { state, save: Box::new(move |state| write_rosters(&path, state)) };
     // Without a key, as here, anybody on this machine can speak for a node.
-    let options = Options { rosters: Some(rosters(id)?), ..Options::default() };
+    let options = Options { rosters: Some(rosters), ..Options::default() };
     let (node, _task) = spawn(config, Keyring::new("example", &[], true)?, options).await?;
     let clients = TcpListener::bind((listen.ip(), 0)).await?;
     let address = clients.local_addr()?.to_string();
@@ -82,28 +86,19 @@ async fn serve(id: &str, roster: &[&str]) -> Fallible<()> {
     server.accept(clients).await
 }
 
-/// The quorum guard needs memory across restarts: a file in the folder that the environment names as STATE_DIR.
-fn rosters(id: &str) -> Fallible<Rosters> {
-    let Some(folder) = std::env::var_os("STATE_DIR").map(PathBuf::from) else {
-        // The memory ends with the process: right for a first try, and for nothing else.
-        return Ok(Rosters { state: RosterState::default(), save: Box::new(|_| Ok(())) });
-    };
-    let file = folder.join(format!("{id}.json"));
-    let state = match fs::read(&file) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => RosterState::default(),
-        // To start without what cannot be read would forget it.
-        read => serde_json::from_slice(&read?)?,
-    };
-    let save = move |state: &RosterState| {
-        let new = file.with_extension("new");
-        let out = File::create(&new)?;
-        serde_json::to_writer(&out, state)?;
-        out.sync_all()?;
-        fs::rename(&new, &file)?;
-        // The rename, too, must survive a loss of power.
-        File::open(&folder)?.sync_all()
-    };
-    Ok(Rosters { state, save: Box::new(save) })
+/// The rosters that an earlier run left.
+fn read_rosters(path: &Path) -> RosterState {
+    let read = fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    read.filter(|state: &RosterState| state.validate().is_ok()).unwrap_or_default()
+}
+
+/// Writes the rosters. The detector calls it on a thread of its own, so a disk that hangs holds up nothing.
+fn write_rosters(path: &Path, state: &RosterState) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let out = File::create(&new)?;
+    serde_json::to_writer(&out, state)?;
+    out.sync_all()?;
+    fs::rename(new, path)
 }
 
 struct Server {

@@ -156,7 +156,7 @@ impl Fixture {
     /// is believed of nodes that this one does not observe.
     pub(crate) fn drain(&mut self) -> Vec<Sent> {
         let (mut all, mut bytes) = (Vec::new(), Vec::new());
-        while let Some(transmit) = self.node.poll_transmit(&mut bytes) {
+        while let Some(transmit) = self.node.poll_transmit(self.now, &mut bytes) {
             assert!(bytes.len() <= self.node.config().max_datagram.max(HELLO_LEN));
             let sent = self.open(transmit.to, &bytes);
             let (observed, config) = (self.node.registry().get_all_peers().len(), self.node.config());

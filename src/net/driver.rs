@@ -93,18 +93,16 @@ pub async fn spawn(
     let mut node = Node::new(config, keys, draw_instance()?, draw()?, now)?;
     let reading = clock.reading();
     node.set_wall_clock(reading.wall, reading.now);
+    let (state, save) = options.rosters.map(|Rosters { state, save }| (state, save)).unzip();
+    if let Some(state) = state {
+        node.keep_rosters(state, reading.now)?;
+    }
     if let Some(drain) = options.drain {
         node.drain(drain, reading.now);
     }
     let (command_sender, commands) = mpsc::channel(COMMANDS);
-    let keeper = match options.rosters {
-        Some(Rosters { state, save }) => {
-            node.keep_rosters(state, reading.now)?;
-            // Without the thread nothing is ever saved, and the run stays `unsaved`.
-            Keeper::start(save, command_sender.clone()).ok()
-        }
-        None => None,
-    };
+    // Without the thread nothing is ever saved, and the run stays `unsaved`.
+    let keeper = save.and_then(|save| Keeper::start(save, command_sender.clone()).ok());
     let teller = Teller::new();
     let shared = Arc::new(Shared::new(local, entries, node.config().heartbeat_interval));
     let (catalog, catalogs) = watch::channel(Arc::default());
@@ -230,7 +228,7 @@ impl Driver {
         let is_due = |node: &Node, now| node.poll_timeout().is_some_and(|deadline| deadline <= now);
         let had_work = drained.read > 0 || command.is_some() || is_due(&self.node, self.now);
         self.busy = may_rest && had_work && self.began.since(before) < self.rest * BUSY_HALVES / 2;
-        self.obey(command);
+        self.obey(socket, command);
         if is_due(&self.node, self.now) {
             if let Some(length) = self.suspension.since(self.clock.suspended()) {
                 self.node.handle_suspension(length, self.now);
@@ -294,7 +292,7 @@ impl Driver {
     }
 
     /// Does what the handles ask for, at most as much as waits.
-    fn obey(&mut self, first: Option<Command>) {
+    fn obey(&mut self, socket: &Socket, first: Option<Command>) {
         let mut next = first;
         let mut any = false;
         for _ in 0..COMMANDS {
@@ -341,10 +339,13 @@ impl Driver {
                 Command::Saved(number, true) => self.node.handle_state_saved(number, self.now),
                 Command::Saved(_, false) => self.node.handle_state_failed(self.now),
                 Command::Keys(keys, reply) => {
+                    // The core drops what waits.
+                    self.transmit(socket);
                     let _ = reply.send(self.node.set_keys(keys, self.now));
                 }
                 Command::Roster(static_peers, own_name, reply) => {
-                    // What was told before means entries of the old one.
+                    // The core drops what waits, and what was told before means entries of the old roster.
+                    self.transmit(socket);
                     self.take_addresses();
                     let entries = static_peers.len();
                     let set = self.node.set_roster(static_peers, own_name, self.now);
@@ -417,8 +418,11 @@ impl Driver {
     }
 
     fn transmit(&mut self, socket: &Socket) {
-        while self.outgoing.fill(|bytes| self.node.poll_transmit(bytes)) {
+        let mut now = self.clock.now();
+        while self.outgoing.fill(|bytes| self.node.poll_transmit(now, bytes)) {
             self.send(socket);
+            now = self.clock.now();
+            self.node.handle_sent(now);
         }
     }
 

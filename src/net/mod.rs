@@ -9,7 +9,10 @@
 //! 5. What the kernel dropped from the socket is told before the timeout is judged, and apart from what it was asked to
 //!    keep out.
 //! 6. No error of the socket ends the loop.
-//! 7. The state of rosters is written elsewhere, and the core is told what came of each write.
+//! 7. The clock is read right before datagrams are taken from the core, and again when they have been sent: the second
+//!    reading goes to `handle_sent`. A process that stood still in between sent them later than they are dated.
+//! 8. Where the quorum guard is used: the state of rosters is on disk before it is reported as saved, and a write that hangs
+//!    holds up nothing else.
 
 mod clock;
 mod driver;

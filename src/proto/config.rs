@@ -141,6 +141,8 @@ pub(crate) struct Mechanisms {
     pub(crate) waits: bool,
     /// A run remembers rosters, and is no witness before their members agree.
     pub(crate) memory: bool,
+    /// What peers held is compared with this node's clock.
+    pub(crate) clocks: bool,
 }
 
 impl PeerConfig {
@@ -168,7 +170,14 @@ impl PeerConfig {
             leave_grace: Duration::from_secs(600),
             mass_loss: 0.2,
             labels: Labels::default(),
-            mechanisms: Mechanisms { retries: true, relays: true, records: true, waits: true, memory: true },
+            mechanisms: Mechanisms {
+                retries: true,
+                relays: true,
+                records: true,
+                waits: true,
+                memory: true,
+                clocks: true,
+            },
         }
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::leave::LeaveReason;
 use super::records::{Body, Digest, Mark, Record};
-use super::seal::{SEAL_LEN, Tag};
+use super::seal::{SEAL_LEN, Tag, encode_varint, varint_len};
 use super::server_id::ServerId;
 use super::stats::Reject;
 
@@ -204,6 +204,9 @@ pub struct More {
     pub narrow: bool,
     /// So many numbers before this one the sender padded a ping, which may be lost for its length; 0: it did not.
     pub padded: u8,
+    /// The sender had heard nothing of the addressee for more than G: the echo of what it had heard before, and for how many
+    /// microseconds it has held that now. An addressee whose clock shows less stood still.
+    pub held: Option<(u64, u64)>,
     /// Zeros that make a ping as long as a datagram may be.
     pub padding: Padding,
 }
@@ -263,13 +266,19 @@ impl Message {
         Message::Hello { sequence, server_id: server_id.clone(), padding: Padding::filling(room) }
     }
 
-    /// Pads the long form of a ping so that its frame has `len` bytes, header and seal included.
-    pub fn padded(mut self, header_len: usize, len: usize) -> Message {
-        let room = len.saturating_sub(header_len + SEAL_LEN + self.encoded_len());
-        if let Message::PingMore { more, .. } = &mut self {
-            more.padding = Padding::filling(room);
-        }
-        self
+    /// The offset of the hold in the encoded body of a bound message with this echo, after the variant and the echo.
+    pub(crate) fn hold_at(echo: u64) -> usize {
+        1 + varint_len(echo)
+    }
+
+    /// Pads a frame that ends with the long form of a ping without padding, so that it has `len` bytes once it is
+    /// sealed.
+    pub(crate) fn pad(frame: &mut Vec<u8>, len: usize) {
+        let padding = Padding::filling(len.saturating_sub(frame.len() + SEAL_LEN));
+        // The empty padding is a length of 0.
+        frame.pop();
+        encode_varint(padding.0.into(), frame);
+        frame.extend_from_slice(&ZEROS[..usize::from(padding.0)]);
     }
 
     /// Appends the encoded message.

@@ -12,9 +12,13 @@
 //!    steady state allocates nothing per datagram.
 //! 5. `Down` follows only `down_after` consecutive misses, or a leave; any heartbeat resets the count.
 //!
+//! 6. A datagram takes its number when it is queued. [`Node::poll_transmit`] dates and seals it, so the time that it
+//!    waited is counted. A new roster, new keys and a new instance drop what waits.
+//!
 //! The loop of a shell: when woken, first empty the socket into [`Node::handle_datagram`] (with the kernel's
 //! receive times) and the error queue into [`Node::handle_send_error`], then call [`Node::handle_timeout`], then
-//! drain [`Node::poll_transmit`] and [`Node::poll_event`], then sleep until [`Node::poll_timeout`].
+//! drain [`Node::poll_transmit`] (with a new reading of the clock for each batch, and [`Node::handle_sent`] after the
+//! batch) and [`Node::poll_event`], then sleep until [`Node::poll_timeout`].
 //!
 //! The quorum guard needs a state that outlives restarts. A shell that keeps one reads it before the start and gives it
 //! to [`Node::keep_rosters`] right after the node was made. Whenever [`Node::poll_state`] answers, the shell writes that

@@ -43,10 +43,25 @@ pub(crate) struct Confirmed {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     pub(crate) sequence: u64,
-    pub(crate) at: Time,
+    pub(crate) departure: Departure,
     pub(crate) to: SocketAddr,
     /// What it was.
     pub(crate) what: What,
+}
+
+/// When a datagram of ours left this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Departure {
+    /// When it was sealed: it left no earlier. Until it is sealed, when it was queued.
+    pub(crate) sealed: Time,
+    /// It left no later. Differs from `sealed` only if the process stood still meanwhile.
+    pub(crate) left: Time,
+}
+
+impl Departure {
+    fn at(now: Time) -> Departure {
+        Departure { sealed: now, left: now }
+    }
 }
 
 /// What a datagram of ours was, as far as an error that quotes it needs it.
@@ -76,10 +91,10 @@ pub(crate) enum Echo {
     /// The datagram that carried it was sent no earlier than `date`.
     Dated {
         /// When what it echoes was sent.
-        sent: Time,
+        departure: Departure,
         /// Where that was sent to.
         to: Option<SocketAddr>,
-        /// The date.
+        /// The date: the hold after the latest time at which that can have left.
         date: Time,
         /// Whether no newer sequence was echoed before.
         newest: bool,
@@ -102,10 +117,10 @@ pub(crate) struct Session {
     floor: u64,
     sent: Vec<Sent>,
     /// When older ones were sent, from sequence `unechoed_from` on, all of them above the newest that was echoed.
-    unechoed: VecDeque<Time>,
+    unechoed: VecDeque<Departure>,
     unechoed_from: u64,
     /// The newest sequence that was echoed, and when it was sent.
-    echoed: Option<(u64, Time)>,
+    echoed: Option<(u64, Departure)>,
     welcomes: (Time, u32),
 }
 
@@ -142,14 +157,15 @@ impl Session {
 
     /// The most bytes that [`held`](Session::held) can be.
     #[cfg(feature = "sim")]
-    pub(crate) const MOST_HELD: usize =
-        SENT * size_of::<Sent>() + UNECHOED * size_of::<Time>() + REPLACED * size_of::<(Instance, Time)>();
+    pub(crate) const MOST_HELD: usize = SENT * size_of::<Sent>()
+        + UNECHOED * size_of::<Departure>()
+        + REPLACED * size_of::<(Instance, Time)>();
 
     /// Bytes on the heap for what comes and goes.
     #[cfg(feature = "sim")]
     pub(crate) fn held(&self) -> usize {
         self.sent.len() * size_of::<Sent>()
-            + self.unechoed.len() * size_of::<Time>()
+            + self.unechoed.len() * size_of::<Departure>()
             + self.replaced.len() * size_of::<(Instance, Time)>()
     }
 
@@ -168,7 +184,7 @@ impl Session {
     pub(crate) fn next_sequence(&mut self, at: Time, to: SocketAddr, what: What) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let sent = Sent { sequence, at, to, what };
+        let sent = Sent { sequence, departure: Departure::at(at), to, what };
         if self.sent.len() < SENT {
             self.sent.push(sent);
         } else {
@@ -187,13 +203,28 @@ impl Session {
         } else if self.unechoed.len() == UNECHOED {
             self.forget_unechoed(self.unechoed_from);
         }
-        self.unechoed.push_back(old.at);
+        self.unechoed.push_back(old.departure);
     }
 
     /// Forgets the times of sequences up to `newest`.
     fn forget_unechoed(&mut self, newest: u64) {
         while self.unechoed_from <= newest && self.unechoed.pop_front().is_some() {
             self.unechoed_from += 1;
+        }
+    }
+
+    /// The datagram of this sequence is sealed now.
+    pub(crate) fn seal(&mut self, sequence: u64, now: Time) {
+        let sent = self.sent.get_mut((sequence % SENT as u64) as usize);
+        if let Some(sent) = sent.filter(|s| s.sequence == sequence) {
+            sent.departure = Departure::at(now);
+        }
+    }
+
+    /// What was sealed from `first` on had left by `now`, and perhaps not sooner.
+    pub(crate) fn left_late(&mut self, first: Time, now: Time) {
+        for sent in self.sent.iter_mut().filter(|sent| sent.departure.sealed >= first) {
+            sent.departure.left = now;
         }
     }
 
@@ -212,12 +243,11 @@ impl Session {
         self.sent.iter().find(|s| s.to == to && names(s))
     }
 
-    /// What to write into a datagram sent now: the echo (0: none, else the sequence + 1) and its hold time in
-    /// microseconds.
-    pub(crate) fn echo(&self, now: Time) -> (u64, u64) {
+    /// What to write into a datagram: the echo (0: none, else the sequence + 1), and when what it echoes was received.
+    pub(crate) fn echo(&self) -> (u64, Option<Time>) {
         match self.confirmed.as_ref().and_then(|c| c.newest) {
-            Some((number, received)) => (number + 1, now.as_micros().saturating_sub(received.as_micros())),
-            None => (0, 0),
+            Some((number, received)) => (number + 1, Some(received)),
+            None => (0, None),
         }
     }
 
@@ -227,34 +257,36 @@ impl Session {
         if sequence >= self.next_sequence {
             return Echo::NeverSent;
         }
-        let (sent, to) = match (self.sent(sequence), self.echoed) {
-            (Some(s), _) => (s.at, Some(s.to)),
-            (None, Some((newest, at))) if newest == sequence => (at, None),
+        let (departure, to) = match (self.sent(sequence), self.echoed) {
+            (Some(s), _) => (s.departure, Some(s.to)),
+            (None, Some((newest, departure))) if newest == sequence => (departure, None),
             (None, _) => {
                 let place = sequence.checked_sub(self.unechoed_from).and_then(|n| usize::try_from(n).ok());
-                let Some(at) = place.and_then(|n| self.unechoed.get(n)) else { return Echo::Forgotten };
-                (*at, None)
+                let Some(departure) = place.and_then(|n| self.unechoed.get(n)) else {
+                    return Echo::Forgotten;
+                };
+                (*departure, None)
             }
         };
-        let date = if received.since(sent) > OLDEST_ECHO {
+        let date = if received.since(departure.sealed) > OLDEST_ECHO {
             received
         } else {
-            (sent + Duration::from_micros(hold)).min(received)
+            (departure.left + Duration::from_micros(hold)).min(received)
         };
-        Echo::Dated { sent, to, date, newest: self.echoed.is_none_or(|(newest, _)| sequence > newest) }
+        Echo::Dated { departure, to, date, newest: self.echoed.is_none_or(|(newest, _)| sequence > newest) }
     }
 
     /// Takes an echo over as the newest one.
-    pub(crate) fn note_echo(&mut self, echo: u64, sent: Time) {
+    pub(crate) fn note_echo(&mut self, echo: u64, departure: Departure) {
         if let Some(sequence) = echo.checked_sub(1) {
-            self.echoed = Some((sequence, sent));
+            self.echoed = Some((sequence, departure));
             self.forget_unechoed(sequence);
         }
     }
 
     /// When the newest datagram that was echoed was sent.
     pub(crate) fn echoed_at(&self) -> Option<Time> {
-        self.echoed.map(|(_, at)| at)
+        self.echoed.map(|(_, departure)| departure.sealed)
     }
 
     /// The shares that are lost of what comes and of what goes, of the last 64 each; `None`: not known yet.
@@ -374,6 +406,11 @@ impl Confirmed {
         self.keys[k].get_or_insert_with(|| (ring.frame_key(k, me, peer), ring.frame_key(k, peer, me)))
     }
 
+    /// The newest number received, and when.
+    pub(crate) fn newest(&self) -> Option<(u64, Time)> {
+        self.newest
+    }
+
     /// Whether `number` is new.
     pub(crate) fn is_new(&self, number: u64) -> bool {
         self.window.check(number)
@@ -418,8 +455,9 @@ mod tests {
         assert_eq!(session.read_echo(0, 0, start), Echo::None);
         assert_eq!(session.read_echo(sequence + 2, 0, start), Echo::NeverSent);
         let read = session.read_echo(sequence + 1, 3_000, start + 10 * MS);
-        assert_eq!(read, Echo::Dated { sent: start, to: Some(to()), date: start + 3 * MS, newest: true });
-        session.note_echo(sequence + 1, start);
+        let departure = Departure::at(start);
+        assert_eq!(read, Echo::Dated { departure, to: Some(to()), date: start + 3 * MS, newest: true });
+        session.note_echo(sequence + 1, departure);
         let Echo::Dated { date, newest, .. } = session.read_echo(sequence + 1, u64::MAX, start + 10 * MS)
         else {
             panic!("it is remembered")
@@ -428,10 +466,28 @@ mod tests {
     }
 
     #[test]
+    fn what_left_late_is_dated_by_when_it_can_have_left_last() {
+        let mut session = Session::new(vec![]);
+        let start = Time::from_micros(5_000_000);
+        let early = session.next_sequence(start, to(), What::Ping);
+        let late = session.next_sequence(start, to(), What::Ping);
+        session.seal(early, start);
+        session.seal(late, start + MS);
+        session.left_late(start + MS, start + 6000 * MS);
+        let date = |sequence: u64, received: Time| match session.read_echo(sequence + 1, 3_000, received) {
+            Echo::Dated { departure, date, .. } => (departure.sealed, date),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(date(early, start + 9000 * MS), (start, start + 3 * MS), "it was reported before");
+        assert_eq!(date(late, start + 9000 * MS), (start + MS, start + 6003 * MS));
+        assert_eq!(date(late, start + 2000 * MS).1, start + 2000 * MS, "never later than it came");
+    }
+
+    #[test]
     fn the_newest_echo_is_remembered_for_good_and_dates_by_arrival_after_an_hour() {
         let mut session = Session::new(vec![]);
         let first = session.next_sequence(Time::ZERO, to(), What::Ping);
-        session.note_echo(first + 1, Time::ZERO);
+        session.note_echo(first + 1, Departure::at(Time::ZERO));
         let sequences = SENT + UNECHOED + 100;
         let start = |sequence: u64| Time::from_micros(sequence * 1000);
         for sequence in 1..=sequences as u64 {

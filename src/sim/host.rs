@@ -20,29 +20,41 @@ pub(super) struct Frame {
     pub(super) refused: bool,
 }
 
-/// A clock that is fast or slow.
+/// The clock of a host: it can run at another rate, and it can stand still.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostClock {
-    /// Parts in a million that it is fast.
+    /// Parts in a million by which it is fast; negative: slow.
     pub ppm: i64,
+    /// Microseconds by which it is behind, beyond what its present rate explains.
+    pub behind: i64,
 }
 
 impl HostClock {
-    /// What it shows at `at`.
+    /// The time that the clock shows at `at`.
     pub fn show(&self, at: Time) -> Time {
         let elapsed = at.as_micros() as i64;
-        Time::from_micros(elapsed.saturating_add(elapsed / 1_000 * self.ppm / 1_000) as u64)
+        // Whole seconds and the rest apart: neither product overflows.
+        let (seconds, rest) = (elapsed / 1_000_000, elapsed % 1_000_000);
+        let gained = seconds * self.ppm + rest * self.ppm / 1_000_000;
+        Time::from_micros(elapsed.saturating_add(gained).saturating_sub(self.behind).max(0) as u64)
+    }
+
+    /// Runs at another rate from `now` on, without a jump.
+    pub(super) fn set_rate(&mut self, now: Time, ppm: i64) {
+        let shown = self.show(now).as_micros() as i64;
+        self.ppm = ppm;
+        self.behind += self.show(now).as_micros() as i64 - shown;
     }
 
     /// The first moment at which it shows `shown` or more.
     pub fn when(&self, shown: Time) -> Time {
         if self.ppm == 0 {
-            return shown;
+            return Time::from_micros((shown.as_micros() as i64).saturating_add(self.behind).max(0) as u64);
         }
         let micros = shown.as_micros();
-        let guess = (micros as f64 / (1.0 + self.ppm as f64 / 1e6)) as u64;
+        let guess = ((micros as f64 + self.behind as f64) / (1.0 + self.ppm as f64 / 1e6)).max(0.0) as u64;
         let mut at = guess.saturating_sub(2_000);
-        // The clock shows whole steps of a thousandth: halve the distance, then go on by one.
+        // The guess is off by less than two thousand: halve the distance, then go on by one.
         let mut step = 2_048;
         while step > 0 {
             while self.show(Time::from_micros(at)).as_micros() < micros {
@@ -57,11 +69,21 @@ impl HostClock {
     }
 }
 
+/// Probes for takeovers, over all runs of a node.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Probes {
+    pub(super) sent: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) received: u64,
+}
+
 /// One host.
 #[derive(Debug)]
 pub struct Host {
     pub(super) node: Option<Node>,
     pub(super) clock: HostClock,
+    /// Parts in a million by which its clock is fast while nothing ails it.
+    pub(super) drift: i64,
     /// When its next turn is planned.
     pub(super) wake_at: Time,
     /// Its loop rests until then.
@@ -78,8 +100,20 @@ pub struct Host {
     /// Without its process it answers that the port is closed.
     pub(super) refuses: bool,
     pub(super) moved_to: Option<SocketAddr>,
+    /// A second address: it sends from both in turn, and hears at both.
+    pub(super) second: Option<SocketAddr>,
+    /// Since when its virtual machine, and so its clock, stands still.
+    pub(super) stopped: Option<Time>,
+    /// When it last went on.
+    went_on: Time,
+    /// Its own firewall rejects all that comes and all that it sends.
+    pub(super) rejects: bool,
+    /// Its process never starts.
+    pub(super) absent: bool,
     /// The rosters that its node remembers: on disk, so a crash keeps them.
     pub(super) rosters: RosterState,
+    /// Its process does not start yet.
+    pub(super) late: bool,
     /// Its socket: what the loop has not read yet, with the times at which it came.
     socket: VecDeque<(Time, Frame)>,
     socket_size: usize,
@@ -89,13 +123,16 @@ pub struct Host {
     pub(super) sent: u64,
     pub(super) sent_bytes: u64,
     received: u64,
+    /// Probes for takeovers, which count apart: here only a checker asks.
+    pub(super) probes: Probes,
 }
 
 impl Host {
     pub(super) fn new(ppm: i64, socket_size: usize) -> Host {
         Host {
             node: None,
-            clock: HostClock { ppm },
+            clock: HostClock { ppm, behind: 0 },
+            drift: ppm,
             wake_at: Time::from_micros(u64::MAX),
             rests_until: Time::ZERO,
             frozen: false,
@@ -107,7 +144,13 @@ impl Host {
             pause: None,
             refuses: false,
             moved_to: None,
+            second: None,
+            stopped: None,
+            went_on: Time::ZERO,
+            rejects: false,
+            absent: false,
             rosters: RosterState::default(),
+            late: false,
             socket: VecDeque::new(),
             socket_size,
             drops: 0,
@@ -115,6 +158,7 @@ impl Host {
             sent: 0,
             sent_bytes: 0,
             received: 0,
+            probes: Probes::default(),
         }
     }
 
@@ -123,20 +167,20 @@ impl Host {
         self.clock
     }
 
-    /// Datagrams and bytes of UDP payload that its node sent, over all its runs.
+    /// Datagrams and bytes of UDP payload that its node sent, over all its runs, without probes for takeovers.
     pub fn sent(&self) -> (u64, u64) {
-        (self.sent, self.sent_bytes)
+        (self.sent - self.probes.sent, self.sent_bytes - self.probes.sent_bytes)
     }
 
     /// Datagrams that its node read, over all its runs.
     pub fn received(&self) -> u64 {
-        self.received
+        self.received - self.probes.received
     }
 
     /// Whether its node runs, and nothing ails it at this time.
     pub fn is_well(&self, now: Time) -> bool {
         let awake = !self.frozen && self.slow == Duration::ZERO && self.pause.is_none();
-        let passes = !(self.is_shut() || self.mute);
+        let passes = !(self.is_shut() || self.mute || self.rejects);
         self.is_present()
             && passes
             && awake
@@ -154,6 +198,34 @@ impl Host {
         !self.frozen
     }
 
+    /// Whether its virtual machine stands still, and its clock with it.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// When its virtual machine last went on after it stood still.
+    pub fn went_on(&self) -> Time {
+        self.went_on
+    }
+
+    /// The virtual machine stops, or goes on: its clock shows nothing of the time between. What came meanwhile is
+    /// read as if it came just now; with `loses` it is lost.
+    pub(super) fn stop_machine(&mut self, now: Time, stops: bool, loses: bool, net: &mut Net) {
+        match (self.stopped, stops) {
+            (None, true) => (self.stopped, self.frozen) = (Some(now), true),
+            (Some(since), false) => {
+                (self.stopped, self.frozen, self.went_on) = (None, false, now);
+                self.clock.behind += self.clock.show(now).since(self.clock.show(since)).as_micros() as i64;
+                let before = self.socket.partition_point(|(at, _)| *at <= since);
+                if loses {
+                    self.socket.drain(before..).for_each(|(_, frame)| net.recycle(frame.bytes));
+                }
+                self.socket.iter_mut().skip(before).for_each(|(at, _)| *at = now);
+            }
+            _ => {}
+        }
+    }
+
     /// Whether nothing that its node says is heard.
     pub fn is_mute(&self) -> bool {
         self.mute
@@ -167,6 +239,15 @@ impl Host {
     /// Since when nothing of its own disturbed its node; `None`: it does not run.
     pub fn undisturbed_since(&self) -> Option<Time> {
         self.node.as_ref().map(|core| self.clock.when(core.undisturbed_since()))
+    }
+
+    /// Counts the probes of its node since the last call.
+    pub(super) fn count_probes(&mut self) {
+        let Some(core) = &mut self.node else { return };
+        let new = core.take_probes();
+        self.probes.sent += new.sent;
+        self.probes.sent_bytes += new.sent_bytes;
+        self.probes.received += new.received;
     }
 
     pub(super) fn start(&mut self, core: Node) {
@@ -256,8 +337,8 @@ mod tests {
 
     #[test]
     fn a_clock_can_be_asked_both_ways() {
-        for ppm in [-200, -1, 0, 3, 200] {
-            let clock = HostClock { ppm };
+        for ppm in [-200_000, -200, -1, 0, 3, 200, 50_000] {
+            let clock = HostClock { ppm, behind: 0 };
             for n in 0..2_000u64 {
                 let shown = Time::from_micros(1_000_000_000 + n * 7_919_113);
                 let at = clock.when(shown);
@@ -265,5 +346,23 @@ mod tests {
                 assert!(clock.show(at - Duration::from_micros(1)) < shown, "{ppm} {shown}: the first moment");
             }
         }
+    }
+
+    #[test]
+    fn a_clock_changes_its_rate_without_a_jump_and_stands_still() {
+        let (mut clock, second) = (HostClock::default(), 1_000_000);
+        clock.set_rate(Time::from_micros(10 * second), -200_000);
+        assert_eq!(clock.show(Time::from_micros(10 * second)), Time::from_micros(10 * second));
+        assert_eq!(clock.show(Time::from_micros(20 * second)), Time::from_micros(18 * second));
+        clock.set_rate(Time::from_micros(20 * second), 0);
+        assert_eq!(clock.show(Time::from_micros(30 * second)), Time::from_micros(28 * second));
+        assert_eq!(clock.when(Time::from_micros(28 * second)), Time::from_micros(30 * second));
+        let (mut host, mut net) =
+            (Host::new(0, 8), Net::new(Time::ZERO, &[], false, crate::sim::rng::Rng::new(1)));
+        host.stop_machine(Time::from_micros(5 * second), true, false, &mut net);
+        assert!(host.is_stopped() && !host.is_awake());
+        host.stop_machine(Time::from_micros(35 * second), false, false, &mut net);
+        assert!(!host.is_stopped() && host.is_awake());
+        assert_eq!(host.clock().show(Time::from_micros(36 * second)), Time::from_micros(6 * second));
     }
 }

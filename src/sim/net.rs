@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::host::Frame;
 use super::link::{Memory, Rule, Scope, Verdict};
 use super::rng::Rng;
-use crate::proto::seal::{FrameKind, Header};
+use crate::proto::seal::Header;
 use crate::proto::{Instance, Time};
 
 /// What happens next.
@@ -42,9 +42,9 @@ pub struct Net {
     /// Nodes that are not at their roster address.
     away: HashMap<u32, SocketAddr>,
     pub(super) digest: u64,
-    /// One above the newest number that a run used towards a node (bound frames), or at all (hellos: `None`).
-    /// Unwatched in large worlds, and once answers go to forged sources, which do not tell whom they are sealed for.
-    pub(super) numbers: Option<HashMap<(Instance, Option<u32>), u64>>,
+    /// One above the newest number that the first run used for the second, or in its hellos (to no run: 0). These two
+    /// runs are what a frame's key follows from, wherever the frame is sent. Unwatched in large worlds.
+    numbers: Option<HashMap<(Instance, Instance), u64>>,
     /// A number that was used twice, should that ever happen.
     pub(super) reused: Option<String>,
     /// Datagrams lost so far.
@@ -53,6 +53,11 @@ pub struct Net {
     small: bool,
     /// Some of the newest datagrams.
     tape: Vec<Vec<u8>>,
+}
+
+/// The second address of a node, which no roster names: 11.0.0.0 and upwards.
+pub fn second_address(node: u32) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits((11 << 24) + node + 1)), 5278)
 }
 
 /// The roster address of a node: 10.0.0.0 and upwards.
@@ -138,6 +143,15 @@ impl Net {
         }
     }
 
+    /// What is sent to a second address reaches the node too, or no more.
+    pub(super) fn alias(&mut self, node: u32, at: SocketAddr, there: bool) {
+        if there {
+            self.elsewhere.insert(at, node);
+        } else {
+            self.elsewhere.remove(&at);
+        }
+    }
+
     /// From now on it holds, after the others.
     pub(super) fn add_rule(&mut self, scope: Scope, rule: Rule) {
         self.rules.push((scope, rule, self.now));
@@ -193,7 +207,7 @@ impl Net {
         late: Duration,
     ) {
         let receiver = self.at_address(to);
-        self.note(sender, receiver, bytes);
+        self.note(sender, bytes);
         let (mut after, mut copy) = (late, None);
         for place in 0..self.rules.len() {
             let (scope, rule, _) = &self.rules[place];
@@ -247,6 +261,11 @@ impl Net {
         self.post(Duration::from_micros(200), Frame { from: to, to: from, bytes, refused: true });
     }
 
+    /// A host's own firewall answers what the host itself sent.
+    pub(super) fn return_error(&mut self, frame: Frame) {
+        self.post(Duration::ZERO, frame);
+    }
+
     fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut copy = self.spare.pop().unwrap_or_default();
         copy.clear();
@@ -268,9 +287,8 @@ impl Net {
         self.schedule(self.now + after, Happening::Arrive(place));
     }
 
-    /// Adds a datagram to the digest, and looks whether its nonce is new: a run numbers its bound frames to one peer,
-    /// and its hellos, upwards.
-    fn note(&mut self, sender: u32, receiver: Option<u32>, bytes: &[u8]) {
+    /// Adds a datagram to the digest.
+    fn note(&mut self, sender: u32, bytes: &[u8]) {
         let mut digest = self.digest ^ self.now.as_micros() ^ u64::from(sender) << 40;
         for eight in bytes.chunks(8) {
             let mut word = [0; 8];
@@ -278,16 +296,17 @@ impl Net {
             digest = (digest ^ u64::from_le_bytes(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
         }
         self.digest = digest;
+    }
+
+    /// Checks that the nonce of a datagram is new, which is sealed to this run: a run numbers its bound frames to one run,
+    /// and its hellos, upwards.
+    pub(super) fn check_number(&mut self, sender: u32, sealed_to: Instance, bytes: &[u8]) {
         let (Some(numbers), Ok((header, _))) = (&mut self.numbers, Header::parse(bytes)) else { return };
-        let to = match header.kind {
-            FrameKind::Hello => None,
-            FrameKind::Bound if receiver.is_some() => receiver,
-            FrameKind::Bound => return,
-        };
-        let next = numbers.entry((header.instance, to)).or_default();
+        let next = numbers.entry((header.instance, sealed_to)).or_default();
         if header.number < *next && self.reused.is_none() {
+            let number = header.number;
             self.reused =
-                Some(format!("node {sender} sent number {} to {to:?} after {}", header.number, *next));
+                Some(format!("node {sender} sent number {number} to run {sealed_to} after {}", *next));
         }
         *next = header.number + 1;
     }
@@ -300,5 +319,36 @@ impl Net {
     /// Datagrams lost so far.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::Tag;
+    use crate::proto::seal::{FrameKind, SEAL_LEN};
+
+    /// Whether a number comes twice, of these: (run, run that it is sealed to, number).
+    fn finds(sent: &[(u64, u64, u64)]) -> bool {
+        let mut net = Net::new(Time::ZERO, &[], true, Rng::new(1));
+        for (run, to, number) in sent {
+            let (kind, instance) = (FrameKind::Bound, Instance(*run));
+            let header = Header { kind, key_id: 1, sender: Tag::default(), instance, number: *number };
+            let mut bytes = Vec::new();
+            header.encode(&mut bytes);
+            bytes.extend_from_slice(&[0; SEAL_LEN]);
+            net.check_number(0, Instance(*to), &bytes);
+        }
+        net.reused.is_some()
+    }
+
+    #[test]
+    fn a_number_that_comes_twice_between_two_runs_is_found() {
+        assert!(finds(&[(1, 2, 5), (1, 3, 9), (1, 2, 5)]));
+        assert!(finds(&[(1, 0, 5), (1, 0, 4)]), "hellos are sealed to no run");
+        assert!(
+            !finds(&[(1, 2, 5), (1, 3, 5), (4, 2, 5), (1, 2, 6)]),
+            "each pair of runs has a key of its own"
+        );
     }
 }

@@ -31,18 +31,23 @@ pub fn scenario(seed: u64) -> Scenario {
     }
     Scenario {
         about: format!("swarm seed {seed}"),
+        seeds: vec![seed],
         nodes,
         peers: None,
         observers: rings.then(|| rng.pick(&[4, 6, 8])),
         warm_up: interval * 8.0,
         duration,
         settle_within: None,
+        guarded_at: Vec::new(),
         settings,
         links,
         faults,
         lazy,
         drift,
         cheap_seal: false,
+        never: Vec::new(),
+        ill: Vec::new(),
+        sane: Vec::new(),
     }
 }
 
@@ -88,7 +93,7 @@ fn timed(rng: &mut Rng, nodes: usize, duration: f64, interval: f64) -> Timed {
 fn fault(rng: &mut Rng, nodes: usize, interval: f64) -> Fault {
     match rng.below(14) {
         0 => Fault::Crash { nodes: some(rng, nodes), refuses: rng.chance(0.5) },
-        1 => Fault::Leave { nodes: some(rng, nodes) },
+        1 => Fault::Leave { nodes: some(rng, nodes), for_good: rng.chance(0.3) },
         2 => Fault::Freeze { nodes: some(rng, nodes) },
         3 => Fault::Block { nodes: some(rng, nodes) },
         4 => Fault::Deaf { nodes: some(rng, nodes) },

@@ -84,14 +84,24 @@ fn wishes_that_cannot_be_met_are_said_so() {
 #[test]
 fn a_scenario_runs_the_same_way_twice() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/partition.toml");
-    let run = |seed| {
-        let mut report = json(&lastseen(&["sim", file.to_str().unwrap(), "--seed", seed, "--json"]));
-        report["seconds"].take();
-        report
-    };
+    let run = |seed| json(&lastseen(&["sim", file.to_str().unwrap(), "--seed", seed, "--json"]));
     let first = run("7");
     assert_eq!((&first, &first["downs"]["false"]), (&run("7"), &Value::from(0)));
     assert_ne!(first["digest"], run("8")["digest"]);
+}
+
+#[test]
+fn a_seed_of_the_swarm_is_written_out_and_runs_the_same_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("seed.toml");
+    let at = file.to_str().unwrap();
+    assert_eq!(lastseen(&["sim", "--swarm", "1", "--seed", "12", "--write", at]).status.code(), Some(0));
+    // The file names its seed.
+    let named = json(&lastseen(&["sim", at, "--json"]));
+    assert_eq!(named["seed"], Value::from(12));
+    assert_eq!(named, json(&lastseen(&["sim", at, "--seed", "12", "--json"])));
+    let two = lastseen(&["sim", "--swarm", "2", "--write", at]);
+    assert!(text(&two.stderr).contains("--swarm 1"), "{}", text(&two.stderr));
 }
 
 #[test]

@@ -177,12 +177,15 @@ pub(crate) struct Sim {
     /// A scenario (TOML)
     #[arg(value_name = "FILE", required_unless_present = "swarm")]
     pub(crate) file: Option<PathBuf>,
-    /// The run's seed, or the first of a swarm's
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) seed: u64,
+    /// The run's seed, or the first of a swarm's [default: the seeds that the file names, else 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
     /// So many seeds, each with a random scenario of its own
     #[arg(long, value_name = "COUNT", conflicts_with = "file")]
     pub(crate) swarm: Option<u64>,
+    /// Write the scenario of the seed to this file instead of running it; with `--swarm 1`
+    #[arg(long, value_name = "FILE", requires = "swarm")]
+    pub(crate) write: Option<PathBuf>,
     /// Print JSON, one object a line
     #[arg(long)]
     pub(crate) json: bool,

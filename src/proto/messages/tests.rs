@@ -81,6 +81,7 @@ fn golden_bytes() {
         records: vec![record.clone()],
         narrow: true,
         padded: 7,
+        held: Some((2, 300)),
         padding: Padding(3),
     };
     let last = Box::new(said(owner)[1].clone());
@@ -94,11 +95,11 @@ fn golden_bytes() {
         (Message::Pong { echo: 128, hold: 1, digest }, b"\x03\x80\x01\x01\x01\x02\x03\x04"),
         (
             Message::PingMore { echo: 1, hold: 2, digest, more },
-            b"\x04\x01\x02\x01\x02\x03\x04\x04\x01\xf4\x03\xe8\x20\x05\x01\x09\x09\x09\x09\x09\x09\x09\x09\x01\x05\x05\x05\x05\x05\xac\x02\0\x01\x06\x06\x06\x06\x06\x02\x03\x01\x07\x03\0\0\0",
+            b"\x04\x01\x02\x01\x02\x03\x04\x04\x01\xf4\x03\xe8\x20\x05\x01\x09\x09\x09\x09\x09\x09\x09\x09\x01\x05\x05\x05\x05\x05\xac\x02\0\x01\x06\x06\x06\x06\x06\x02\x03\x01\x07\x01\x02\xac\x02\x03\0\0\0",
         ),
         (
             Message::PongMore { echo: 1, hold: 2, digest, more: More::default() },
-            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0",
+            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0\0",
         ),
         (
             Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Removal, profile: None },
@@ -116,8 +117,8 @@ fn golden_bytes() {
         (
             Message::SyncResponse { echo: 1, hold: 2, bucket: 3, after: None, last: true, records },
             b"\x0c\x01\x02\x03\0\x01\x05\
-              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\0\x01\
-              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x01\xac\x02\x03why\x01\x01\xac\x02\0\
+              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\0\x03\
+              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x01\xac\x02\x03why\x01\x01\xac\x02\x02\
               \x05\x05\x05\x05\x05\x01\x03\x01\x04role\x02db\x01\x03\x03web\x01a\x01\x01b\x03why\xac\x02\
               \x05\x05\x05\x05\x05\x01\x04\x09\0\0\0\0\0\0\0\x01\x03web\x03h:1\x02\x02\xac\x02\x02\0\xff\
               \x05\x05\x05\x05\x05\x01\x02\x01\x06\x06\x06\x06\x06\x02\x03",
@@ -196,9 +197,15 @@ fn padded_pings_have_the_length_that_is_wanted() {
             let more = More { lost: 3, ..More::default() };
             let ping = Message::PingMore { echo: number, hold: number, digest, more };
             let header = Header::len_of(number);
-            let ping = ping.padded(header, len);
-            assert_eq!(header + bytes(&ping).len() + SEAL_LEN, len);
-            assert_eq!(Message::decode(&bytes(&ping)), Ok(ping));
+            let mut frame = vec![0; header];
+            ping.encode(&mut frame);
+            Message::pad(&mut frame, len);
+            assert_eq!(frame.len() + SEAL_LEN, len);
+            let Ok(Message::PingMore { mut more, .. }) = Message::decode(&frame[header..]) else {
+                panic!("a ping stays a ping")
+            };
+            assert!(!std::mem::take(&mut more.padding).is_empty());
+            assert_eq!(Message::PingMore { echo: number, hold: number, digest, more }, ping);
         }
     }
     let form = |room: usize| postcard::to_stdvec(&Padding::filling(room)).unwrap().len() - 1;
@@ -242,13 +249,14 @@ fn loose_forms_are_rejected() {
         b"\x00\x01\x01a\x01\x01",        // padding that is not zero
         b"\x06\x01\x02\x02",             // an unknown reason
         b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\xff\xff\xff\xff\x0f", // a claim of 2^32 tags
-        b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\x41\0\0\0\0\0", // 65 lost of 64
-        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\x01\x01", // padding that is not zero
-        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\x80\0", // an overlong length of it
-        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\x02\0\0", // neither true nor false
+        b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\x41\0\0\0\0\0\0", // 65 lost of 64
+        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0\x01\x01", // padding that is not zero
+        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0\x80\0", // an overlong length of it
+        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\x02\0\0\0", // neither true nor false
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\0\x01\x06\x06\x06\x06\x06\0\0", // what is fine is in no row
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\0\0\0",                             // version 0
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x05\x01\n\x01", // a reason of two lines
+        b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\0\x04", // an unknown standing
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x03\x02\x01b\x01x\x01a\x01x\0", // labels out of order
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x04\x09\0\0\0\0\0\0\0\x01\x01a\x03h:1\0\0\0\0", // a weight of 0
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x04\x09\0\0\0\0\0\0\0\x01\x01a\x03h:0\0\x01\0\0", // a port of 0
@@ -256,7 +264,7 @@ fn loose_forms_are_rejected() {
         assert_eq!(Message::decode(wrong), Err(Reject::Decode), "{wrong:?}");
     }
     let zeros = |head: &[u8], count: usize| [head, &vec![0; count]].concat();
-    let ping = b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0";
+    let ping = b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0";
     for (right, wrong) in [
         (zeros(&[&ping[..], b"\xb0\x09"].concat(), 1200), zeros(&[&ping[..], b"\xb1\x09"].concat(), 1201)),
         (zeros(b"\x00\x01\x01a\x80\x01", 128), zeros(b"\x00\x01\x01a\x81\x01", 129)),
@@ -347,19 +355,22 @@ fn any_message() -> impl Strategy<Value = Message> {
         0..=64u8,
         prop::collection::vec(any::<[u8; 8]>(), 0..=16),
         prop::collection::vec(any_record(), 0..3),
-        (any::<bool>(), any::<u8>(), 0..=1200u16),
+        (any::<bool>(), any::<u8>(), any::<Option<(u64, u64)>>(), 0..=1200u16),
     )
-        .prop_map(|(spacing, since_slot, paused, lost, refused, records, (narrow, padded, padding))| More {
-            spacing,
-            since_slot,
-            paused,
-            lost,
-            refused: refused.into_iter().map(Tag).collect(),
-            records,
-            narrow,
-            padded,
-            padding: Padding(padding),
-        });
+        .prop_map(
+            |(spacing, since_slot, paused, lost, refused, records, (narrow, padded, held, padding))| More {
+                spacing,
+                since_slot,
+                paused,
+                lost,
+                refused: refused.into_iter().map(Tag).collect(),
+                records,
+                narrow,
+                padded,
+                held,
+                padding: Padding(padding),
+            },
+        );
     let id = "[a-z0-9.-]{1,64}".prop_map(|text| ServerId::new(&text).expect("the pattern is printable"));
     let digest = any::<(u8, [u8; 3])>().prop_map(|(bucket, hash)| Digest { bucket, hash });
     (0..15u8, any::<u64>(), any::<u64>(), digest, more, id, 0..=128u8).prop_map(
@@ -416,6 +427,17 @@ fn any_message() -> impl Strategy<Value = Message> {
 }
 
 proptest! {
+    /// The hold is written when the datagram leaves: into the place of a 0.
+    #[test]
+    fn the_hold_stands_after_the_echo(message in any_message()) {
+        if let Some((echo, hold)) = message.echo() {
+            let (encoded, at) = (bytes(&message), Message::hold_at(echo));
+            let mut expected = Vec::new();
+            encode_varint(hold, &mut expected);
+            prop_assert_eq!(&encoded[at..at + expected.len()], &expected[..]);
+        }
+    }
+
     #[test]
     fn messages_round_trip(message in any_message()) {
         let encoded = bytes(&message);

@@ -286,7 +286,7 @@ impl Node {
         }
         let hello = header.kind == FrameKind::Hello;
         let found = (0..self.sessions.len()).filter(|p| known.is_none_or(|k| k == *p)).find_map(|peer| {
-            self.sessions[peer].quoted(hello, header.number, to).map(|sent| (peer, sent.at))
+            self.sessions[peer].quoted(hello, header.number, to).map(|sent| (peer, sent.departure.sealed))
         });
         let Some((peer, sent)) = found else { return };
         self.accounts[peer].refused = Some(self.now);

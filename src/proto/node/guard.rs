@@ -21,14 +21,17 @@ use std::time::Duration;
 use super::Node;
 use super::guest::Party;
 use super::views::OVERHEAD;
+use crate::proto::event::Change;
 use crate::proto::messages::{MAX_SILENT, Message};
 use crate::proto::records::Standing;
 use crate::proto::seal::Tag;
-use crate::proto::session::What;
+use crate::proto::session::{Echo, What};
 use crate::proto::timer::{Time, micros};
 
 /// A round is begun in every interval for so many intervals after somebody wanted to know.
 const WANTED: u32 = 3;
+/// Kernel stamps and clock readings may differ by this much.
+const STAMPS: Duration = Duration::from_millis(20);
 /// Bytes of the answer about one peer.
 const ANSWER: usize = 18;
 /// While a majority lasts for an interval at least, the proofs are counted anew at most so many times an interval.
@@ -42,6 +45,8 @@ pub(super) struct Majority {
     /// It lasts at least until then.
     until: Time,
     looked: Time,
+    /// What was sent before proves nothing.
+    not_before: Time,
     /// Kept for the next count.
     proofs: Vec<Time>,
     /// Peers of which somebody wants to know whether what they did may be taken over.
@@ -81,6 +86,9 @@ impl Node {
     pub(super) fn prove(&mut self, peer: usize, sent: Time) {
         self.find_gap();
         self.registry.at_mut(peer).prove(sent);
+        if sent < self.majority.not_before {
+            return;
+        }
         let echoed = &mut self.accounts[peer].echoed;
         *echoed = (*echoed).max(Some(sent));
         let interval = self.config.heartbeat_interval;
@@ -120,13 +128,66 @@ impl Node {
 
     /// This node has another roster, or this process may not be the one that counted: nothing that was counted counts.
     pub(super) fn drop_majority(&mut self) {
-        self.majority = Majority::default();
+        self.majority = Majority { not_before: self.majority.not_before, ..Majority::default() };
     }
 
-    /// Nothing that the peers echoed to this process counts.
+    /// Nothing that the peers echoed to this process counts, and nothing that was sent until now.
     pub(super) fn drop_proofs(&mut self) {
         self.accounts.iter_mut().for_each(|account| account.echoed = None);
         self.drop_majority();
+        self.majority.not_before = self.now;
+    }
+
+    /// What the message says of a datagram that the peer held over a long silence. False: this node's clock contradicts it.
+    pub(super) fn check_held(&mut self, peer: usize, message: &Message, received: Time) -> bool {
+        let Some((echo, hold)) = message.more().and_then(|more| more.held) else { return true };
+        match self.sessions[peer].read_echo(echo, hold, received) {
+            Echo::Dated { departure, .. } => self.check_clock(peer, received.since(departure.sealed), hold),
+            _ => true,
+        }
+    }
+
+    /// The peer held for `hold` microseconds what this node sent `elapsed` ago by its own clock. Where that cannot be, this clock
+    /// stood still or is slow, or the peer's is fast: what was proven before may be older than it seems. One peer's report is
+    /// enough to drop the guard; only those of a majority say that this node stood still.
+    pub(super) fn check_clock(&mut self, peer: usize, elapsed: Duration, hold: u64) -> bool {
+        let hold = Duration::from_micros(hold);
+        if hold <= elapsed + elapsed / 500 + STAMPS || !self.config.mechanisms.clocks {
+            return true;
+        }
+        self.drop_proofs();
+        let (recent, now) = (self.clock_window(), self.now);
+        let account = &mut self.accounts[peer];
+        let before =
+            account.clock.filter(|(at, _)| now.since(*at) < recent).map_or(Duration::ZERO, |(_, by)| by);
+        account.clock = Some((now, before.max(hold.saturating_sub(elapsed))));
+        // After the rest of what the socket holds.
+        self.review_by(now);
+        false
+    }
+
+    /// Tells that this machine's clock stood still, once most nodes of the roster have reported it.
+    pub(super) fn note_stood_still(&mut self) {
+        let recent = self.clock_window();
+        let is_recent = |(at, _): &(Time, Duration)| self.now.since(*at) < recent;
+        let reports = self.accounts.iter().filter_map(|account| account.clock.filter(is_recent));
+        let mut behind: Vec<Duration> = reports.map(|(_, behind)| behind).collect();
+        behind.sort_unstable_by(|a, b| b.cmp(a));
+        let told = self.stall.is_some_and(|(end, _)| self.now.since(end) < recent);
+        let Some(length) = behind.get(self.directory.len() / 2).copied().filter(|_| !told) else { return };
+        if length < self.config.heartbeat_interval {
+            return;
+        }
+        self.stall = Some((self.now, length));
+        self.stats.stalls += 1;
+        self.stats.stalled += length;
+        let why = format!("this machine's clock stood still for {length:.1?}, as most nodes report");
+        self.push_event(None, Change::Stall(length), why);
+    }
+
+    /// Reports of a clock that stood still go together for this long.
+    fn clock_window(&self) -> Duration {
+        self.config.heartbeat_interval * self.config.down_after
     }
 
     /// Whether the peer's present run tells this node's roster and settings, and stands for the roster.
@@ -241,7 +302,8 @@ impl Node {
 
     /// `from` has heard nothing of peers for so many microseconds.
     pub(super) fn silence_reply(&mut self, from: usize, key: usize, request: u64, silent: &[(Tag, u64)]) {
-        let sent = self.sessions[from].sent(request).filter(|s| s.what == What::Silence).map(|s| s.at);
+        let sent =
+            self.sessions[from].sent(request).filter(|s| s.what == What::Silence).map(|s| s.departure.sealed);
         let Some(sent) = sent.filter(|_| self.has_witness(from)) else { return };
         let (wait, interval) = (self.config.guard_wait(), self.config.heartbeat_interval);
         for (tag, silent) in silent {

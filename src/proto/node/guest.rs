@@ -59,6 +59,13 @@ impl Node {
         }
     }
 
+    pub(super) fn session_mut(&mut self, party: Party) -> &mut Session {
+        match party {
+            Party::Peer(peer) => &mut self.sessions[peer],
+            Party::Guest(guest) => &mut self.guests[guest].session,
+        }
+    }
+
     pub(super) fn place_of(&self, party: Party) -> usize {
         match party {
             Party::Peer(peer) => self.places[peer],
@@ -178,8 +185,8 @@ impl Node {
             return Err(Reject::Instance);
         };
         confirmed.note(number, frame.key, frame.received);
-        if let Echo::Dated { sent, to, newest: true, .. } = read {
-            session.note_echo(echo, sent);
+        if let Echo::Dated { departure, to, newest: true, .. } = read {
+            session.note_echo(echo, departure);
             if to == Some(frame.from) {
                 self.guests[guest].address = to;
             }

@@ -133,6 +133,9 @@ pub struct Node {
     offers: Offers,
     majority: Majority,
     witnessing: Witnessing,
+    /// Questions about takeovers and answers to them, sent and received: those of the simulator's checker count apart.
+    #[cfg(feature = "sim")]
+    probes: probe::Probes,
     /// Tags of ids that were learned: (index of the key, tag) to place.
     learned: HashMap<(usize, Tag), usize>,
     /// Addresses of the peers in the roster, and learned ones, to index of the peer.
@@ -225,6 +228,8 @@ impl Node {
             offers: Offers::new(config.labels.clone()),
             majority: Majority::default(),
             witnessing: Witnessing::default(),
+            #[cfg(feature = "sim")]
+            probes: probe::Probes::default(),
             registry: PeerRegistry::of(observed(), &config),
             pool: ConnectionPool::of(observed()),
             sessions: Vec::with_capacity(peers),
@@ -424,9 +429,10 @@ impl Node {
         self.leaving.as_ref().map(Leaving::reason)
     }
 
-    /// The next datagram to send; `buf` is cleared and filled.
-    pub fn poll_transmit(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
-        self.out.pop(buf)
+    /// The next datagram to send, dated `now` and sealed; `buf` is cleared and filled. The shell reads its clock right
+    /// before, and reports with [`handle_sent`](Node::handle_sent) when what it took has left.
+    pub fn poll_transmit(&mut self, now: Time, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.seal_next(now.max(self.now), buf)
     }
 
     /// The next event.
@@ -511,6 +517,7 @@ impl Node {
     /// peer must confirm us anew, and we them.
     pub fn renew(&mut self, instance: Instance, now: Time) {
         self.advance(now);
+        self.out.clear();
         self.instance = instance;
         self.make_hello_keys();
         self.publish_profile();

@@ -8,11 +8,49 @@ use super::{EVENTS, Node};
 use crate::proto::event::Event;
 use crate::proto::explain::Explanation;
 use crate::proto::records::{Life, LinkState, Records};
+use crate::proto::seal::Instance;
 use crate::proto::session::Session;
 use crate::proto::snapshot::RowView;
 use crate::proto::timer::Time;
 
+/// Datagrams that ask for takeovers or answer: sent, with their bytes, and received.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Probes {
+    pub(crate) sent: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) received: u64,
+}
+
 impl Node {
+    /// The probes since the last call.
+    pub(crate) fn take_probes(&mut self) -> Probes {
+        std::mem::take(&mut self.probes)
+    }
+
+    /// The runs that count for this node's guard at `now`, its own among them: each with the name of its node.
+    pub(crate) fn counted_runs(&self, now: Time) -> Vec<(Arc<str>, Instance)> {
+        let is_fresh = |at: Time| now < at + self.config.proof_horizon();
+        let counts =
+            |peer: &usize| self.accounts[*peer].echoed.is_some_and(is_fresh) && self.has_witness(*peer);
+        let run = |peer: usize| {
+            let confirmed = self.sessions[peer].confirmed.as_ref()?;
+            Some((self.directory.id(self.places[peer]).clone(), confirmed.instance))
+        };
+        let own = (self.directory.id(self.me).clone(), self.instance);
+        (0..self.sessions.len()).filter(counts).filter_map(run).chain([own]).collect()
+    }
+
+    /// What it counts for in the guard, and who counts for it.
+    pub(crate) fn describe_guard(&self) -> String {
+        let view = self.witness_view();
+        format!("{} {view:?} counts {:?}", self.config.own_name, self.counted_runs(self.now))
+    }
+
+    /// The hash of its roster.
+    pub(crate) fn roster_hash(&self) -> u64 {
+        self.directory.hash()
+    }
+
     /// Whether the link to the peer at this place of the roster is not known to be cut.
     pub(crate) fn link_is_active(&self, place: usize) -> bool {
         self.pool.at(place).is_active

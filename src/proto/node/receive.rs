@@ -262,7 +262,13 @@ impl Node {
             // What is lost for its length is no loss.
             confirmed.loss.came(padded);
         }
+        let before = confirmed.newest();
         let newest = confirmed.note(number, frame.key, frame.received);
+        let horizon = self.config.proof_horizon();
+        if let Some((echo, came)) = before.filter(|(_, came)| newest && frame.received.since(*came) > horizon)
+        {
+            self.accounts[peer].gap = Some((echo + 1, came, self.now + horizon));
+        }
         if let Some(lost) = message.lost().filter(|_| newest) {
             confirmed.loss.told(lost);
             self.pool.at_mut(peer).path.told(message.more().is_some_and(|more| more.narrow));
@@ -286,6 +292,10 @@ impl Node {
     /// What the message asks for, or tells, beside being evidence.
     fn note_message(&mut self, peer: usize, frame: &Frame<'_>, message: Message) {
         let (key, party) = (frame.key, Party::Peer(peer));
+        #[cfg(feature = "sim")]
+        if matches!(message, Message::SilenceRequest { .. } | Message::SilenceReply { .. }) {
+            self.probes.received += 1;
+        }
         let ask = |node: &mut Node, what| node.answer_or_defer(peer, frame.question(what));
         self.meet(peer, &message);
         match &message {
@@ -346,22 +356,26 @@ impl Node {
 
     /// What the echo proves of the link: round trip, address, two-way proof.
     fn note_echo(&mut self, peer: usize, read: Echo, message: &Message, frame: &Frame<'_>) {
-        let Echo::Dated { sent, to, newest, .. } = read else { return };
+        let Echo::Dated { departure, to, newest, .. } = read else { return };
         let Some((echo, hold)) = message.echo() else { return };
         self.records.echoed(peer, echo.saturating_sub(1));
         let slept = message.more().is_some_and(|more| more.paused > 0);
         self.pool.at_mut(peer).path.echoed(echo.saturating_sub(1), slept);
+        let elapsed = frame.received.since(departure.sealed);
+        let is_true = self.check_clock(peer, elapsed, hold) && self.check_held(peer, message, frame.received);
         // Only pings and pongs are sure to come with the peer's newest report, or after it.
-        if message.digest().is_some() {
-            self.prove(peer, sent);
+        if is_true && message.digest().is_some() {
+            self.prove(peer, departure.sealed);
         }
         if !newest {
             return;
         }
-        self.sessions[peer].note_echo(echo, sent);
+        self.sessions[peer].note_echo(echo, departure);
+        let sent = departure.sealed;
         let there = micros(frame.received.since(sent));
-        // What was sent before a stall may have left after it: the clock was read, then the process stood still.
-        let stood_still = self.late_to.is_some() || self.stall.is_some_and(|(end, _)| sent < end);
+        // Of what was sent before a stall nobody knows when it left, nor, without the kernel's stamps, when its echo came.
+        let stood_still =
+            departure.left > sent || self.late_to.is_some() || self.stall.is_some_and(|(end, _)| sent < end);
         if let Some(rtt) = there.checked_sub(hold).filter(|_| !stood_still).map(Duration::from_micros) {
             if self.round_trips.len() == super::ROUND_TRIPS {
                 self.round_trips.pop_front();

@@ -10,13 +10,15 @@ use crate::proto::timer::Time;
 
 impl Node {
     /// From now on these keys count: the first seals first tries, all open. What is known of the peers stays; a key that is in
-    /// both keyrings goes on where it was, under the same numbers. The old keys are wiped from memory.
+    /// both keyrings goes on where it was, under the same numbers. The old keys are wiped from memory. What waits to be
+    /// sent is dropped.
     ///
     /// # Errors
     /// Two nodes have one tag under a new key, both are named; the old keys stay in force.
     pub fn set_keys(&mut self, keys: Keyring, now: Time) -> Result<(), ConfigError> {
         let directory = self.directory.under(&self.config, &keys)?;
         self.advance(now);
+        self.out.clear();
         // For each new key where the old keyring had it.
         let before: Vec<Option<usize>> = (0..keys.len()).map(|k| keys.place_in(k, &self.ring)).collect();
         let after = |old: usize| before.iter().position(|k| *k == Some(old));

@@ -14,7 +14,7 @@ use crate::proto::heartbeat::Ask;
 use crate::proto::messages::Message;
 use crate::proto::peer::PeerStatus;
 use crate::proto::seal::Tag;
-use crate::proto::session::What;
+use crate::proto::session::{Departure, What};
 use crate::proto::stats::RelayResult;
 use crate::proto::timer::Time;
 
@@ -232,9 +232,8 @@ impl Node {
     pub(super) fn relay_reply(&mut self, relay: Party, key: usize, target: Tag, request: u64, alive: bool) {
         let Some(about) = self.peer_of_tag(key, target) else { return };
         let named = What::About(about as u32);
-        let Some(sent) = self.session(relay).sent(request).filter(|s| s.what == named).map(|s| s.at) else {
-            return;
-        };
+        let asked = self.session(relay).sent(request).filter(|sent| sent.what == named);
+        let Some(Departure { sealed: sent, left }) = asked.map(|sent| sent.departure) else { return };
         let relay = self.place_of(relay);
         let inquiry = &mut self.accounts[about].inquiry;
         let before = inquiry.open.len();
@@ -250,7 +249,7 @@ impl Node {
         self.accounts[about].relayed = self.accounts[about].relayed.max(Some(sent));
         self.registry.at_mut(about).prove(sent);
         self.beats[about].relayed(sent, self.now);
-        self.prove_life(about, sent, None);
+        self.prove_life(about, left, None);
         let echoed = self.sessions[about].echoed_at();
         self.beats[about].settle(self.now, echoed);
         self.arm(about);

@@ -48,6 +48,10 @@ pub(super) struct Account {
     pub(super) heard_of: Option<Time>,
     /// When the newest of what it echoed itself was sent, in this run.
     pub(super) echoed: Option<Time>,
+    /// After a long silence: the echo of what came before it, when that came, and until when this is reported to the peer.
+    pub(super) gap: Option<(u64, Time, Time)>,
+    /// When the peer last held a datagram for longer than this node's clock allows, and by how much.
+    pub(super) clock: Option<(Time, Duration)>,
     /// When it is told the rest of what it is owed; `None`: all that there is has gone out.
     pub(super) rest_at: Option<Time>,
     /// The answer that waits after a stall.
@@ -100,6 +104,8 @@ impl Account {
             inquiry: Inquiry::new(turn),
             paging: Paging::default(),
             history: History::new(now),
+            gap: None,
+            clock: None,
             rest_at: None,
             answer: None,
             answer_at: now,

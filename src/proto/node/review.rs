@@ -35,6 +35,7 @@ impl Node {
         self.review_offers();
         self.review_watches();
         self.review_witness();
+        self.note_stood_still();
         self.redraw();
         self.grade();
         self.push_news();

@@ -59,7 +59,7 @@ impl Node {
     /// stays, and nobody notices; one with another address moves as by [`set_address`](Node::set_address), one without an
     /// address keeps what it had. Who is new is met as at a start. Who is gone is in no table any more, and is not answered.
     /// `own_name`: how this roster names this node, see [`PeerConfig::own_name`]. Where the roster grows beyond a full mesh, or
-    /// rings take in another node, a peer may begin to be observed, or cease to be.
+    /// rings take in another node, a peer may begin to be observed, or cease to be. What waits to be sent is dropped.
     ///
     /// # Errors
     /// What is wrong with the roster; the old one stays in force.
@@ -82,6 +82,7 @@ impl Node {
         if self.leaving.is_some() {
             return;
         }
+        self.out.clear();
         let moves = self.moves(config, directory);
         let why = self.difference(&moves);
         let own = self.records.names()[self.me];

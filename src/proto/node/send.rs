@@ -10,22 +10,81 @@ use super::{Node, Transmit};
 use crate::proto::messages::{LeaveReason, Message, More};
 use crate::proto::mtu::SMALL;
 use crate::proto::records::{Digest, Record};
-use crate::proto::seal::{FrameKey, FrameKind, Header, Instance, NUMBER_LIMIT, Tag};
+use crate::proto::seal::{FrameKind, Header, Instance, NUMBER_LIMIT, SEAL_LEN, Tag, encode_varint};
 use crate::proto::session::What;
 use crate::proto::timer::{Time, micros};
 
-/// What waits to be handed to the shell: sealed datagrams, end to end in one buffer that is reused.
+/// The datagrams that wait for the shell: headers and plain bodies, end to end in one buffer that is reused. A datagram
+/// is dated and sealed when the shell takes it.
 #[derive(Debug)]
 pub(super) struct Outbox {
     bytes: Vec<u8>,
-    queue: VecDeque<(Transmit, usize, usize)>,
+    queue: VecDeque<Waiting>,
     limit: usize,
+    /// When the first datagram was sealed since the shell last reported that all have left.
+    sealing: Option<Time>,
+    /// The run that the newest datagram was sealed to.
+    #[cfg(feature = "sim")]
+    sealed_to: Instance,
+}
+
+/// One datagram that waits.
+#[derive(Debug)]
+struct Waiting {
+    frame: Outgoing,
+    /// Where it is in the buffer.
+    start: usize,
+    end: usize,
+    header_len: usize,
+    number: u64,
+}
+
+/// What a datagram needs to be sealed, beside its header and its message.
+#[derive(Debug)]
+struct Outgoing {
+    transmit: Transmit,
+    /// The place of the addressee.
+    place: usize,
+    /// The tag and the run that it is sealed to; of a hello none.
+    to: (Tag, Instance),
+    /// The index of the key.
+    key: usize,
+    /// The sequence that it takes.
+    sequence: u64,
+    /// Where its body has the hold, and when what it echoes was received.
+    hold: Option<(usize, Time)>,
+    length: Length,
+    /// Whether it asks or answers for how long others are silent.
+    #[cfg(feature = "sim")]
+    is_probe: bool,
+}
+
+/// How long a datagram may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Length {
+    /// It is dropped if it is longer.
+    AtMost(usize),
+    /// It is padded to this length.
+    Padded(usize),
+}
+
+impl From<usize> for Length {
+    fn from(most: usize) -> Length {
+        Length::AtMost(most)
+    }
 }
 
 impl Outbox {
     /// Holds at most four datagrams a peer, and 64.
     pub(super) fn new(peers: usize) -> Outbox {
-        let mut outbox = Outbox { bytes: Vec::with_capacity(2048), queue: VecDeque::new(), limit: 0 };
+        let mut outbox = Outbox {
+            bytes: Vec::with_capacity(2048),
+            queue: VecDeque::new(),
+            limit: 0,
+            sealing: None,
+            #[cfg(feature = "sim")]
+            sealed_to: Instance(0),
+        };
         outbox.serve(peers);
         outbox
     }
@@ -37,6 +96,12 @@ impl Outbox {
 
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Drops what waits: it cannot be sealed any more.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.bytes.clear();
     }
 
     #[cfg(test)]
@@ -54,58 +119,64 @@ impl Outbox {
         2 * (self.limit + 1) * longest
     }
 
-    pub(super) fn pop(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
+    /// Writes the next datagram into `buf`, dated and not yet sealed.
+    fn pop(&mut self, now: Time, buf: &mut Vec<u8>) -> Option<Waiting> {
         buf.clear();
-        let (transmit, start, end) = self.queue.pop_front()?;
-        buf.extend_from_slice(&self.bytes[start..end]);
+        let waiting = self.queue.pop_front()?;
+        let bytes = &self.bytes[waiting.start..waiting.end];
+        match waiting.frame.hold {
+            Some((at, received)) => {
+                buf.extend_from_slice(&bytes[..at]);
+                encode_varint(micros(now.since(received)), buf);
+                // It was queued with a hold of 0.
+                buf.extend_from_slice(&bytes[at + 1..]);
+            }
+            None => buf.extend_from_slice(bytes),
+        }
+        if let Length::Padded(len) = waiting.frame.length {
+            Message::pad(buf, len);
+        }
         if self.queue.is_empty() {
             self.bytes.clear();
         }
-        Some(transmit)
+        Some(waiting)
     }
 
-    /// Seals header and message; answers the datagram's length, or `None` if there is no room for it, or no number any
-    /// more: a run that has used up all falls silent before it uses one twice.
-    fn push(
-        &mut self,
-        transmit: Transmit,
-        header: &Header,
-        message: &Message,
-        key: &FrameKey,
-    ) -> Option<usize> {
+    /// Queues header and message. False if there is no room, or no number any more: a run that has used up all falls
+    /// silent before it uses one twice.
+    fn push(&mut self, mut frame: Outgoing, header: &Header, message: &Message) -> bool {
         if self.queue.len() >= self.limit || header.number >= NUMBER_LIMIT {
-            return None;
+            return false;
         }
         self.make_room();
         let start = self.bytes.len();
         header.encode(&mut self.bytes);
         let header_len = self.bytes.len() - start;
         message.encode(&mut self.bytes);
-        key.seal_in_place(&mut self.bytes, start, header_len, header.number);
-        let end = self.bytes.len();
-        self.queue.push_back((transmit, start, end));
-        Some(end - start)
+        if let Some((at, _)) = &mut frame.hold {
+            *at += header_len;
+        }
+        let (end, number) = (self.bytes.len(), header.number);
+        self.queue.push_back(Waiting { frame, start, end, header_len, number });
+        true
     }
 
     /// What was handed out goes once it is the larger part, for a shell that never drains the queue.
     fn make_room(&mut self) {
-        let Some(gone) = self.queue.front().map(|first| first.1).filter(|gone| *gone > self.bytes.len() / 2)
+        let Some(gone) =
+            self.queue.front().map(|first| first.start).filter(|gone| *gone > self.bytes.len() / 2)
         else {
             return;
         };
         self.bytes.drain(..gone);
-        for (_, start, end) in &mut self.queue {
-            (*start, *end) = (*start - gone, *end - gone);
-        }
-    }
-
-    /// Takes the newest datagram back.
-    fn unpush(&mut self) {
-        if let Some((_, start, _)) = self.queue.pop_back() {
-            self.bytes.truncate(start);
+        for waiting in &mut self.queue {
+            (waiting.start, waiting.end) = (waiting.start - gone, waiting.end - gone);
         }
     }
 }
+
+/// A batch that leaves so long after it was sealed left late: the system calls of a batch take less.
+const PROMPT: Duration = Duration::from_millis(20);
 
 /// Who is owed more than a datagram holds is told the rest in this share of an interval, over and over.
 const REST: u32 = 5;
@@ -192,9 +263,8 @@ impl Node {
         self.pool.at_mut(peer).path.padded(number);
         self.beats[peer].spare();
         let (transmit, digest) = (Transmit { to, from: None }, self.records.digest(peer));
-        self.send_bound(peer, transmit, key, What::Ping, usize::MAX, |echo, hold| {
-            Message::PingMore { echo, hold, digest, more }.padded(Header::len_of(number), limit)
-        });
+        let ping = |echo, hold| Message::PingMore { echo, hold, digest, more };
+        self.send_bound(peer, transmit, key, What::Ping, Length::Padded(limit), ping);
     }
 
     /// A ping beside the first: small, since it stands in for one that may have been lost for its length.
@@ -299,8 +369,18 @@ impl Node {
             number,
         };
         let message = Message::hello(header.len(), sequence, &self.server_id);
-        let sent = self.out.push(Transmit { to, from: None }, &header, &message, &self.hello_keys[key]);
-        self.note_sent(Party::Peer(peer), sent);
+        let frame = Outgoing {
+            transmit: Transmit { to, from: None },
+            place: self.places[peer],
+            to: (Tag::default(), Instance(0)),
+            key,
+            sequence,
+            hold: None,
+            length: Length::AtMost(usize::MAX),
+            #[cfg(feature = "sim")]
+            is_probe: false,
+        };
+        self.queue(frame, &header, &message);
     }
 
     fn send_welcome(
@@ -309,82 +389,142 @@ impl Node {
         question: &Question,
         (tag, instance, sequence): (Tag, Instance, u64),
     ) {
-        let key = question.key;
-        let me = (self.own_tags[key], self.instance);
-        let session = match party {
-            Party::Peer(peer) => &mut self.sessions[peer],
-            Party::Guest(guest) => &mut self.guests[guest].session,
+        let (key, place) = (question.key, self.place_of(party));
+        let now = self.now;
+        let number = self.session_mut(party).next_sequence(now, question.from, What::Other);
+        let header = bound(self.ring.id(key), (self.own_tags[key], self.instance), number);
+        let message = Message::Welcome { echo: sequence + 1, hold: 0, server_id: self.server_id.clone() };
+        let frame = Outgoing {
+            transmit: Transmit { to: question.from, from: question.local },
+            place,
+            to: (tag, instance),
+            key,
+            sequence: number,
+            hold: Some((Message::hold_at(sequence + 1), question.received)),
+            length: Length::AtMost(question.len),
+            #[cfg(feature = "sim")]
+            is_probe: false,
         };
-        let number = session.next_sequence(self.now, question.from, What::Other);
-        let header = bound(self.ring.id(key), me, number);
-        let message = Message::Welcome {
-            echo: sequence + 1,
-            hold: micros(self.now.since(question.received)),
-            server_id: self.server_id.clone(),
-        };
-        // Keys of unconfirmed instances are not cached.
-        let frame_key = self.ring.frame_key(key, me, (tag, instance));
-        let transmit = Transmit { to: question.from, from: question.local };
-        let sent = self.out.push(transmit, &header, &message, &frame_key);
-        self.note_sent(party, sent);
+        self.queue(frame, &header, &message);
     }
 
-    /// Seals a message to the peer's confirmed run; nothing without one. `limit`: drop it when it is longer.
+    /// Queues a message to the peer's confirmed run; nothing without one. The message is made with a hold of 0, and
+    /// gets the true one when it is sealed.
     pub(super) fn send_bound(
         &mut self,
         party: impl Into<Party>,
         transmit: Transmit,
         key: usize,
         what: What,
-        limit: usize,
+        length: impl Into<Length>,
         message: impl FnOnce(u64, u64) -> Message,
     ) {
         let party = party.into();
-        let session = match party {
-            Party::Peer(peer) => &mut self.sessions[peer],
-            Party::Guest(guest) => &mut self.guests[guest].session,
-        };
-        if session.confirmed.is_none() {
-            return;
-        }
-        let number = session.next_sequence(self.now, transmit.to, what);
-        let (echo, hold) = session.echo(self.now);
-        let mut message = message(echo, hold);
+        let (now, place) = (self.now, self.place_of(party));
+        let session = self.session_mut(party);
+        let Some(run) = session.confirmed.as_ref().map(|confirmed| confirmed.instance) else { return };
+        let number = session.next_sequence(now, transmit.to, what);
+        let (mut echo, mut received) = session.echo();
+        let mut message = message(echo, 0);
         if let Party::Peer(peer) = party
             && message.digest().is_some()
             && self.config.mechanisms.records
             && !self.records.is_reported(peer, message.records(), self.config.max_datagram - OVERHEAD)
         {
             message.drop_echo();
+            (echo, received) = (0, None);
         }
-        let session = match party {
-            Party::Peer(peer) => &mut self.sessions[peer],
-            Party::Guest(guest) => &mut self.guests[guest].session,
+        let session = self.session(party);
+        let frame = Outgoing {
+            transmit,
+            place,
+            to: (session.tags[key], run),
+            key,
+            sequence: number,
+            hold: received.map(|received| (Message::hold_at(echo), received)),
+            length: length.into(),
+            #[cfg(feature = "sim")]
+            is_probe: matches!(message, Message::SilenceRequest { .. } | Message::SilenceReply { .. }),
         };
-        let me = (self.own_tags[key], self.instance);
-        let header = bound(self.ring.id(key), me, number);
-        let tag = session.tags[key];
-        let confirmed = session.confirmed.as_mut().expect("it was checked above");
-        let (seal, _) = confirmed.keys(&self.ring, key, me, tag);
-        let sent = self.out.push(transmit, &header, &message, seal);
-        if sent.is_some_and(|len| len > limit) {
-            self.out.unpush();
-        } else {
-            self.note_sent(party, sent);
+        let header = bound(self.ring.id(key), (self.own_tags[key], self.instance), number);
+        self.queue(frame, &header, &message);
+    }
+
+    fn queue(&mut self, frame: Outgoing, header: &Header, message: &Message) {
+        if !self.out.push(frame, header, message) {
+            self.stats.outputs_dropped += 1;
         }
     }
 
-    fn note_sent(&mut self, party: Party, sent: Option<usize>) {
-        match sent {
-            Some(len) => {
-                self.stats.datagrams_sent += 1;
-                self.stats.sent_bytes += len as u64;
+    /// Dates and seals the next datagram that waits.
+    pub(super) fn seal_next(&mut self, now: Time, buf: &mut Vec<u8>) -> Option<Transmit> {
+        loop {
+            let Waiting { frame, header_len, number, .. } = self.out.pop(now, buf)?;
+            let len = buf.len() + SEAL_LEN;
+            // The hold may have grown since it was queued.
+            if matches!(frame.length, Length::AtMost(most) if len > most) {
+                continue;
+            }
+            self.seal(&frame, header_len, number, buf);
+            self.out.sealing.get_or_insert(now);
+            #[cfg(feature = "sim")]
+            (self.out.sealed_to = frame.to.1);
+            self.stats.datagrams_sent += 1;
+            self.stats.sent_bytes += len as u64;
+            #[cfg(feature = "sim")]
+            if frame.is_probe {
+                self.probes.sent += 1;
+                self.probes.sent_bytes += len as u64;
+            }
+            if let Some(party) = self.met_at(frame.place) {
+                self.session_mut(party).seal(frame.sequence, now);
                 if let Party::Peer(peer) = party {
                     self.registry.at_mut(peer).add_bytes_sent(len as u64);
                 }
             }
-            None => self.stats.outputs_dropped += 1,
+            return Some(frame.transmit);
         }
+    }
+
+    fn seal(&mut self, frame: &Outgoing, header_len: usize, number: u64, buf: &mut Vec<u8>) {
+        let (key, (tag, run)) = (frame.key, frame.to);
+        if run == Instance(0) {
+            return self.hello_keys[key].seal_in_place(buf, 0, header_len, number);
+        }
+        let me = (self.own_tags[key], self.instance);
+        let session = match self.met_at(frame.place) {
+            Some(Party::Peer(peer)) => Some(&mut self.sessions[peer]),
+            Some(Party::Guest(guest)) => Some(&mut self.guests[guest].session),
+            None => None,
+        };
+        let confirmed = session.and_then(|session| session.confirmed.as_mut());
+        match confirmed.filter(|confirmed| confirmed.instance == run) {
+            Some(confirmed) => {
+                confirmed.keys(&self.ring, key, me, tag).0.seal_in_place(buf, 0, header_len, number);
+            }
+            // Keys of unconfirmed instances are not cached.
+            None => self.ring.frame_key(key, me, (tag, run)).seal_in_place(buf, 0, header_len, number),
+        }
+    }
+
+    /// The peer or guest at a place, if there is one.
+    fn met_at(&self, place: usize) -> Option<Party> {
+        let guest = || self.guests.iter().position(|guest| guest.place == place).map(Party::Guest);
+        self.peer_at(place).map(Party::Peer).or_else(guest)
+    }
+
+    /// The datagrams that were handed out since the last report have left by `now`. If that was long after they were
+    /// sealed, the process stood still meanwhile, and nobody knows when they left.
+    pub fn handle_sent(&mut self, now: Time) {
+        let Some(first) = self.out.sealing.take().filter(|first| now.since(*first) > PROMPT) else { return };
+        let guests = self.guests.iter_mut().map(|guest| &mut guest.session);
+        self.sessions.iter_mut().chain(guests).for_each(|session| session.left_late(first, now));
+    }
+
+    /// The run that the datagram was sealed to that was handed out last; 0: a hello.
+    #[cfg(feature = "sim")]
+    pub(crate) fn sealed_to(&self) -> Instance {
+        self.out.sealed_to
     }
 
     /// What there is to tell `peer` beside the idle form, in a datagram of `room` bytes at most.
@@ -402,7 +542,9 @@ impl Node {
             self.accounts[peer].rest_at = Some(self.now + self.config.heartbeat_interval / REST);
         }
         let narrow = self.pool.at(peer).path.is_found();
-        More { spacing, since_slot, paused, lost, records, narrow, ..More::default() }
+        let gap = self.accounts[peer].gap.filter(|(_, _, until)| self.now < *until);
+        let held = gap.map(|(echo, came, _)| (echo, micros(self.now.since(came))));
+        More { spacing, since_slot, paused, lost, records, narrow, held, ..More::default() }
     }
 }
 

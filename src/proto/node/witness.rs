@@ -393,13 +393,13 @@ impl Node {
             Standing::Free => Some(Missing::Witnesses),
         };
         let view = |former: &FormerRoster| {
-            let silent = || former.members.iter().filter(|member| !self.agrees(member));
-            FormerView {
-                members: former.members.len(),
-                needed: former.needed(),
-                agreed: former.members.len() - silent().count(),
-                not_agreed: silent().take(NAMED).map(|member| member.name.as_str().into()).collect(),
-            }
+            let silent = former.members.iter().filter(|member| !self.agrees(member));
+            let mut not_agreed: Vec<Arc<str>> = silent.map(|member| member.name.as_str().into()).collect();
+            let (members, needed, agreed) =
+                (former.members.len(), former.needed(), former.members.len() - not_agreed.len());
+            not_agreed.sort();
+            not_agreed.truncate(NAMED);
+            FormerView { members, needed, agreed, not_agreed }
         };
         WitnessView {
             standing: self.standing(),

@@ -51,12 +51,7 @@ impl Header {
         out.push(self.key_id);
         out.extend_from_slice(&self.sender.0);
         out.extend_from_slice(&self.instance.0.to_le_bytes());
-        let mut rest = self.number;
-        while rest >= 0x80 {
-            out.push(rest as u8 | 0x80);
-            rest >>= 7;
-        }
-        out.push(rest as u8);
+        encode_varint(self.number, out);
     }
 
     /// The length of the encoded header, in bytes.
@@ -66,7 +61,7 @@ impl Header {
 
     /// The length of a header with this number, in bytes.
     pub fn len_of(number: u64) -> usize {
-        18 + (64 - number.leading_zeros()).div_ceil(7).max(1) as usize
+        18 + varint_len(number)
     }
 
     /// Never: a header has 19 bytes at least.
@@ -108,4 +103,19 @@ impl Header {
         let (sender, instance) = (Tag(eight(2)), Instance(u64::from_le_bytes(eight(10))));
         Ok((Header { kind, key_id: frame[1], sender, instance, number }, len))
     }
+}
+
+/// Appends a number as canonical LEB128, as postcard writes it too.
+pub(crate) fn encode_varint(number: u64, out: &mut Vec<u8>) {
+    let mut rest = number;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+/// The number of bytes that [`encode_varint`] appends.
+pub(crate) fn varint_len(number: u64) -> usize {
+    (64 - number.leading_zeros()).div_ceil(7).max(1) as usize
 }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::stats::Reject;
 
 pub use header::{FrameKind, Header};
+pub(crate) use header::{encode_varint, varint_len};
 pub use keys::{KeyTextError, Keyring, MAX_KEYS, SecretKey};
 pub use window::ReplayWindow;
 

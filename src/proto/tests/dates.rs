@@ -69,6 +69,57 @@ fn a_peer_that_hears_nothing_for_long_still_proves_its_life() {
     }
 }
 
+#[test]
+fn a_pause_between_sealing_and_sending_costs_nobody() {
+    // Node 0 stands still for 6 s with a sealed datagram in its hands, and nothing that it sends later arrives. Whatever
+    // node 1 says echoes that datagram, which left 6 s after it was dated: without the report each such echo was 6 s old,
+    // and node 1 was Down though it spoke all the time.
+    for seed in 0..8 {
+        let mut cluster = whole(2, 20 + seed);
+        cluster.paused.insert(0, 6 * SECOND);
+        cluster.run_until(2 * SECOND, |c| c.paused.is_empty());
+        assert!(cluster.paused.is_empty(), "it has sent something");
+        cluster.rule = cut(PATH, |from, _| from == 0);
+        let woke = cluster.now + 6 * SECOND;
+        // The datagrams in its hands are answered as soon as it goes on.
+        let heard = |c: &Cluster| c.now > woke && c.view(1, 0).last_seen >= Some(woke);
+        assert!(
+            cluster.run_until(7 * SECOND, heard) < 7 * SECOND,
+            "seed {seed}: dated by when they can have left"
+        );
+        // What proves that node 1 hears node 0 is dated by the sealing.
+        let proven = cluster.node(0).registry().get_cluster_status(cluster.now).proven_peers;
+        assert_eq!(proven, 1, "seed {seed}: only itself");
+        cluster.run(60 * SECOND);
+        assert_eq!(cluster.take_changes().iter().filter(|c| c.0 == 0).count(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_time_that_a_datagram_waited_is_in_its_hold() {
+    // All datagrams wait 200 ms before the shell takes them: no round trip is longer for that, and no evidence older.
+    let mut cluster = whole(2, 3);
+    let mut nodes: Vec<Node> = cluster.nodes.drain(..).flatten().collect();
+    let (mut now, mut buffer, mut measured) = (cluster.now, Vec::new(), 0);
+    for _ in 0..40 {
+        now = nodes.iter().filter_map(Node::poll_timeout).min().unwrap().max(now);
+        nodes.iter_mut().for_each(|node| node.handle_timeout(now));
+        for from in [0, 1, 0, 1] {
+            now += 200 * MS;
+            while nodes[from].poll_transmit(now, &mut buffer).is_some() {
+                let arrived = nodes[1 - from].handle_datagram(address(from), None, &mut buffer, now, now);
+                assert_eq!(arrived, Ok(()));
+            }
+            nodes[from].handle_sent(now);
+            while let Some(rtt) = nodes[1 - from].poll_rtt() {
+                assert!(rtt <= MS, "{rtt:?}: it only waited");
+                measured += 1;
+            }
+        }
+    }
+    assert!(measured > 10, "{measured}");
+}
+
 /// True times at which the newest datagram that reached each node left each other one: (from, to).
 type Left = Rc<RefCell<BTreeMap<(usize, usize), Time>>>;
 

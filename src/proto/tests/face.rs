@@ -51,7 +51,7 @@ fn outputs_are_bounded_when_nobody_drains_them() {
     }
     assert!(node.stats().outputs_dropped > 0);
     let (mut buffer, mut left) = (Vec::new(), 0);
-    while node.poll_transmit(&mut buffer).is_some() {
+    while node.poll_transmit(Time::ZERO, &mut buffer).is_some() {
         assert!(buffer.len() <= 1200);
         left += 1;
     }
@@ -76,7 +76,7 @@ fn events_of_this_node_are_not_lost_among_the_many() {
     // All become Suspected, and nobody drains that; then the loop stalls.
     while let Some(at) = node.poll_timeout().filter(|at| *at < Time::ZERO + 6 * SECOND) {
         node.handle_timeout(at);
-        while node.poll_transmit(&mut buffer).is_some() {}
+        while node.poll_transmit(at, &mut buffer).is_some() {}
     }
     node.handle_timeout(Time::ZERO + 12 * SECOND);
     let told: Vec<Event> = std::iter::from_fn(|| node.poll_event()).collect();
@@ -128,7 +128,7 @@ fn the_steady_state_allocates_nothing() {
     let (mut now, mut datagrams, mut allocations) = (cluster.now, 0, 0);
     while datagrams < 2000 {
         for from in [0, 1] {
-            while nodes[from].poll_transmit(&mut buffer).is_some() {
+            while nodes[from].poll_transmit(now, &mut buffer).is_some() {
                 let before = allocated().0;
                 let arrived = nodes[1 - from].handle_datagram(address(from), None, &mut buffer, now, now);
                 allocations += allocated().0 - before;
@@ -159,11 +159,39 @@ fn an_undrained_outbox_stays_bounded() {
         now = now.max(node.poll_timeout().unwrap());
         node.handle_timeout(now);
         while node.out_len() > 2 {
-            node.poll_transmit(&mut buffer);
+            node.poll_transmit(now, &mut buffer);
         }
         most = most.max(node.out_bytes());
     }
     assert!(most <= 2 * (4 * 2 + 64) * 2048, "{most} bytes held for at most 72 datagrams");
+}
+
+#[test]
+fn other_keys_another_roster_and_another_run_drop_what_waits() {
+    // It could not be sealed any more as it was meant.
+    type Change = fn(&mut Node, Time);
+    let changes: [Change; 3] = [
+        |node, now| node.set_keys(ring(&[7, 9]), now).unwrap(),
+        |node, now| {
+            let (peers, name) = (node.config().static_peers.clone(), node.config().own_name.clone());
+            node.set_roster(peers, name, now).unwrap();
+        },
+        |node, now| node.renew(Instance(99), now),
+    ];
+    for change in changes {
+        let mut cluster = whole(3, 5);
+        let node = cluster.nodes[0].as_mut().unwrap();
+        let mut now = cluster.now;
+        while node.out_len() == 0 {
+            now = node.poll_timeout().unwrap();
+            node.handle_timeout(now);
+        }
+        change(node, now);
+        assert_eq!(node.poll_transmit(now, &mut Vec::new()), None);
+        cluster.now = now;
+        cluster.run(5 * SECOND);
+        assert!(cluster.is_whole() && cluster.take_changes().is_empty(), "and nobody misses it");
+    }
 }
 
 #[test]

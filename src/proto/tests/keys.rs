@@ -12,7 +12,7 @@ fn wrong_name_key() {
     let mut stranger = Node::new(config, keys, Instance(5), 5, cluster.now).unwrap();
     stranger.handle_timeout(stranger.poll_timeout().unwrap());
     let mut frame = Vec::new();
-    assert!(stranger.poll_transmit(&mut frame).is_some());
+    assert!(stranger.poll_transmit(cluster.now, &mut frame).is_some());
     assert_eq!(cluster.inject(0, address(1), &frame), Err(Reject::KeyId));
     assert_eq!(cluster.view(1, 0).verdict, Verdict::Up, "one heard under a good key stays what it is");
 }

@@ -20,6 +20,7 @@ mod relays;
 mod rosters;
 mod stalls;
 mod wire;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -90,6 +91,8 @@ pub(crate) struct Cluster {
     pub(crate) lazy: bool,
     /// Nodes that are no longer at their roster address.
     pub(crate) moved: BTreeMap<usize, SocketAddr>,
+    /// Nodes that stand still for so long when they have sealed their next datagrams, before these leave.
+    pub(crate) paused: BTreeMap<usize, Duration>,
     /// Nodes whose loop does not run until then.
     asleep: BTreeMap<usize, Time>,
     /// Datagrams that wait in the socket of a sleeping node, with the time the kernel received them.
@@ -126,6 +129,7 @@ impl Cluster {
             drift: vec![0; nodes],
             lazy: false,
             moved: BTreeMap::new(),
+            paused: BTreeMap::new(),
             asleep: BTreeMap::new(),
             queued: Vec::new(),
             air: BTreeMap::new(),
@@ -314,7 +318,12 @@ impl Cluster {
     fn flush(&mut self) {
         let mut buffer = Vec::new();
         for node in 0..self.nodes.len() {
-            while let Some(transmit) = self.nodes[node].as_mut().and_then(|n| n.poll_transmit(&mut buffer)) {
+            let now = self.local(node, self.now);
+            let pause = self.paused.get(&node).copied().unwrap_or_default();
+            let sent = self.sent[node];
+            while let Some(transmit) =
+                self.nodes[node].as_mut().and_then(|n| n.poll_transmit(now, &mut buffer))
+            {
                 let to = (0..self.nodes.len()).find(|n| self.place(*n) == transmit.to);
                 self.sent[node] += 1;
                 let Some(to) = to else {
@@ -324,7 +333,7 @@ impl Cluster {
                 let packet = Packet { from: node, to, bytes: buffer.clone() };
                 let fate = (self.rule)(&packet, self.now);
                 self.number += 1;
-                let key = |after| (self.now + after, self.number);
+                let key = |after| (self.now + pause + after, self.number);
                 match fate {
                     Fate::After(after) => drop(self.air.insert(key(after), Arrival::Datagram(packet))),
                     Fate::Twice(after, again) => {
@@ -333,6 +342,15 @@ impl Cluster {
                     }
                     Fate::Refused => drop(self.air.insert(key(MS / 10), Arrival::Refusal(packet))),
                     Fate::Lost => {}
+                }
+            }
+            let left = self.local(node, self.now + pause);
+            if self.sent[node] > sent
+                && let Some(core) = &mut self.nodes[node]
+            {
+                core.handle_sent(left);
+                if self.paused.remove(&node).is_some() {
+                    self.sleep(node, pause);
                 }
             }
             while let Some(event) = self.nodes[node].as_mut().and_then(Node::poll_event) {

@@ -139,7 +139,7 @@ fn eight_strangers_are_known_the_newest() {
     let mut forger = Node::new(config, keys, Instance(5), 5, cluster.now).unwrap();
     forger.handle_timeout(forger.poll_timeout().unwrap());
     let mut frame = Vec::new();
-    assert!(forger.poll_transmit(&mut frame).is_some());
+    assert!(forger.poll_transmit(Time::ZERO, &mut frame).is_some());
     assert_eq!(cluster.inject(0, address(11), &frame), Err(Reject::KeyId));
     assert_eq!(cluster.node(0).snapshot(cluster.now).strangers, known);
 }

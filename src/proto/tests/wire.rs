@@ -304,7 +304,7 @@ fn a_second_process_under_ones_own_id_is_a_conflict() {
     let mut twin = Node::new(twin_config, keys, Instance(5), 5, cluster.now).unwrap();
     twin.handle_timeout(twin.poll_timeout().unwrap());
     let mut frame = Vec::new();
-    assert!(twin.poll_transmit(&mut frame).is_some());
+    assert!(twin.poll_transmit(cluster.now, &mut frame).is_some());
     let from: SocketAddr = ([10, 0, 0, 7], 5278).into();
     assert_eq!(cluster.inject(0, from, &frame), Err(Reject::Own));
     let (_, event) =
@@ -351,7 +351,7 @@ fn conflict_of_two_runs() {
             twin.handle_timeout(now);
         }
         let mut out = Vec::new();
-        while let Some(t) = twin.poll_transmit(&mut buffer) {
+        while let Some(t) = twin.poll_transmit(now, &mut buffer) {
             if t.to == address(0) {
                 out.push(buffer.clone());
             }
@@ -361,7 +361,7 @@ fn conflict_of_two_runs() {
             let mut bytes = bytes;
             let _ = node.handle_datagram(elsewhere, None, &mut bytes, now, now);
             let mut own = Vec::new();
-            while let Some(t) = node.poll_transmit(&mut buffer) {
+            while let Some(t) = node.poll_transmit(now, &mut buffer) {
                 if t.to == elsewhere {
                     own.push(buffer.clone());
                 }

@@ -48,6 +48,19 @@ pub struct Checker {
     guards: Guards,
     /// All Downs so far, by whether they were right.
     pub downs: Downs,
+    /// Nodes that count as ill in `wrongs`.
+    ill_ones: Vec<bool>,
+    /// Changes of the status of well nodes at well nodes.
+    pub wrongs: Wrongs,
+}
+
+/// How often well nodes held well nodes for something worse than Healthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wrongs {
+    /// Changes to Suspected.
+    pub suspected: u64,
+    /// Changes to Down.
+    pub down: u64,
 }
 
 /// How often whom was called Down.
@@ -78,7 +91,14 @@ impl Checker {
             moved: vec![[0; 3]; nodes],
             guards: Guards::default(),
             downs: Downs::default(),
+            ill_ones: vec![false; nodes],
+            wrongs: Wrongs::default(),
         }
+    }
+
+    /// These nodes count as ill: what they say of others, and what others say of them, is not counted in `wrongs`.
+    pub fn count_as_ill(&mut self, nodes: impl Iterator<Item = u32>) {
+        nodes.for_each(|node| self.ill_ones[node as usize] = true);
     }
 
     /// Runs the world until `end`, and looks after every step.
@@ -86,10 +106,15 @@ impl Checker {
     /// # Errors
     /// The first thing that does not hold.
     pub fn run(&mut self, world: &mut World, end: Time) -> Result<(), Box<Broken>> {
-        while world.step(end) {
+        loop {
+            // A look may be due while nothing happens.
+            let until = self.next_look(world, end);
+            let happened = world.step(until);
             self.look(world)?;
+            if !happened && world.now() >= end {
+                return Ok(());
+            }
         }
-        self.look(world)
     }
 
     /// Runs until `done` holds; how long that took.
@@ -185,6 +210,13 @@ impl Checker {
             (change, _) => format!("n{}: {change:?}: {}", record.node, record.event.why),
         };
         self.keep(world, subject, text);
+        if let (Change::Status { to, .. }, Some(subject)) = (&record.event.change, subject)
+            && !self.ill_ones[subject as usize]
+            && !self.ill_ones[record.node as usize]
+        {
+            self.wrongs.suspected += u64::from(*to == PeerStatus::Suspected);
+            self.wrongs.down += u64::from(*to == PeerStatus::Down);
+        }
         if let (Change::Status { to: PeerStatus::Down, .. }, Some(subject)) = (&record.event.change, subject)
         {
             if record.event.verdict == Some(crate::proto::Verdict::Left) {

@@ -4,7 +4,7 @@ mod stage;
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::stage::Report;
 use super::link::{Rule, Scope};
@@ -13,16 +13,21 @@ use crate::proto::{Observers, PeerConfig};
 
 /// Seconds; no time in a scenario is longer.
 const LONGEST: f64 = 1e7;
+/// Parts in a million by which a clock may be off.
+const MOST_PPM: i64 = 500_000;
 /// How often one fault may begin.
 const MOST_TIMES: f64 = 1e5;
 
 /// A scenario, as its file says it. Times are seconds, shares 0 to 1, nodes are numbered from 0.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// What it shows, in a sentence.
     #[serde(default)]
     pub about: String,
+    /// The seeds that a check of this file runs, and `sim FILE` without `--seed`. None given: 1, 2 and 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seeds: Vec<u64>,
     /// How many nodes.
     pub nodes: usize,
     /// How many peers each has in its roster; all others by default.
@@ -54,6 +59,18 @@ pub struct Scenario {
     /// A checksum for a seal.
     #[serde(default)]
     pub cheap_seal: bool,
+    /// Times, counted as those of faults, at which some node must hold the quorum guard: otherwise what follows shows nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guarded_at: Vec<f64>,
+    /// Nodes that never start: the rosters name machines that do not exist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never: Vec<u32>,
+    /// Nodes that count as ill in the report although no fault names them: rules for links name no node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ill: Vec<u32>,
+    /// Nodes that count as well in the report although a fault names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sane: Vec<u32>,
 }
 
 fn ten() -> f64 {
@@ -61,7 +78,7 @@ fn ten() -> f64 {
 }
 
 /// Settings; the daemon's defaults where nothing is said.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Seconds.
@@ -77,7 +94,7 @@ pub struct Settings {
 }
 
 /// What a link does to datagrams: see [`Rule`].
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of `Rule`, times in seconds")]
 pub enum Link {
@@ -93,7 +110,7 @@ pub enum Link {
 }
 
 /// Which links a fault is about.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Between {
     /// From one of the first to one of the second.
@@ -105,7 +122,7 @@ pub enum Between {
 }
 
 /// What goes wrong.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
     /// The processes end without a word; with `refuses` their hosts say so. They start again at the end.
@@ -120,6 +137,9 @@ pub enum Fault {
     Leave {
         /// Which.
         nodes: Vec<u32>,
+        /// Whether they leave for good, as they say.
+        #[serde(default)]
+        for_good: bool,
     },
     /// Their processes are stopped.
     Freeze {
@@ -155,6 +175,36 @@ pub enum Fault {
         /// Seconds.
         by: f64,
     },
+    /// Their virtual machines stop and their clocks stand still; both go on at the end.
+    Vm {
+        /// Which.
+        nodes: Vec<u32>,
+        /// Whether what came meanwhile is lost.
+        #[serde(default)]
+        loses: bool,
+    },
+    /// Their clocks run at another rate.
+    Rate {
+        /// Which.
+        nodes: Vec<u32>,
+        /// Parts in a million by which they are fast; negative: slow.
+        ppm: i64,
+    },
+    /// They have a second address that no roster names: they send from both in turn, and hear at both.
+    TwoAddresses {
+        /// Which.
+        nodes: Vec<u32>,
+    },
+    /// Pairs of nodes swap their addresses: the first with the second, the third with the fourth.
+    Swap {
+        /// Which; an even number.
+        nodes: Vec<u32>,
+    },
+    /// Their own firewalls reject, with an ICMP error, all that comes in and all that they send.
+    Firewall {
+        /// Which.
+        nodes: Vec<u32>,
+    },
     /// They speak from another address, and hear only there.
     Move {
         /// Which.
@@ -184,10 +234,11 @@ pub enum Fault {
 }
 
 /// A fault and its time.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timed {
-    /// When it begins.
+    /// When it begins. From `-warm_up` on it may begin before the warm-up is over; a crash that begins with the world puts off
+    /// the first start.
     pub at: f64,
     /// How long it lasts; to the end of the faults by default.
     #[serde(rename = "for")]
@@ -207,6 +258,19 @@ impl Scenario {
         let scenario: Scenario = toml::from_str(text).map_err(|e| e.to_string())?;
         scenario.check()?;
         Ok(scenario)
+    }
+
+    /// The scenario as a file (TOML) that [`parse`](Scenario::parse) reads back to an equal one.
+    ///
+    /// # Errors
+    /// A value that TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String, String> {
+        toml::to_string(self).map_err(|e| e.to_string())
+    }
+
+    /// The seeds to run: those that the file names, else 1, 2 and 3.
+    pub fn seeds(&self) -> &[u64] {
+        if self.seeds.is_empty() { &[1, 2, 3] } else { &self.seeds }
     }
 
     /// The settings of all nodes.
@@ -238,9 +302,13 @@ impl Scenario {
         if self.peers.is_some_and(|p| p == 0 || p % 2 == 1) {
             return Err("peers must be an even number, for neighbours on both sides of a circle".to_owned());
         }
-        let times = |timed: &Timed| [("at", Some(timed.at)), ("for", timed.length), ("every", timed.every)];
+        let times = |timed: &Timed| {
+            [("at", Some(timed.at + self.warm_up)), ("for", timed.length), ("every", timed.every)]
+        };
         let own = [("warm_up", Some(self.warm_up)), ("duration", Some(self.duration))];
-        for (what, value) in own.into_iter().chain(self.faults.iter().flat_map(times)) {
+        let guarded = self.guarded_at.iter().map(|at| ("guarded_at", Some(at + self.warm_up)));
+        let all = own.into_iter().chain(guarded).chain(self.faults.iter().flat_map(times));
+        for (what, value) in all {
             if let Some(value) = value.filter(|value| !(0.0..=LONGEST).contains(value)) {
                 return Err(format!("{what} is {value}; it must be 0 to {LONGEST} seconds"));
             }
@@ -250,9 +318,12 @@ impl Scenario {
             if let Some(every) = timed.every.filter(|every| often(*every)) {
                 return Err(format!("every is {every}; a fault begins at most {MOST_TIMES} times"));
             }
-            if let Some(node) = timed.fault.nodes().iter().find(|n| **n as usize >= self.nodes) {
-                return Err(format!("a fault is about n{node}; the nodes are n0 to n{}", self.nodes - 1));
-            }
+            timed.fault.check()?;
+        }
+        let named = self.faults.iter().flat_map(|timed| timed.fault.nodes());
+        let named = named.chain(&self.never).chain(&self.ill).chain(&self.sane);
+        if let Some(node) = named.into_iter().find(|n| **n as usize >= self.nodes) {
+            return Err(format!("a fault is about n{node}; the nodes are n0 to n{}", self.nodes - 1));
         }
         let config = PeerConfig { server_id: "n0".into(), ..self.config() };
         config.validate().map_err(|e| e.to_string())
@@ -275,18 +346,35 @@ impl Scenario {
 }
 
 impl Fault {
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Fault::Swap { nodes } if nodes.len() % 2 == 1 => {
+                Err("swap names pairs; give it an even number of nodes".to_owned())
+            }
+            Fault::Rate { ppm, .. } if ppm.abs() > MOST_PPM => {
+                Err(format!("ppm is {ppm}; a clock is off by at most {MOST_PPM} parts in a million"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The nodes that it names; those of links are free to name others.
     fn nodes(&self) -> &[u32] {
         match self {
             Fault::Links { .. } => &[],
             Fault::Crash { nodes, .. }
-            | Fault::Leave { nodes }
+            | Fault::Leave { nodes, .. }
             | Fault::Freeze { nodes }
             | Fault::Block { nodes }
             | Fault::Deaf { nodes }
             | Fault::Mute { nodes }
             | Fault::Slow { nodes, .. }
             | Fault::Pause { nodes, .. }
+            | Fault::Vm { nodes, .. }
+            | Fault::Rate { nodes, .. }
+            | Fault::TwoAddresses { nodes }
+            | Fault::Swap { nodes }
+            | Fault::Firewall { nodes }
             | Fault::Move { nodes }
             | Fault::Roster { nodes, .. }
             | Fault::Hostile { nodes, .. } => nodes,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Between, Fault, Scenario, secs};
 use crate::proto::{LeaveReason, PeerConfig};
-use crate::sim::check::{Broken, Checker, Downs};
+use crate::sim::check::{Broken, Checker, Downs, Wrongs};
 use crate::sim::link::{Rule, Scope};
 use crate::sim::net::address;
 use crate::sim::plan::Plan;
@@ -31,6 +31,8 @@ pub struct Report {
     pub equal: Duration,
     /// Downs, by whether they were right.
     pub downs: Downs,
+    /// How often well nodes held well nodes for Suspected or Down.
+    pub wrongs: Wrongs,
     /// At how many looks somebody held the quorum guard, and was told that it may take over from somebody.
     pub guards: (u64, u64),
     /// Datagrams and bytes of UDP payload that a node sent in a second, the mean.
@@ -58,14 +60,14 @@ impl Scenario {
         setup.config = change(setup.config);
         let mut world = World::new(setup, seed);
         let mut stage = Stage { checker: Checker::new(&world), rng: Rng::new(seed ^ 0x5CE7A210), places: 0 };
-        let warm = world.now() + secs(self.warm_up);
-        stage.checker.run(&mut world, warm)?;
-        stage.checker.note(&world, "warm");
-        for (at, begins, fault) in self.timeline() {
-            stage.checker.run(&mut world, warm + at)?;
-            stage.apply(&mut world, begins, fault)?;
+        stage.checker.count_as_ill(self.ill_nodes());
+        self.never.iter().for_each(|node| world.never_start(*node));
+        let beginning = world.now();
+        for (at, act) in self.timeline() {
+            stage.checker.run(&mut world, beginning + at)?;
+            stage.act(&mut world, act)?;
         }
-        stage.checker.run(&mut world, warm + secs(self.duration))?;
+        stage.checker.run(&mut world, beginning + secs(self.warm_up + self.duration))?;
         stage.checker.note(&world, "all faults are over");
         let config = self.config();
         let limit = self
@@ -97,10 +99,17 @@ impl Scenario {
             settled,
             equal,
             downs: stage.checker.downs,
+            wrongs: stage.checker.wrongs,
             guards: stage.checker.guards(),
             sent: (total(|s| s.0) / each, total(|s| s.1) / each),
             digest: world.digest(),
         })
+    }
+
+    /// The nodes that a fault names, that never start or that are listed as ill, without those that are listed as sane.
+    fn ill_nodes(&self) -> impl Iterator<Item = u32> {
+        let named = self.faults.iter().flat_map(|timed| timed.fault.nodes());
+        named.chain(&self.never).chain(&self.ill).copied().filter(|node| !self.sane.contains(node))
     }
 
     /// False Downs that independent loss alone may make in 999 of 1000 runs of this length.
@@ -126,9 +135,11 @@ impl Scenario {
         plan.most_false_downs(path.saturating_mul(2), length)
     }
 
-    /// When each fault begins (true) and ends, in order; all end with the scenario's duration.
-    fn timeline(&self) -> Vec<(Duration, bool, &Fault)> {
-        let mut all = Vec::new();
+    /// All acts in order, with the time of each since the world began. All faults end with the scenario's duration.
+    fn timeline(&self) -> Vec<(Duration, Act<'_>)> {
+        let since = |at: f64| secs(self.warm_up + at);
+        let mut all = vec![(since(0.0), Act::Warm)];
+        all.extend(self.guarded_at.iter().map(|at| (since(*at), Act::Guarded)));
         for timed in &self.faults {
             let mut at = timed.at;
             loop {
@@ -136,8 +147,8 @@ impl Scenario {
                 if at >= self.duration {
                     break;
                 }
-                all.push((secs(at), true, &timed.fault));
-                all.push((secs(end), false, &timed.fault));
+                all.push((since(at), Act::Begin(&timed.fault)));
+                all.push((since(end), Act::End(&timed.fault)));
                 match timed.every {
                     Some(every) if every > 0.0 => at += every,
                     _ => break,
@@ -145,9 +156,19 @@ impl Scenario {
             }
         }
         // What ends goes before what begins at the same moment.
-        all.sort_by_key(|(at, begins, _)| (*at, *begins));
+        all.sort_by_key(|(at, act)| (*at, matches!(act, Act::Begin(_))));
         all
     }
+}
+
+/// What happens in a run at one moment.
+enum Act<'a> {
+    Begin(&'a Fault),
+    End(&'a Fault),
+    /// The warm-up is over.
+    Warm,
+    /// Some node holds the quorum guard.
+    Guarded,
 }
 
 /// A run on its way.
@@ -159,6 +180,27 @@ struct Stage {
 }
 
 impl Stage {
+    fn act(&mut self, world: &mut World, act: Act<'_>) -> Result<(), Box<Broken>> {
+        match act {
+            Act::Begin(fault) => self.apply(world, true, fault),
+            Act::End(fault) => self.apply(world, false, fault),
+            Act::Warm => {
+                self.checker.note(world, "warm");
+                Ok(())
+            }
+            Act::Guarded if (0..world.len() as u32).any(|node| world.holds_guard(node)) => Ok(()),
+            Act::Guarded => {
+                let standing = (0..world.len() as u32)
+                    .filter_map(|node| world.node(node))
+                    .map(crate::proto::Node::describe_guard);
+                let standing: Vec<String> = standing.collect();
+                let mut broken = self.checker.broken(world, "nobody holds the guard".to_owned());
+                broken.evidence.push_str(&standing.join("\n"));
+                Err(Box::new(broken))
+            }
+        }
+    }
+
     fn apply(&mut self, world: &mut World, begins: bool, fault: &Fault) -> Result<(), Box<Broken>> {
         if let Fault::Links { between, rule } = fault {
             let scope = between.as_ref().map_or(Scope::All, Between::scope);
@@ -182,10 +224,14 @@ impl Stage {
         let runs = world.node(node).is_some();
         match fault {
             Fault::Crash { refuses, .. } if begins && runs => world.crash(node, *refuses),
-            Fault::Leave { .. } if begins && runs => world.leave(node, LeaveReason::Restart),
+            Fault::Crash { .. } if begins && world.elapsed().is_zero() => world.put_off_start(node, true),
+            Fault::Leave { for_good, .. } if begins && runs => {
+                world.leave(node, if *for_good { LeaveReason::Removal } else { LeaveReason::Restart });
+            }
             Fault::Crash { .. } | Fault::Leave { .. } if !begins => {
                 let left = world.node(node).is_none_or(crate::proto::Node::is_leaving);
                 if left {
+                    world.put_off_start(node, false);
                     world.start(node);
                 }
             }
@@ -194,6 +240,14 @@ impl Stage {
             Fault::Deaf { .. } => world.deafen(node, begins),
             Fault::Mute { .. } => world.mute(node, begins),
             Fault::Slow { by, .. } => world.slow(node, if begins { secs(*by) } else { Duration::ZERO }),
+            Fault::Vm { loses, .. } => world.stop_machine(node, begins, *loses),
+            Fault::Rate { ppm, .. } => world.set_clock_rate(node, if begins { *ppm } else { 0 }),
+            Fault::TwoAddresses { .. } => world.add_address(node, begins),
+            Fault::Firewall { .. } => world.reject_at_host(node, begins),
+            Fault::Swap { nodes } => {
+                let at = nodes.iter().position(|n| *n == node).expect("it is one of them");
+                world.relocate(node, begins.then(|| address(nodes[at ^ 1])));
+            }
             Fault::Move { .. } => {
                 self.places += 1;
                 let mut elsewhere = address(node);

@@ -8,7 +8,7 @@ use PeerStatus::Down;
 
 /// All off.
 const NONE: Mechanisms =
-    Mechanisms { retries: false, relays: false, records: false, waits: true, memory: true };
+    Mechanisms { retries: false, relays: false, records: false, waits: true, memory: true, clocks: true };
 
 /// What random loss does to 16 nodes.
 struct Measured {
@@ -96,7 +96,7 @@ fn what_each_mechanism_buys() {
         for loss in [0.01, 0.05, 0.1, 0.3] {
             let m = measure(
                 loss,
-                Mechanisms { retries, relays, records: true, waits: true, memory: true },
+                Mechanisms { retries, relays, records: true, waits: true, memory: true, clocks: true },
                 5,
                 1200 * SECOND,
             );

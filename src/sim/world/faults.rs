@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{World, address, name};
 use crate::proto::{LeaveReason, Node, Reject, Time};
 use crate::sim::link::{Rule, Scope};
+use crate::sim::net::second_address;
 
 impl World {
     /// The process ends without a word. With `refuses` its host answers that the port is closed, otherwise the host
@@ -59,7 +60,44 @@ impl World {
         self.turn(node);
     }
 
-    /// In its next turn the node stands still for so long between reading the clock and sending.
+    /// The virtual machine stops and its clock stands still, or it goes on. With `loses`, what came meanwhile is lost.
+    pub fn stop_machine(&mut self, node: u32, stops: bool, loses: bool) {
+        let now = self.net.now;
+        self.hosts[node as usize].stop_machine(now, stops, loses, &mut self.net);
+        self.turn(node);
+    }
+
+    /// The host's clock is fast by `ppm` parts in a million from now on, beyond its own drift; negative: slow.
+    pub fn set_clock_rate(&mut self, node: u32, ppm: i64) {
+        let now = self.net.now;
+        let host = &mut self.hosts[node as usize];
+        host.clock.set_rate(now, host.drift + ppm);
+        self.arm(node);
+    }
+
+    /// The host has a second address that no roster names: it sends from both in turn, and hears at both.
+    pub fn add_address(&mut self, node: u32, has: bool) {
+        let second = second_address(node);
+        self.net.alias(node, second, has);
+        self.hosts[node as usize].second = has.then_some(second);
+    }
+
+    /// The host's own firewall rejects, with an ICMP error, all that comes in and all that the node sends.
+    pub fn reject_at_host(&mut self, node: u32, rejects: bool) {
+        self.hosts[node as usize].rejects = rejects;
+    }
+
+    /// The node never starts: its machine does not exist.
+    pub fn never_start(&mut self, node: u32) {
+        self.hosts[node as usize].absent = true;
+    }
+
+    /// The node does not start before this is over.
+    pub fn put_off_start(&mut self, node: u32, late: bool) {
+        self.hosts[node as usize].late = late;
+    }
+
+    /// In its next turn the node stands still for so long between sealing and sending.
     pub fn pause_in_turn(&mut self, node: u32, length: Duration) {
         self.hosts[node as usize].pause = Some(length);
     }
@@ -129,7 +167,6 @@ impl World {
         let now = host.clock.show(self.net.now);
         let Some(core) = host.node.as_mut() else { return Ok(()) };
         let answer = core.handle_datagram(from, None, &mut bytes.to_vec(), now, now);
-        self.net.numbers = None;
         self.flush(to);
         self.arm(to);
         answer

@@ -238,8 +238,8 @@ impl World {
     fn arrive(&mut self, node: u32, frame: Frame) {
         let now = self.net.now;
         let host = &mut self.hosts[node as usize];
-        if !frame.refused && (host.deaf || host.node.is_none()) {
-            if host.refuses && host.node.is_none() {
+        if !frame.refused && (host.deaf || host.rejects || host.node.is_none()) {
+            if host.rejects || host.refuses && host.node.is_none() {
                 self.net.send_back(frame);
             } else {
                 self.net.recycle(frame.bytes);
@@ -273,7 +273,7 @@ impl World {
             }
             let lazy = if self.setup.lazy { self.setup.config.laziness() } else { Duration::ZERO };
             let rest = host.slow.max(lazy);
-            // It stood still in the middle of the turn: between reading the clock and sending.
+            // It stood still in the middle of the turn: between sealing and sending.
             let rest = rest.max(host.pause.take().unwrap_or_default());
             if rest > Duration::ZERO {
                 host.rests_until = now + rest;
@@ -291,19 +291,27 @@ impl World {
             host.rosters = rosters;
             core.handle_state_saved(number, host.clock.show(now));
         }
-        while let Some(transmit) = core.poll_transmit(&mut self.buffer) {
+        let (shown, late) = (host.clock.show(now), host.pause.unwrap_or_default());
+        while let Some(transmit) = core.poll_transmit(shown, &mut self.buffer) {
             host.sent += 1;
             host.sent_bytes += self.buffer.len() as u64;
+            self.net.check_number(node, core.sealed_to(), &self.buffer);
             if host.mute {
                 continue;
             }
-            let from = host.moved_to.unwrap_or_else(|| address(node));
-            if host.blocked {
+            let second = host.second.filter(|_| host.sent % 2 == 0);
+            let from = second.or(host.moved_to).unwrap_or_else(|| address(node));
+            if host.rejects {
+                let frame = Frame { from: transmit.to, to: from, bytes: self.buffer.clone(), refused: true };
+                self.net.return_error(frame);
+            } else if host.blocked {
                 host.held.push((transmit.to, self.buffer.clone()));
             } else {
-                self.net.send(node, from, transmit.to, &self.buffer, host.pause.unwrap_or_default());
+                self.net.send(node, from, transmit.to, &self.buffer, late);
             }
         }
+        // It says so when it goes on.
+        core.handle_sent(host.clock.show(now + late));
         while let Some(event) = core.poll_event() {
             if event.change == crate::proto::Change::Rollback {
                 let fresh = Instance(self.instances.next_u64().max(1));
@@ -311,6 +319,7 @@ impl World {
             }
             self.records.push(Record { at: now, node, event });
         }
+        host.count_probes();
     }
 
     /// Plans the node's next turn.
@@ -324,8 +333,11 @@ impl World {
         }
     }
 
-    /// Starts a node that does not run: a new instance.
+    /// Starts a node that does not run: a new instance. One that [never starts](World::never_start) stays away.
     pub fn start(&mut self, node: u32) {
+        if self.hosts[node as usize].absent || self.hosts[node as usize].late {
+            return;
+        }
         let own_name: Arc<str> = name(node).into();
         let server_id = if self.setup.nameless { format!("id-{node}").into() } else { own_name.clone() };
         let mut config =
