@@ -75,7 +75,7 @@ impl Peer {
             release: Release::OWN,
             wire: WIRE,
             id: None,
-            draining: None,
+            away: None,
             standing: lastseen::proto::Standing::Witness,
         };
         let record = |body| Record { owner: NodeName::of(&self.id), version: 1, body };

@@ -16,12 +16,14 @@
 //! told to go, or whose server failed: whoever sent him may know what the server does not know yet, so he is served and not sent on.
 
 use std::error::Error;
+use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lastseen::net::{Clock, Handle, KeptRosters, Options, spawn};
+use lastseen::net::{Clock, Handle, Options, Rosters, spawn};
 use lastseen::proto::{
     Drain, Keyring, LeaveReason, Move, PeerConfig, Reason, RosterState, ServerId, Service, ServiceName,
     StaticPeer,
@@ -29,7 +31,6 @@ use lastseen::proto::{
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -69,13 +70,11 @@ async fn serve(id: &str, roster: &[&str]) -> Fallible<()> {
     (config.heartbeat_interval, config.heartbeat_timeout) = (INTERVAL, INTERVAL / 2);
     // The quorum guard needs a node that forgets no roster when it restarts.
     let path = std::env::temp_dir().join(format!("lastseen-example-{id}-{}.json", listen.port()));
-    let (writes, states) = mpsc::unbounded_channel();
-    let keep = Box::new(move |number, state| drop(writes.send((number, state))));
-    let rosters = Some(KeptRosters { state: read_rosters(&path), keep });
+    let state = read_rosters(&path);
+    let rosters = Rosters { state, save: Box::new(move |state| write_rosters(&path, state)) };
     // Without a key, as here, anybody on this machine can speak for a node.
-    let options = Options { rosters, ..Options::default() };
+    let options = Options { rosters: Some(rosters), ..Options::default() };
     let (node, _task) = spawn(config, Keyring::new("example", &[], true)?, options).await?;
-    tokio::spawn(write_rosters(path, states, node.clone()));
     let clients = TcpListener::bind((listen.ip(), 0)).await?;
     let address = clients.local_addr()?.to_string();
     println!("{id}: clients at {address}");
@@ -89,27 +88,17 @@ async fn serve(id: &str, roster: &[&str]) -> Fallible<()> {
 
 /// The rosters that an earlier run left.
 fn read_rosters(path: &Path) -> RosterState {
-    let read = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let read = fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     read.filter(|state: &RosterState| state.validate().is_ok()).unwrap_or_default()
 }
 
-/// Writes each new state, and tells the detector when it is on disk.
-async fn write_rosters(path: PathBuf, mut states: UnboundedReceiver<(u64, RosterState)>, node: Handle) {
-    while let Some((number, state)) = states.recv().await {
-        let path = path.clone();
-        let write = move || -> std::io::Result<()> {
-            let new = path.with_extension("new");
-            let mut file = std::fs::File::create(&new)?;
-            serde_json::to_writer(&mut file, &state)?;
-            file.sync_all()?;
-            std::fs::rename(new, path)
-        };
-        // A disk that hangs must not hold up the detector.
-        match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(())) => node.rosters_saved(number).await,
-            _ => node.rosters_not_saved().await,
-        }
-    }
+/// Writes the rosters. The detector calls it on a thread of its own, so a disk that hangs holds up nothing.
+fn write_rosters(path: &Path, state: &RosterState) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let out = File::create(&new)?;
+    serde_json::to_writer(&out, state)?;
+    out.sync_all()?;
+    fs::rename(new, path)
 }
 
 struct Server {

@@ -20,6 +20,7 @@ mod error;
 mod gate;
 mod guard;
 mod handle;
+mod keeper;
 mod migrations;
 mod socket;
 #[cfg(test)]
@@ -27,8 +28,9 @@ mod tests;
 mod wait;
 
 pub use clock::Clock;
-pub use driver::{KeptRosters, Options, spawn};
+pub use driver::{Options, spawn};
 pub use error::NetError;
 pub use guard::QuorumGuard;
 pub use handle::{EventStream, Handle, OwnedRoute};
+pub use keeper::Rosters;
 pub use migrations::MigrationStream;

@@ -190,6 +190,11 @@ impl Picture {
         self.ages.get(place).filter(|age| **age != NEVER).map(|age| Duration::from_millis((*age).into()))
     }
 
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.ages.len()
+    }
+
     /// The age of the oldest row that can be believed.
     pub(crate) fn oldest(&self) -> Option<Duration> {
         let believed = self.ages.iter().filter(|age| **age != NEVER);

@@ -146,6 +146,8 @@ pub struct RowView {
     pub server_id: Arc<str>,
     /// How old its news are at most; `None`: there is no row that can be believed.
     pub age: Option<Duration>,
+    /// Where there is none, but there was one: how long ago it was last known to be true. What it says is in `sees`.
+    pub stale: Option<Duration>,
     /// Whom it observes, as indices of the snapshot's rows; `None`: all others.
     pub watches: Option<Vec<u32>>,
     /// What is not plainly fine there; whom it observes and does not name is fine, unless the row was cut.

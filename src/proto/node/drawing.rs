@@ -1,5 +1,6 @@
 //! What this node sees, and what it makes of all rows together: when the picture is drawn anew, and what follows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const FEW: usize = 65;
 pub(super) struct Drawing {
     pub(super) picture: Picture,
     drawn: Time,
+    /// Of each node whose row could be believed once and cannot now: when its row was last known to be true.
+    lost: BTreeMap<usize, Time>,
     /// When the status of those that this node does not observe was last taken from it.
     pub(super) fused: Time,
     /// When it is to be drawn anew; `None`: nothing has changed, and all is fine.
@@ -31,12 +34,30 @@ pub(super) struct Drawing {
 
 impl Drawing {
     pub(super) fn new(now: Time) -> Drawing {
-        Drawing { picture: Picture::default(), drawn: now, fused: now, next: Some(now) }
+        let picture = Picture::default();
+        Drawing { picture, drawn: now, lost: BTreeMap::new(), fused: now, next: Some(now) }
     }
 
     /// Nothing is drawn yet of another roster.
     pub(super) fn anew(&self, now: Time) -> Drawing {
         Drawing { fused: self.fused, ..Drawing::new(now) }
+    }
+
+    /// When the row of the node at `place` was last known to be true; `None`: it never could be believed.
+    fn true_at(&self, place: usize) -> Option<Time> {
+        let believed = self.picture.age(place).map(|age| self.drawn - age);
+        believed.or_else(|| self.lost.get(&place).copied())
+    }
+
+    /// Takes over a picture that was drawn at `now`. Returns whether it says the same as the one before, but for ages.
+    fn take(&mut self, drawn: Picture, now: Time) -> bool {
+        let is_like = drawn.is_like(&self.picture);
+        if !is_like {
+            let known = (0..drawn.nodes()).filter(|place| drawn.age(*place).is_none());
+            self.lost = known.filter_map(|place| Some((place, self.true_at(place)?))).collect();
+        }
+        (self.picture, self.drawn) = (drawn, now);
+        is_like
     }
 }
 
@@ -147,13 +168,13 @@ impl Node {
         })
     }
 
-    /// All rows, as this node can believe them by the picture.
-    pub(super) fn rows(&self, picture: &Picture) -> Vec<RowView> {
+    /// All rows as of `now`, as this node can believe them by the picture; of others the last that was believed.
+    pub(super) fn rows(&self, picture: &Picture, now: Time) -> Vec<RowView> {
         let own = self.seen();
         let (names, me) = (self.records.names(), self.me);
         let ids: Vec<Arc<str>> = (0..names.len()).map(|place| self.id_of(place).clone()).collect();
         let row = |place: usize| match self.records.row(place) {
-            _ if picture.age(place).is_none() => &[][..],
+            _ if picture.age(place).is_none() && self.drawing.true_at(place).is_none() => &[][..],
             _ if place == me => &own,
             row => row.unwrap_or_default(),
         };
@@ -184,8 +205,9 @@ impl Node {
             let watches =
                 (!topology.is_mesh()).then(|| topology.neighbours(*place).map(|other| at[other]).collect());
             let age = picture.age(*place);
-            let cut = age.is_some() && *place != me && self.records.is_cut(*place);
-            RowView { server_id: ids[*place].clone(), age, watches, sees, cut }
+            let stale = self.drawing.true_at(*place).filter(|_| age.is_none()).map(|at| now.since(at));
+            let cut = (age.or(stale)).is_some() && *place != me && self.records.is_cut(*place);
+            RowView { server_id: ids[*place].clone(), age, stale, watches, sees, cut }
         };
         order.iter().map(view).collect()
     }
@@ -234,15 +256,14 @@ impl Node {
         if self.drawing.next.is_none_or(|at| self.now < at) {
             return;
         }
-        (self.drawing.drawn, self.drawing.next) = (self.now, None);
+        self.drawing.next = None;
         let drawn = self.draw(self.now);
         // While something is wrong, rows grow old without another word.
         if !drawn.is_fine() {
             let pause = self.config.heartbeat_interval / 2;
             self.drawing.next = Some(self.now + if self.others.is_empty() { pause } else { pause * 4 });
         }
-        if !drawn.is_like(&self.drawing.picture) {
-            self.drawing.picture = drawn;
+        if !self.drawing.take(drawn, self.now) {
             (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
         } else {
             // Rows are as old as the evidence of one's own, or newer: that changes while they say the same.

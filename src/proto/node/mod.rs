@@ -421,6 +421,11 @@ impl Node {
         self.leaving.as_ref().is_some_and(Leaving::is_done) && self.out.is_empty()
     }
 
+    /// As what this run leaves; `None` before it does. A leave for good that could not be saved is one for a restart.
+    pub fn leave_reason(&self) -> Option<LeaveReason> {
+        self.leaving.as_ref().map(Leaving::reason)
+    }
+
     /// The next datagram to send, dated `now` and sealed; `buf` is cleared and filled. The shell reads its clock right
     /// before, and reports with [`handle_sent`](Node::handle_sent) when what it took has left.
     pub fn poll_transmit(&mut self, now: Time, buf: &mut Vec<u8>) -> Option<Transmit> {

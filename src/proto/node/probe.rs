@@ -129,7 +129,7 @@ impl Node {
 
     /// All rows that it holds: of whom, how old, and what they say that is not plainly fine.
     pub(crate) fn describe_rows(&self) -> String {
-        let rows = self.rows(&self.draw(self.now));
+        let rows = self.rows(&self.draw(self.now), self.now);
         let ids: Vec<Arc<str>> = rows.iter().map(|row| row.server_id.clone()).collect();
         let row = |row: RowView| {
             let watches: Vec<&str> = row.watches.iter().flatten().map(|at| &*ids[*at as usize]).collect();

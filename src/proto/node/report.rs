@@ -369,7 +369,7 @@ impl Node {
             strangers: self.strangers(now),
             oldest_row: picture.oldest(),
             peers,
-            rows: if scope == Scope::Whole { self.rows(&picture) } else { Vec::new() },
+            rows: if scope == Scope::Whole { self.rows(&picture, now) } else { Vec::new() },
             roster_hash: self.directory.hash(),
             config_hash: config_hash(&self.config),
             stats: self.stats.clone(),
