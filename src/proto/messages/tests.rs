@@ -347,8 +347,8 @@ fn any_record() -> impl Strategy<Value = Record> {
         .prop_map(|(owner, version, body)| Record { owner: NodeName(owner), version, body })
 }
 
-fn any_message() -> impl Strategy<Value = Message> {
-    let more = (
+fn any_more() -> impl Strategy<Value = More> {
+    (
         any::<u8>(),
         any::<Option<u32>>(),
         any::<u32>(),
@@ -370,10 +370,13 @@ fn any_message() -> impl Strategy<Value = Message> {
                 held,
                 padding: Padding(padding),
             },
-        );
+        )
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
     let id = "[a-z0-9.-]{1,64}".prop_map(|text| ServerId::new(&text).expect("the pattern is printable"));
     let digest = any::<(u8, [u8; 3])>().prop_map(|(bucket, hash)| Digest { bucket, hash });
-    (0..15u8, any::<u64>(), any::<u64>(), digest, more, id, 0..=128u8).prop_map(
+    (0..15u8, any::<u64>(), any::<u64>(), digest, any_more(), id, 0..=128u8).prop_map(
         |(kind, echo, hold, digest, more, server_id, padding)| match kind {
             0 => Message::Hello { sequence: echo, server_id, padding: Padding(padding.into()) },
             1 => Message::Welcome { echo, hold, server_id },

@@ -135,9 +135,6 @@ pub struct Node {
     offers: Offers,
     majority: Majority,
     witnessing: Witnessing,
-    /// Questions about takeovers and answers to them, sent and received: those of the simulator's checker count apart.
-    #[cfg(feature = "sim")]
-    probes: probe::Probes,
     /// Tags of ids that were learned: (index of the key, tag) to place.
     learned: HashMap<(usize, Tag), usize>,
     /// Addresses of the peers in the roster, and learned ones, to index of the peer.
@@ -226,8 +223,6 @@ impl Node {
             offers: Offers::new(config.labels.clone()),
             majority: Majority::default(),
             witnessing: Witnessing::default(),
-            #[cfg(feature = "sim")]
-            probes: probe::Probes::default(),
             registry: PeerRegistry::of(observed(), &config),
             pool: ConnectionPool::of(observed()),
             sessions: Vec::with_capacity(peers),

@@ -26,7 +26,7 @@ pub(crate) struct Probes {
 impl Node {
     /// The probes since the last call.
     pub(crate) fn take_probes(&mut self) -> Probes {
-        std::mem::take(&mut self.probes)
+        std::mem::take(&mut self.out.probes)
     }
 
     /// The runs that count for this node's guard at `now`, its own among them: each with the name of its node.

@@ -294,7 +294,7 @@ impl Node {
         let (key, party) = (frame.key, Party::Peer(peer));
         #[cfg(feature = "sim")]
         if matches!(message, Message::SilenceRequest { .. } | Message::SilenceReply { .. }) {
-            self.probes.received += 1;
+            self.out.probes.received += 1;
         }
         let ask = |node: &mut Node, what| node.answer_or_defer(peer, frame.question(what));
         self.meet(peer, &message);

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::guest::Party;
+#[cfg(feature = "sim")]
+use super::probe::Probes;
 use super::views::OVERHEAD;
 use super::{Node, Transmit};
 use crate::proto::messages::{LeaveReason, Message, More};
@@ -26,6 +28,9 @@ pub(super) struct Outbox {
     /// The run that the newest datagram was sealed to.
     #[cfg(feature = "sim")]
     sealed_to: Instance,
+    /// Questions about takeovers and answers to them: those of the simulator's checker count apart.
+    #[cfg(feature = "sim")]
+    pub(super) probes: Probes,
 }
 
 /// One datagram that waits.
@@ -84,6 +89,8 @@ impl Outbox {
             sealing: None,
             #[cfg(feature = "sim")]
             sealed_to: Instance(0),
+            #[cfg(feature = "sim")]
+            probes: Probes::default(),
         };
         outbox.serve(peers);
         outbox
@@ -473,8 +480,8 @@ impl Node {
             self.stats.sent_bytes += len as u64;
             #[cfg(feature = "sim")]
             if frame.is_probe {
-                self.probes.sent += 1;
-                self.probes.sent_bytes += len as u64;
+                self.out.probes.sent += 1;
+                self.out.probes.sent_bytes += len as u64;
             }
             if let Some(party) = self.met_at(frame.place) {
                 self.session_mut(party).seal(frame.sequence, now);

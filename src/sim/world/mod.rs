@@ -299,7 +299,7 @@ impl World {
             if host.mute {
                 continue;
             }
-            let second = host.second.filter(|_| host.sent % 2 == 0);
+            let second = host.second.filter(|_| host.sent.is_multiple_of(2));
             let from = second.or(host.moved_to).unwrap_or_else(|| address(node));
             if host.rejects {
                 let frame = Frame { from: transmit.to, to: from, bytes: self.buffer.clone(), refused: true };
