@@ -188,7 +188,7 @@ impl Host {
     /// Whether its node runs, and nothing ails it at this time.
     pub fn is_well(&self, now: Time) -> bool {
         let awake = !self.frozen && self.slow == Duration::ZERO && self.pause.is_none();
-        let passes = !(self.is_shut() || self.mute || self.rejects);
+        let passes = !(self.is_shut() || self.mute);
         self.is_present()
             && passes
             && awake
@@ -241,7 +241,7 @@ impl Host {
 
     /// Whether its node hears nothing.
     pub fn is_shut(&self) -> bool {
-        self.blocked || self.deaf
+        self.blocked || self.deaf || self.rejects
     }
 
     /// Since when its node has lost nothing that its socket held, and was not isolated; `None`: it does not run.

@@ -18,7 +18,11 @@ pub fn scenario(seed: u64) -> Scenario {
     let interval = settings.heartbeat_interval.unwrap_or(1.0);
     let timeout = settings.heartbeat_timeout.unwrap_or(interval / 2.0);
     let duration = interval * (20.0 + rng.share() * 60.0);
-    let faults = (0..1 + rng.below(5)).map(|_| timed(rng, nodes, duration, interval)).collect();
+    let mut faults: Vec<Timed> =
+        (0..1 + rng.below(5)).map(|_| timed(rng, nodes, duration, interval)).collect();
+    let crashes: Vec<Timed> = faults.iter().filter_map(|roster| crash_within(rng, nodes, roster)).collect();
+    faults.extend(crashes);
+    let never = if rng.chance(0.1) { some(rng, nodes.div_ceil(2)) } else { Vec::new() };
     // With the worst of the weather a round trip stays below an interval, as the detector expects.
     let base = timeout * rng.pick(&[0.0005, 0.005, 0.02, 0.05]);
     let mut links = vec![Link::Delay { base, jitter: base * rng.share() * 2.0 }];
@@ -45,7 +49,7 @@ pub fn scenario(seed: u64) -> Scenario {
         lazy,
         drift,
         cheap_seal: false,
-        never: Vec::new(),
+        never,
         ill: Vec::new(),
         sane: Vec::new(),
     }
@@ -82,6 +86,10 @@ fn timed(rng: &mut Rng, nodes: usize, duration: f64, interval: f64) -> Timed {
     let length = length.map(|l| every.map_or(l, |e| l.min(e * 0.8)));
     let fault = fault(rng, nodes, interval);
     let (every, length) = match fault {
+        // Loss in step with the slots: the same part of every interval.
+        Fault::Links { between: None, rule: Link::Cut } => {
+            (Some(interval), Some(interval * (0.2 + rng.share() * 0.35)))
+        }
         Fault::Hostile { .. } => (Some(interval), Some(interval / 2.0)),
         // It begins with the next turn.
         Fault::Pause { by, .. } => (every.map(|e| e + by * 2.0), Some(by + interval * 2.0)),
@@ -90,8 +98,16 @@ fn timed(rng: &mut Rng, nodes: usize, duration: f64, interval: f64) -> Timed {
     Timed { at, length, every, fault }
 }
 
+/// Half of the changes of a roster meet a crash before they end.
+fn crash_within(rng: &mut Rng, nodes: usize, roster: &Timed) -> Option<Timed> {
+    let (Fault::Roster { .. }, Some(length)) = (&roster.fault, roster.length) else { return None };
+    let fault = Fault::Crash { nodes: some(rng, nodes), refuses: rng.chance(0.5) };
+    let (at, length) = (roster.at + length * rng.share(), Some(length * rng.share()));
+    rng.chance(0.5).then_some(Timed { at, length, every: None, fault })
+}
+
 fn fault(rng: &mut Rng, nodes: usize, interval: f64) -> Fault {
-    match rng.below(14) {
+    match rng.below(21) {
         0 => Fault::Crash { nodes: some(rng, nodes), refuses: rng.chance(0.5) },
         1 => Fault::Leave { nodes: some(rng, nodes), for_good: rng.chance(0.3) },
         2 => Fault::Freeze { nodes: some(rng, nodes) },
@@ -113,6 +129,21 @@ fn fault(rng: &mut Rng, nodes: usize, interval: f64) -> Fault {
             Fault::Links { between: Some(between), rule }
         }
         12 => Fault::Roster { nodes: some(rng, nodes), without: some(rng, nodes) },
+        13 => Fault::Vm { nodes: some(rng, nodes), loses: rng.chance(0.3) },
+        14 => Fault::Rate { nodes: some(rng, nodes), ppm: rng.pick(&[-1000, -300, 300, 1000]) },
+        15 => Fault::TwoAddresses { nodes: some(rng, nodes) },
+        16 => {
+            let mut pairs = some(rng, nodes);
+            pairs.truncate(pairs.len() / 2 * 2);
+            Fault::Swap { nodes: pairs }
+        }
+        17 => Fault::Firewall { nodes: some(rng, nodes) },
+        18 => {
+            // Ill nodes: a bad cable, a bad port.
+            let ill = Some(Between::Touching(some(rng, nodes.div_ceil(3))));
+            Fault::Links { between: ill, rule: Link::Loss { p: 0.8 } }
+        }
+        19 => Fault::Links { between: None, rule: Link::Cut },
         _ => Fault::Links { between: None, rule: weather(rng, interval) },
     }
 }
