@@ -22,6 +22,7 @@ mod review;
 mod roster;
 mod send;
 mod strangers;
+mod twin;
 mod views;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -44,6 +45,7 @@ use self::relay::Budget;
 use self::report::Account;
 use self::send::Outbox;
 use self::strangers::Stranger;
+use self::twin::Twin;
 use self::views::News;
 use super::config::{ConfigError, PeerConfig};
 use super::connection::ConnectionPool;
@@ -123,6 +125,7 @@ pub struct Node {
     guests_welcomed: Budget,
     addresses: BTreeMap<usize, SocketAddr>,
     strangers: Vec<Stranger>,
+    twin: Twin,
     news: News,
     drawing: Drawing,
     drains: Drains,
@@ -213,6 +216,7 @@ impl Node {
             by_place,
             addresses: BTreeMap::new(),
             strangers: Vec::new(),
+            twin: Twin::default(),
             me,
             news: News::new(now),
             drawing: Drawing::new(now),
