@@ -90,9 +90,7 @@ impl Player {
     pub(crate) fn answer(&self, number: u64, message: &Message) -> Option<Message> {
         let (echo, hold) = (number + 1, 0);
         Some(match message {
-            Message::Hello { sequence, .. } => {
-                Message::Welcome { echo: sequence + 1, hold, server_id: self.id.clone() }
-            }
+            Message::Hello { .. } => Message::Welcome { echo, hold, server_id: self.id.clone() },
             Message::Ping { digest, .. } | Message::PingMore { digest, .. } => {
                 Message::Pong { echo, hold, digest: *digest }
             }

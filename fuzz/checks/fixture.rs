@@ -195,9 +195,9 @@ impl Fixture {
     pub(crate) fn answer(&self, player: usize, sent: &Sent) -> Option<Message> {
         let (echo, hold) = (sent.header.number + 1, 0);
         Some(match sent.message {
-            Message::Hello { sequence, .. } => {
+            Message::Hello { .. } => {
                 let server_id = ServerId::new(self.players[player].id).expect("a valid id");
-                Message::Welcome { echo: sequence + 1, hold, server_id }
+                Message::Welcome { echo, hold, server_id }
             }
             Message::Ping { digest, .. } | Message::PingMore { digest, .. } => {
                 Message::Pong { echo, hold, digest }

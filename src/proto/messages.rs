@@ -26,7 +26,7 @@ const MAX_PADDING: usize = 1200;
 pub enum Message {
     /// To a peer without a confirmed run; changes no state, and is answered by a Welcome.
     Hello {
-        /// The sender's sequence that this hello takes; the Welcome echoes it.
+        /// The sender's sequence that this hello takes, so that the addressee does not count it as lost.
         sequence: u64,
         /// Who sends it.
         server_id: ServerId,
@@ -35,7 +35,7 @@ pub enum Message {
     },
     /// Answers a hello.
     Welcome {
-        /// The hello's sequence, plus one.
+        /// The number in the hello's header, plus one. It names the entry to which the hello went.
         echo: u64,
         /// Microseconds.
         hold: u64,
@@ -317,7 +317,8 @@ impl Message {
         postcard::serialize_with_flavor(self, size).expect("counting cannot fail")
     }
 
-    /// Echo and hold of a bound message; `None` of a hello.
+    /// Echo and hold of a bound message; `None` of a hello. The echo of a Welcome is the number of a hello, all others are
+    /// sequences of the pair.
     pub fn echo(&self) -> Option<(u64, u64)> {
         match self {
             Message::Hello { .. } => None,

@@ -294,11 +294,9 @@ impl Session {
         self.confirmed.as_ref()?.loss.shares(self.next_sequence - self.floor)
     }
 
-    /// Whether it echoes a hello that was sent to this peer, of those still remembered. A hello names no addressee: replayed
-    /// to another node, it is answered by that one, with a number of another pair.
-    pub(crate) fn asked_by_hello(&self, echo: u64) -> bool {
-        let sent = echo.checked_sub(1).and_then(|sequence| self.sent(sequence));
-        sent.is_some_and(|sent| matches!(sent.what, What::Hello(_)))
+    /// The sequence that hello `number` of this run took, if it went to this peer and is still remembered.
+    pub(crate) fn hello(&self, number: u64) -> Option<u64> {
+        self.sent.iter().find(|sent| sent.what == What::Hello(number)).map(|sent| sent.sequence)
     }
 
     /// Whether an echo of it can confirm a new instance.

@@ -146,7 +146,7 @@ impl Node {
         if let Some(reason) = known.and_then(|g| g.session.refuses_hello(instance, number, self.now)) {
             return Err(reason);
         }
-        let sequence = self.read_hello(key, sender, body)?;
+        self.read_hello(key, sender, body)?;
         // After a stall it is old: whoever means it asks again.
         if self.late_to.is_some()
             || !self.guests_welcomed.take(GUESTS * WELCOMES as usize, self.now, Duration::from_secs(1))
@@ -155,7 +155,7 @@ impl Node {
         }
         let guest = self.let_in(place, false).ok_or(Reject::Sender)?;
         self.guests[guest].session.note_welcome(instance, number, self.now);
-        self.answer(Party::Guest(guest), &frame.question(Asked::Hello(sender, instance, sequence)));
+        self.answer(Party::Guest(guest), &frame.question(Asked::Hello(sender, instance, number)));
         Ok(())
     }
 
@@ -164,6 +164,10 @@ impl Node {
         let me = (self.own_tags[frame.key], self.instance);
         let open = self.ring.frame_key(frame.key, (sender, instance), me);
         let read = Message::decode(open.open_in_place(frame.bytes, frame.header_len, number)?);
+        // No hello goes to a guest: a Welcome of one echoes nothing that is its own.
+        if matches!(read, Ok(Message::Welcome { .. })) {
+            return Err(Reject::Meaning);
+        }
         let told = self.records.profile(place).is_some_and(|profile| profile.instance == instance);
         let known = self.guests.iter().find(|guest| guest.place == place).map(|guest| &guest.session);
         let run = known.and_then(|session| session.confirmed.as_ref()).filter(|c| c.instance == instance);

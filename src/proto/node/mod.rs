@@ -24,6 +24,7 @@ mod review;
 mod roster;
 mod send;
 mod strangers;
+mod twin;
 mod views;
 mod witness;
 
@@ -48,6 +49,7 @@ use self::relay::Budget;
 use self::report::Account;
 use self::send::Outbox;
 use self::strangers::Stranger;
+use self::twin::Twin;
 use self::views::News;
 pub use self::witness::BootstrapRefused;
 use self::witness::Witnessing;
@@ -129,6 +131,7 @@ pub struct Node {
     guests_welcomed: Budget,
     addresses: BTreeMap<usize, SocketAddr>,
     strangers: Vec<Stranger>,
+    twin: Twin,
     news: News,
     drawing: Drawing,
     drains: Drains,
@@ -216,6 +219,7 @@ impl Node {
             by_place,
             addresses: BTreeMap::new(),
             strangers: Vec::new(),
+            twin: Twin::default(),
             me,
             news: News::new(now),
             drawing: Drawing::new(now),

@@ -64,7 +64,7 @@ impl Node {
         };
         let frame = Frame { header, header_len, key, bytes, from, local, received };
         if header.sender == self.own_tags[key] {
-            return Err(self.own_id_elsewhere(frame));
+            return self.receive_from_twin(frame);
         }
         // An unknown tag goes on only from a roster address without id.
         let nameless = |peer: &usize| self.sessions[*peer].tags.is_empty();
@@ -85,26 +85,7 @@ impl Node {
         }
     }
 
-    /// Our own id with another instance: a conflict if it opens.
-    fn own_id_elsewhere(&mut self, frame: Frame<'_>) -> Reject {
-        let sender = (frame.header.sender, frame.header.instance);
-        let me = match frame.header.kind {
-            FrameKind::Hello => (Tag::default(), Instance(0)),
-            FrameKind::Bound => (frame.header.sender, self.instance),
-        };
-        let key = self.ring.frame_key(frame.key, sender, me);
-        if key.open_in_place(frame.bytes, frame.header_len, frame.header.number).is_err() {
-            return Reject::Seal;
-        }
-        let why = format!(
-            "another process speaks under this node's own id {} from {}; this one listens on {}",
-            self.config.server_id, frame.from, self.config.listen_address
-        );
-        self.tell_conflict(frame.from, why);
-        Reject::Own
-    }
-
-    /// A hello changes no state; a Welcome answers it.
+    /// A hello proves nothing: it can be a recording. A Welcome answers it.
     fn receive_hello(&mut self, peer: usize, mut frame: Frame<'_>) -> Result<(), Reject> {
         let (key, Header { sender, instance, number, .. }) = (frame.key, frame.header);
         let body = self.open_hello(&mut frame)?;
@@ -114,11 +95,10 @@ impl Node {
         let sequence = self.read_hello(key, sender, body)?;
         self.sessions[peer].note_welcome(instance, number, self.now);
         self.registry.at_mut(peer).add_bytes_received(frame.bytes.len() as u64);
-        self.note_heard_of(peer);
         if let Some(confirmed) = self.sessions[peer].confirmed.as_mut().filter(|c| c.instance == instance) {
             confirmed.note_hello(sequence);
         }
-        self.answer_or_defer(peer, frame.question(Asked::Hello(sender, instance, sequence)));
+        self.answer_or_defer(peer, frame.question(Asked::Hello(sender, instance, number)));
         Ok(())
     }
 
@@ -172,11 +152,8 @@ impl Node {
     /// since the present one was confirmed. False: there is nothing more to do with it.
     fn admit(&mut self, peer: usize, frame: &Frame<'_>, message: &Message) -> Result<bool, Reject> {
         let instance = frame.header.instance;
-        let Some((echo, hold)) = message.echo() else { return Err(Reject::Instance) };
+        let Some((echo, hold)) = self.echo_of(peer, message) else { return Err(Reject::Instance) };
         let session = &self.sessions[peer];
-        if matches!(message, Message::Welcome { .. }) && !session.asked_by_hello(echo) {
-            return Err(Reject::Instance);
-        }
         if let Some(replaced) = session.replaced_at(instance) {
             if matches!(message, Message::Leave { .. }) && session.known == Some(instance) {
                 return Ok(false); // Leave is sent three times.
@@ -201,6 +178,21 @@ impl Node {
         }
         self.confirm(peer, instance, frame.key);
         Ok(true)
+    }
+
+    /// The echo of a message from `peer` as a sequence of the pair, plus one, and the hold. A Welcome echoes the number of
+    /// a hello, and that was given to one entry alone: `None` if the hello went to another one, or is forgotten.
+    fn echo_of(&self, peer: usize, message: &Message) -> Option<(u64, u64)> {
+        let (echo, hold) = message.echo()?;
+        if !matches!(message, Message::Welcome { .. }) {
+            return Some((echo, hold));
+        }
+        let number = echo.checked_sub(1)?;
+        if number >= self.hello_number {
+            // This run never sent it, and neither did it send the last sequence of the pair.
+            return Some((u64::MAX, hold));
+        }
+        Some((self.sessions[peer].hello(number)? + 1, hold))
     }
 
     /// An id missing in the roster is learned only from a Welcome to our own hello.
@@ -244,9 +236,9 @@ impl Node {
 
     /// A new datagram of the confirmed run: evidence, and what it says.
     fn accept(&mut self, peer: usize, frame: &Frame<'_>, len: usize, message: Message) -> Result<(), Reject> {
-        let Some((echo, hold)) = message.echo() else { return Err(Reject::Meaning) };
+        let Some((echo, hold)) = self.echo_of(peer, &message) else { return Err(Reject::Meaning) };
         if let Message::Welcome { server_id, .. } = &message
-            && !(self.is_id_of(peer, server_id) && self.sessions[peer].asked_by_hello(echo))
+            && !self.is_id_of(peer, server_id)
         {
             return Err(Reject::Meaning);
         }
@@ -281,7 +273,7 @@ impl Node {
             self.meet(peer, &message);
             return Ok(());
         }
-        self.note_echo(peer, read, &message, frame);
+        self.note_echo(peer, read, (echo, hold), &message, frame);
         self.note_evidence(peer, read, newest, &message);
         self.note_message(peer, frame, message);
         self.arm(peer);
@@ -355,17 +347,26 @@ impl Node {
     }
 
     /// What the echo proves of the link: round trip, address, two-way proof.
-    fn note_echo(&mut self, peer: usize, read: Echo, message: &Message, frame: &Frame<'_>) {
+    fn note_echo(
+        &mut self,
+        peer: usize,
+        read: Echo,
+        (echo, hold): (u64, u64),
+        message: &Message,
+        frame: &Frame<'_>,
+    ) {
         let Echo::Dated { departure, to, newest, .. } = read else { return };
-        let Some((echo, hold)) = message.echo() else { return };
         self.records.echoed(peer, echo.saturating_sub(1));
         let slept = message.more().is_some_and(|more| more.paused > 0);
         self.pool.at_mut(peer).path.echoed(echo.saturating_sub(1), slept);
         let elapsed = frame.received.since(departure.sealed);
         let is_true = self.check_clock(peer, elapsed, hold) && self.check_held(peer, message, frame.received);
-        // Only pings and pongs are sure to come with the peer's newest report, or after it.
-        if is_true && message.digest().is_some() {
-            self.prove(peer, departure.sealed);
+        // Only pings and pongs are sure to come with the peer's newest report, or after it: nothing else proves anything for
+        // the guard. A peer takes a hello for nothing, so its Welcome least of all.
+        match message.digest() {
+            _ if !is_true => {}
+            Some(_) => self.prove(peer, departure.sealed),
+            None => self.registry.at_mut(peer).prove(departure.sealed),
         }
         if !newest {
             return;

@@ -50,8 +50,8 @@ struct Outgoing {
     transmit: Transmit,
     /// The place of the addressee.
     place: usize,
-    /// The tag and the run that it is sealed to; of a hello none.
-    to: (Tag, Instance),
+    /// The tag and the run that it is sealed to; `None`: a hello.
+    to: Option<(Tag, Instance)>,
     /// The index of the key.
     key: usize,
     /// The sequence that it takes.
@@ -208,7 +208,7 @@ pub(super) enum Asked {
     Ping { small: bool },
     /// A ping on behalf of another node: its tag, and its request.
     RelayPing(Tag, u64),
-    /// A hello: who sent it, and the sequence it took.
+    /// A hello: who sent it, and its number.
     Hello(Tag, Instance, u64),
 }
 
@@ -224,8 +224,8 @@ impl Node {
         let limit = if confirmed { usize::MAX } else { question.len };
         let (key, what) = (question.key, What::Other);
         match question.what {
-            Asked::Hello(tag, instance, sequence) => {
-                self.send_welcome(party, question, (tag, instance, sequence));
+            Asked::Hello(tag, instance, hello) => {
+                self.send_welcome(party, question, (tag, instance, hello));
             }
             Asked::RelayPing(origin, request) => {
                 self.send_bound(party, transmit, key, what, limit, |echo, hold| Message::RelayPong {
@@ -379,7 +379,7 @@ impl Node {
         let frame = Outgoing {
             transmit: Transmit { to, from: None },
             place: self.places[peer],
-            to: (Tag::default(), Instance(0)),
+            to: None,
             key,
             sequence,
             hold: None,
@@ -394,25 +394,42 @@ impl Node {
         &mut self,
         party: Party,
         question: &Question,
-        (tag, instance, sequence): (Tag, Instance, u64),
+        (tag, instance, hello): (Tag, Instance, u64),
     ) {
-        let (key, place) = (question.key, self.place_of(party));
-        let now = self.now;
+        let (now, place) = (self.now, self.place_of(party));
         let number = self.session_mut(party).next_sequence(now, question.from, What::Other);
-        let header = bound(self.ring.id(key), (self.own_tags[key], self.instance), number);
-        let message = Message::Welcome { echo: sequence + 1, hold: 0, server_id: self.server_id.clone() };
+        let welcome = self.welcome(hello);
+        self.queue_answer(place, number, question, (tag, instance), &welcome);
+    }
+
+    /// The answer to hello `number` of another run.
+    pub(super) fn welcome(&self, number: u64) -> Message {
+        Message::Welcome { echo: number + 1, hold: 0, server_id: self.server_id.clone() }
+    }
+
+    /// Queues an answer to a run that may not be confirmed, under this number.
+    pub(super) fn queue_answer(
+        &mut self,
+        place: usize,
+        number: u64,
+        question: &Question,
+        to: (Tag, Instance),
+        message: &Message,
+    ) {
+        let key = question.key;
         let frame = Outgoing {
             transmit: Transmit { to: question.from, from: question.local },
             place,
-            to: (tag, instance),
+            to: Some(to),
             key,
             sequence: number,
-            hold: Some((Message::hold_at(sequence + 1), question.received)),
+            hold: message.echo().map(|(echo, _)| (Message::hold_at(echo), question.received)),
             length: Length::AtMost(question.len),
             #[cfg(feature = "sim")]
             is_probe: false,
         };
-        self.queue(frame, &header, &message);
+        let header = bound(self.ring.id(key), (self.own_tags[key], self.instance), number);
+        self.queue(frame, &header, message);
     }
 
     /// Queues a message to the peer's confirmed run; nothing without one. The message is made with a hold of 0, and
@@ -445,7 +462,7 @@ impl Node {
         let frame = Outgoing {
             transmit,
             place,
-            to: (session.tags[key], run),
+            to: Some((session.tags[key], run)),
             key,
             sequence: number,
             hold: received.map(|received| (Message::hold_at(echo), received)),
@@ -475,7 +492,7 @@ impl Node {
             self.seal(&frame, header_len, number, buf);
             self.out.sealing.get_or_insert(now);
             #[cfg(feature = "sim")]
-            (self.out.sealed_to = frame.to.1);
+            (self.out.sealed_to = frame.to.map_or(Instance(0), |(_, run)| run));
             self.stats.datagrams_sent += 1;
             self.stats.sent_bytes += len as u64;
             #[cfg(feature = "sim")]
@@ -494,10 +511,10 @@ impl Node {
     }
 
     fn seal(&mut self, frame: &Outgoing, header_len: usize, number: u64, buf: &mut Vec<u8>) {
-        let (key, (tag, run)) = (frame.key, frame.to);
-        if run == Instance(0) {
+        let key = frame.key;
+        let Some((tag, run)) = frame.to else {
             return self.hello_keys[key].seal_in_place(buf, 0, header_len, number);
-        }
+        };
         let me = (self.own_tags[key], self.instance);
         let session = match self.met_at(frame.place) {
             Some(Party::Peer(peer)) => Some(&mut self.sessions[peer]),

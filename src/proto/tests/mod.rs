@@ -9,6 +9,7 @@ mod explain;
 mod face;
 mod forge;
 mod guests;
+mod hellos;
 mod keys;
 #[cfg(feature = "sim")]
 mod model;

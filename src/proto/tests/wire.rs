@@ -294,29 +294,6 @@ fn a_hello_for_another_restarts_nobody() {
 }
 
 #[test]
-fn a_second_process_under_ones_own_id_is_a_conflict() {
-    let (mut cluster, _) = recorded(2, 12);
-    let config = cluster.node(0).config().clone();
-    let keys = Keyring::new("test", &[SecretKey::new([7; 32])], false).unwrap();
-    let nameless =
-        StaticPeer { server_id: None, name: address(0).to_string().into(), address: Some(address(0)) };
-    let twin_config = PeerConfig { static_peers: [nameless].into(), ..config };
-    let mut twin = Node::new(twin_config, keys, Instance(5), 5, cluster.now).unwrap();
-    twin.handle_timeout(twin.poll_timeout().unwrap());
-    let mut frame = Vec::new();
-    assert!(twin.poll_transmit(cluster.now, &mut frame).is_some());
-    let from: SocketAddr = ([10, 0, 0, 7], 5278).into();
-    assert_eq!(cluster.inject(0, from, &frame), Err(Reject::Own));
-    let (_, event) =
-        cluster.events.iter().find(|(_, e)| matches!(e.change, Change::Conflict { .. })).unwrap();
-    assert!(
-        event.why.contains("10.0.0.7:5278") && event.why.contains(&address(0).to_string()),
-        "{}",
-        event.why
-    );
-}
-
-#[test]
 fn no_sequence_in_a_hello_panics() {
     let mut cluster = whole(2, 1);
     for sequence in [(1 << 62) - 1, 1 << 62, u64::MAX - 1, u64::MAX] {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::explore::{Model, explore};
-use super::link::{ALL, Frame, Key, Pair, Rules, What};
+use super::link::{ALL, Frame, Group, Key, Rules, What};
 use super::*;
 
 /// Two cores that restart so often, both together.
@@ -25,7 +25,7 @@ enum Action {
 #[derive(Clone)]
 struct State {
     actions: Vec<Action>,
-    pair: Pair,
+    pair: Group,
 }
 
 /// The cores, and the rules that follow them.
@@ -33,7 +33,7 @@ struct Run {
     cluster: Cluster,
     tape: Rc<RefCell<Vec<Packet>>>,
     runs: Runs,
-    pair: Pair,
+    pair: Group,
     rules: Rules,
 }
 
@@ -47,7 +47,7 @@ impl Run {
             Fate::Lost
         });
         let runs = (0..2).map(|node| vec![cluster.node(node).instance()]).collect();
-        Run { cluster, tape, runs, pair: Pair::new(), rules }
+        Run { cluster, tape, runs, pair: Group::new(2), rules }
     }
 
     fn act(&mut self, action: Action) -> Result<(), String> {
@@ -65,10 +65,10 @@ impl Run {
                 self.pair.restart(node);
             }
             Action::Deliver(frame) => {
-                let at = self.pair.sent.iter().position(|(sent, _)| *sent == frame).expect("it was sent");
+                let at = self.pair.sent.iter().position(|sent| sent.frame == frame).expect("it was sent");
                 let Packet { from, to, bytes } = self.tape.borrow()[at].clone();
                 let taken = self.cluster.inject(to, address(from), &bytes);
-                let expected = self.pair.deliver(frame, self.rules)?;
+                let expected = self.pair.deliver(frame, to, self.rules)?;
                 if taken.is_ok() != expected {
                     return Err(format!("{frame:?}: {taken:?} instead of {expected}"));
                 }
@@ -85,27 +85,27 @@ impl Run {
         let count = self.tape.borrow().len();
         for at in first..count {
             let frame = self.frame(at);
-            let known = self.pair.ends[frame.from];
+            let known = self.pair.members[frame.from];
             let may = allowed.iter().filter_map(|what| {
-                let mut end = known;
+                let mut member = known;
                 let said = match what {
-                    What::Hello => Some(end.hello(frame.from)),
-                    what => end.say(frame.from, *what),
+                    What::Hello => Some(member.hello(frame.from, frame.to)),
+                    what => member.say(frame.from, frame.to, *what),
                 };
-                said.filter(|said| *said == frame).map(|_| end)
+                said.filter(|said| *said == frame).map(|_| member)
             });
-            let Some(end) = { may }.next() else { return Err(format!("{frame:?} sent by {known:?}")) };
-            self.pair.ends[frame.from] = end;
-            self.pair.send(frame);
+            let Some(member) = { may }.next() else { return Err(format!("{frame:?} sent by {known:?}")) };
+            self.pair.members[frame.from] = member;
+            self.pair.send(frame, self.rules);
         }
         Ok(())
     }
 
     fn frame(&self, at: usize) -> Frame {
         let packet = &self.tape.borrow()[at];
-        let (header, to, message) = open(packet, &self.runs);
+        let (header, to_run, message) = open(packet, &self.runs);
         let run = self.runs[packet.from].iter().position(|run| *run == header.instance);
-        let (number, what) = match message {
+        let (sequence, what) = match message {
             Message::Hello { sequence, .. } => (sequence, What::Hello),
             Message::Welcome { .. } => (header.number, What::Welcome),
             Message::Ping { .. } | Message::PingMore { .. } => (header.number, What::Ping),
@@ -114,8 +114,10 @@ impl Run {
         Frame {
             from: packet.from,
             run: run.expect("a run of that node") as u8 + 1,
-            to: to as u8,
-            number: number as u8,
+            to: packet.to,
+            to_run: to_run as u8,
+            number: header.number as u8,
+            sequence: sequence as u8,
             echo: message.echo().map_or(0, |(echo, _)| echo as u8),
             what,
         }
@@ -124,7 +126,7 @@ impl Run {
     /// From frame `first` on the cores sent what the rules say.
     fn is_sent(&self, first: usize) -> Result<(), String> {
         for at in first..self.pair.sent.len() {
-            let (expected, _) = self.pair.sent[at];
+            let expected = self.pair.sent[at].frame;
             let sent = (at < self.tape.borrow().len()).then(|| self.frame(at));
             if sent != Some(expected) {
                 return Err(format!("sent {sent:?} instead of {expected:?}"));
@@ -135,10 +137,11 @@ impl Run {
 
     /// Both believe the runs that the rules say.
     fn is_believed(&self) -> Result<(), String> {
-        for (node, end) in self.pair.ends.iter().enumerate() {
+        for (node, member) in self.pair.members[..2].iter().enumerate() {
             let peer = 1 - node;
             let believed = self.cluster.view(peer, node).instance;
-            let expected = end.confirmed.map(|confirmed| self.runs[peer][usize::from(confirmed.run) - 1]);
+            let expected =
+                member.ends[peer].confirmed.map(|confirmed| self.runs[peer][usize::from(confirmed.run) - 1]);
             if believed != expected {
                 return Err(format!("{node} believes {believed:?} instead of {expected:?}"));
             }
@@ -153,7 +156,7 @@ impl Model for Cores {
     type Key = Key;
 
     fn initial(&self) -> State {
-        State { actions: Vec::new(), pair: Pair::new() }
+        State { actions: Vec::new(), pair: Group::new(2) }
     }
 
     fn key(&self, state: &State) -> Key {
@@ -161,12 +164,12 @@ impl Model for Cores {
     }
 
     fn actions(&self, state: &State) -> Vec<Action> {
-        let deliver = state.pair.sent.iter().map(|(frame, _)| Action::Deliver(*frame));
+        let deliver = state.pair.sent.iter().map(|sent| Action::Deliver(sent.frame));
         [Action::Turn, Action::Restart(0), Action::Restart(1)].into_iter().chain(deliver).collect()
     }
 
     fn next(&self, state: &State, action: Action) -> Result<Option<State>, String> {
-        let runs: u8 = state.pair.ends.iter().map(|end| end.run).sum();
+        let runs: u8 = state.pair.members[..2].iter().map(|member| member.run).sum();
         if matches!(action, Action::Restart(_)) && runs == 2 + self.restarts {
             return Ok(None);
         }
@@ -202,9 +205,13 @@ fn cores_follow_the_rules_for_longer() {
 
 #[test]
 fn cores_do_not_follow_other_rules() {
-    for rules in
-        [Rules { bound: false, ..ALL }, Rules { floor: false, ..ALL }, Rules { window: false, ..ALL }]
-    {
+    let missing = [
+        Rules { bound: false, ..ALL },
+        Rules { floor: false, ..ALL },
+        Rules { window: false, ..ALL },
+        Rules { own_number: false, ..ALL },
+    ];
+    for rules in missing {
         let broken = explore(&Cores { rules, restarts: 2 }, 8).expect_err("a rule is missing");
         println!("{broken}");
     }
