@@ -73,7 +73,7 @@ pub use seal::{Instance, Keyring, SecretKey, Tag};
 pub use server_id::ServerId;
 pub use service::{Service, ServiceAddress, ServiceName, ServiceState, Services};
 pub use snapshot::{Edge, EdgeView, LinkView, PeerView, RowView, Scope, Snapshot, StrangerView};
-pub use stats::{Reject, RelayResult, SendErrorKind, Stats};
+pub use stats::{ErrorSource, Reject, RelayResult, SendErrorKind, Stats};
 pub use strip::{Outcome, Strip};
 pub use timer::Time;
 pub use verdict::Verdict;

@@ -22,6 +22,9 @@ pub(super) enum Happening {
     Arrive(u32),
 }
 
+/// ICMP errors that a Linux host sends to one destination at once; then one a second.
+const ICMP_BURST: f64 = 6.0;
+
 /// The network.
 #[derive(Debug)]
 pub struct Net {
@@ -36,6 +39,8 @@ pub struct Net {
     /// Rules that were taken away, and when.
     past: Vec<(Scope, Rule, Time)>,
     memories: HashMap<(usize, u32, u32), Memory>,
+    /// ICMP errors that a host may still send to a destination, and as of when.
+    errors_left: HashMap<(SocketAddr, SocketAddr), (f64, Time)>,
     rng: Rng,
     /// Addresses beyond those of the rosters.
     elsewhere: HashMap<SocketAddr, u32>,
@@ -72,6 +77,7 @@ impl Net {
             rules: rules.iter().map(|rule| (Scope::All, *rule, Time::ZERO)).collect(),
             past: Vec::new(),
             memories: HashMap::new(),
+            errors_left: HashMap::new(),
             rng,
             elsewhere: HashMap::new(),
             away: HashMap::new(),
@@ -216,8 +222,11 @@ impl Net {
                 }
                 Verdict::Refuse => {
                     self.lost += 1;
-                    let frame = Frame { from: to, to: from, bytes: self.copy(bytes), refused: true };
-                    return self.post(after * 2, frame);
+                    if self.may_send_error(to, from) {
+                        let frame = Frame { from: to, to: from, bytes: self.copy(bytes), refused: true };
+                        self.post(after * 2, frame);
+                    }
+                    return;
                 }
             }
         }
@@ -241,9 +250,22 @@ impl Net {
         }
     }
 
+    /// Whether the host at `from` may send an ICMP error to `to` now.
+    fn may_send_error(&mut self, from: SocketAddr, to: SocketAddr) -> bool {
+        let (left, since) = self.errors_left.entry((from, to)).or_insert((ICMP_BURST, self.now));
+        *left = (*left + self.now.since(*since).as_secs_f64()).min(ICMP_BURST);
+        *since = self.now;
+        let may = *left >= 1.0;
+        *left -= f64::from(u8::from(may));
+        may
+    }
+
     /// The host of a datagram's addressee answers that the port is closed.
     pub(super) fn send_back(&mut self, frame: Frame) {
         let Frame { from, to, bytes, .. } = frame;
+        if !self.may_send_error(to, from) {
+            return self.recycle(bytes);
+        }
         self.post(Duration::from_micros(200), Frame { from: to, to: from, bytes, refused: true });
     }
 

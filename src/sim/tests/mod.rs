@@ -4,6 +4,7 @@ mod failures;
 mod guard;
 mod mass_loss;
 mod mtu;
+mod paths;
 mod rings;
 mod rosters;
 mod services;
