@@ -10,8 +10,8 @@ use std::time::Duration;
 use lastseen::proto::messages::{LeaveReason, Message};
 use lastseen::proto::seal::{FrameKind, Header};
 use lastseen::proto::{
-    Change, Event, Instance, Move, Observers, PeerConfig, PeerStatus, Reject, SendErrorKind, ServerId, Stats,
-    Time,
+    Change, ErrorSource, Event, Instance, Move, Observers, PeerConfig, PeerStatus, Reject, SendErrorKind,
+    ServerId, Stats, Time,
 };
 
 use super::fixture::{CLUSTER, Fixture, NODE, Player, Sent, keyring, kind};
@@ -349,7 +349,8 @@ impl<'a> Run<'a> {
                     Some(bytes) if which < 64 => &bytes[..],
                     _ => self.input.bytes(usize::from(which) % 64),
                 };
-                self.fixture.node.handle_send_error(to, kind, quoted, now);
+                let source = ErrorSource::ALL[usize::from(which) % ErrorSource::ALL.len()];
+                self.fixture.node.handle_send_error(to, kind, source, quoted, now);
             }
         }
     }

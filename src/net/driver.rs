@@ -27,7 +27,9 @@ use super::handle::{COMMANDS, Command, Handle, Shared, Teller};
 use super::keeper::{Keeper, Rosters};
 use super::socket::{BATCH, Buffers, Datagram, FEW, Outgoing, Socket, may_be_about_another, send_error_kind};
 use super::wait::Wait;
-use crate::proto::{Catalog, Change, Drain, Instance, Keyring, LeaveReason, Node, PeerConfig, Time};
+use crate::proto::{
+    Catalog, Change, Drain, ErrorSource, Instance, Keyring, LeaveReason, Node, PeerConfig, Time,
+};
 
 /// Round-trip times handed over in one go; a snapshot does not wait for so many.
 const ROUND_TRIPS: usize = 32;
@@ -286,7 +288,7 @@ impl Driver {
         for n in 0..FAILURES {
             let Some(failure) = socket.recv_failure(&mut self.buffers) else { return n > 0 };
             let quoted = &self.buffers.data[..failure.len];
-            self.node.handle_send_error(failure.to, failure.kind, quoted, self.now);
+            self.node.handle_send_error(failure.to, failure.kind, failure.source, quoted, self.now);
         }
         true
     }
@@ -446,7 +448,8 @@ impl Driver {
                 }
                 Err(e) => {
                     let to = self.outgoing.to(first);
-                    self.node.handle_send_error(to, send_error_kind(&e), &[], self.now);
+                    let source = ErrorSource::ThisHost;
+                    self.node.handle_send_error(to, send_error_kind(&e), source, &[], self.now);
                     first += 1;
                 }
             }

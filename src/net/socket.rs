@@ -24,7 +24,7 @@ use linux as system;
 #[cfg(not(target_os = "linux"))]
 use portable as system;
 
-use crate::proto::{Expected, SendErrorKind, Transmit};
+use crate::proto::{ErrorSource, Expected, SendErrorKind, Transmit};
 
 /// Longer than any datagram of the protocol, so that a longer one is seen as such and not as a valid prefix.
 const DATAGRAM: usize = 2048;
@@ -64,6 +64,8 @@ pub(super) struct Failure {
     pub(super) to: SocketAddr,
     /// What happened to it.
     pub(super) kind: SendErrorKind,
+    /// Which host reported that.
+    pub(super) source: ErrorSource,
     /// The length of the quoted payload; routers may quote only a part, or nothing.
     pub(super) len: usize,
 }

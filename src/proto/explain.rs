@@ -10,7 +10,7 @@ use super::event::SelfHealth;
 use super::messages::LeaveReason;
 use super::peer::PeerStatus;
 use super::picture::Says;
-use super::stats::SendErrorKind;
+use super::stats::{ErrorSource, SendErrorKind};
 use super::strip::Strip;
 use super::timer::Time;
 
@@ -51,7 +51,7 @@ pub struct Explanation {
     /// Errors that the network sent for its address within the last minute.
     pub errors: u32,
     /// The newest of these, and its age.
-    pub last_error: Option<(SendErrorKind, Duration)>,
+    pub last_error: Option<(SendErrorKind, ErrorSource, Duration)>,
     /// What its observers say of it, this node among them.
     pub says: Says,
     /// How this node judges itself.

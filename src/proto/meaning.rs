@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::messages::LeaveReason;
 use super::peer::PeerStatus;
-use super::stats::SendErrorKind;
+use super::stats::{ErrorSource, SendErrorKind};
 use super::verdict::{Age, Evidence, Isolation, Verdict};
 
 /// The rule of the verdict `isolated`.
@@ -127,8 +127,14 @@ impl Evidence {
                 self.says.observers()
             )),
             _ if self.left.is_some() => "It announced a restart, and more than leave_grace has passed.".into(),
-            Some(SendErrorKind::Refused) => "Its host refused the port at first, and is silent now.".into(),
-            Some(kind) => Cow::Owned(format!(
+            Some((kind, ErrorSource::ThisHost)) => Cow::Owned(format!(
+                "This host refused to send to its address ({}): look at this node's firewall, routes and buffers first.",
+                kind.as_str()
+            )),
+            Some((SendErrorKind::Refused, ErrorSource::Peer)) => {
+                "Its host refused the port at first, and is silent now.".into()
+            }
+            Some((kind, _)) => Cow::Owned(format!(
                 "The network answered {} for its address: its machine, or the way to it, is gone.",
                 kind.as_str()
             )),

@@ -90,7 +90,7 @@ pub use snapshot::{
     Edge, EdgeView, FormerView, LinkView, Missing, PeerView, RowView, Scope, Snapshot, StrangerView,
     WitnessView,
 };
-pub use stats::{Reject, RelayResult, SendErrorKind, Stats};
+pub use stats::{ErrorSource, Reject, RelayResult, SendErrorKind, Stats};
 pub use strip::{Outcome, Strip};
 pub use timer::Time;
 pub use verdict::Verdict;

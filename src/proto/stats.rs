@@ -145,6 +145,31 @@ impl SendErrorKind {
     }
 }
 
+/// Where the error about a sent datagram comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorSource {
+    /// This host: the system call that sends the datagram failed.
+    ThisHost,
+    /// The host to which the datagram was sent: its own address sent the ICMP error.
+    Peer,
+    /// Any other host, or an unknown one: a router or a firewall.
+    Network,
+}
+
+impl ErrorSource {
+    /// All sources.
+    pub const ALL: [ErrorSource; 3] = [ErrorSource::ThisHost, ErrorSource::Peer, ErrorSource::Network];
+
+    /// The name in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ErrorSource::ThisHost => "this_host",
+            ErrorSource::Peer => "peer",
+            ErrorSource::Network => "network",
+        }
+    }
+}
+
 /// Everything the core counts, since its start. Bytes are UDP payload.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]

@@ -9,7 +9,7 @@ use super::fusion;
 use super::messages::LeaveReason;
 use super::peer::PeerStatus;
 use super::picture::Says;
-use super::stats::SendErrorKind;
+use super::stats::{ErrorSource, SendErrorKind};
 
 /// Status plus cause. Exactly one holds for a peer: the first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -209,7 +209,7 @@ pub(crate) struct Evidence {
     /// How long a refusal speaks for the present: two of the longest spacings.
     pub(crate) refused_for: Duration,
     /// What the network last said of its address, if that was within a minute.
-    pub(crate) error: Option<SendErrorKind>,
+    pub(crate) error: Option<(SendErrorKind, ErrorSource)>,
     pub(crate) conflict: bool,
     pub(crate) foreign_keys: u64,
     pub(crate) foreign_versions: u64,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::net::Net;
-use crate::proto::{Node, RosterState, SendErrorKind, Time};
+use crate::proto::{ErrorSource, Node, RosterState, SendErrorKind, Time};
 
 /// Datagrams read before what is to be sent is sent.
 const BATCH: usize = 64;
@@ -307,7 +307,8 @@ impl Host {
         for _ in 0..BATCH {
             let Some((at, mut frame)) = self.socket.pop_front() else { break };
             if frame.refused {
-                core.handle_send_error(frame.from, SendErrorKind::Refused, &frame.bytes, shown);
+                let source = ErrorSource::Peer;
+                core.handle_send_error(frame.from, SendErrorKind::Refused, source, &frame.bytes, shown);
             } else {
                 self.received += 1;
                 let received = self.clock.show(at);

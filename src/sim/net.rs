@@ -22,6 +22,9 @@ pub(super) enum Happening {
     Arrive(u32),
 }
 
+/// ICMP errors that a Linux host sends to one destination at once; then one a second.
+const ICMP_BURST: f64 = 6.0;
+
 /// The network.
 #[derive(Debug)]
 pub struct Net {
@@ -36,6 +39,8 @@ pub struct Net {
     /// Rules that were taken away, and when.
     past: Vec<(Scope, Rule, Time)>,
     memories: HashMap<(usize, u32, u32), Memory>,
+    /// ICMP errors that a host may still send to a destination, and as of when.
+    errors_left: HashMap<(SocketAddr, SocketAddr), (f64, Time)>,
     rng: Rng,
     /// Addresses beyond those of the rosters.
     elsewhere: HashMap<SocketAddr, u32>,
@@ -77,6 +82,7 @@ impl Net {
             rules: rules.iter().map(|rule| (Scope::All, *rule, Time::ZERO)).collect(),
             past: Vec::new(),
             memories: HashMap::new(),
+            errors_left: HashMap::new(),
             rng,
             elsewhere: HashMap::new(),
             away: HashMap::new(),
@@ -128,7 +134,8 @@ impl Net {
             return Some(*node);
         }
         let IpAddr::V4(ip) = at.ip() else { return None };
-        let node = ip.to_bits().checked_sub((10 << 24) + 1)?;
+        // Elsewhere is a second address that is no more.
+        let node = ip.to_bits().checked_sub((10 << 24) + 1).filter(|_| ip.octets()[0] == 10)?;
         (at.port() == 5278 && !self.away.contains_key(&node)).then_some(node)
     }
 
@@ -230,8 +237,11 @@ impl Net {
                 }
                 Verdict::Refuse => {
                     self.lost += 1;
-                    let frame = Frame { from: to, to: from, bytes: self.copy(bytes), refused: true };
-                    return self.post(after * 2, frame);
+                    if self.may_send_error(to, from) {
+                        let frame = Frame { from: to, to: from, bytes: self.copy(bytes), refused: true };
+                        self.post(after * 2, frame);
+                    }
+                    return;
                 }
             }
         }
@@ -255,9 +265,22 @@ impl Net {
         }
     }
 
+    /// Whether the host at `from` may send an ICMP error to `to` now.
+    fn may_send_error(&mut self, from: SocketAddr, to: SocketAddr) -> bool {
+        let (left, since) = self.errors_left.entry((from, to)).or_insert((ICMP_BURST, self.now));
+        *left = (*left + self.now.since(*since).as_secs_f64()).min(ICMP_BURST);
+        *since = self.now;
+        let may = *left >= 1.0;
+        *left -= f64::from(u8::from(may));
+        may
+    }
+
     /// The host of a datagram's addressee answers that the port is closed.
     pub(super) fn send_back(&mut self, frame: Frame) {
         let Frame { from, to, bytes, .. } = frame;
+        if !self.may_send_error(to, from) {
+            return self.recycle(bytes);
+        }
         self.post(Duration::from_micros(200), Frame { from: to, to: from, bytes, refused: true });
     }
 

@@ -89,14 +89,26 @@ impl Cluster {
 
     fn start_with_flags(mut cluster: Cluster, level: &'static str) -> Cluster {
         cluster.log_level = level;
-        for n in 0..cluster.nodes.len() {
-            let peers = cluster.nodes.iter().enumerate().filter(|(other, _)| *other != n);
-            let peers = peers.flat_map(|(_, p)| ["--peer".to_owned(), format!("{}@{}", p.id, p.udp)]);
-            let id = ["--server-id".to_owned(), cluster.nodes[n].id.clone()];
-            cluster.nodes[n].args = args(&["--config", "/dev/null"]).chain(id).chain(peers).collect();
-        }
+        cluster.set_flags();
         cluster.launch_all();
         cluster
+    }
+
+    /// Nodes at these UDP and HTTP addresses, with their settings in flags; none runs yet.
+    pub(crate) fn at(addresses: &[(SocketAddr, SocketAddr)]) -> Cluster {
+        let mut cluster = Cluster::of(addresses);
+        cluster.log_level = "error";
+        cluster.set_flags();
+        cluster
+    }
+
+    fn set_flags(&mut self) {
+        for n in 0..self.nodes.len() {
+            let peers = self.nodes.iter().enumerate().filter(|(other, _)| *other != n);
+            let peers = peers.flat_map(|(_, p)| ["--peer".to_owned(), format!("{}@{}", p.id, p.udp)]);
+            let id = ["--server-id".to_owned(), self.nodes[n].id.clone()];
+            self.nodes[n].args = args(&["--config", "/dev/null"]).chain(id).chain(peers).collect();
+        }
     }
 
     /// `count` nodes, all with one and the same file that names all of them.
@@ -213,10 +225,15 @@ impl Cluster {
         let bind = |n| (UdpSocket::bind(any(n)).unwrap(), TcpListener::bind(any(n)).unwrap());
         let count = u8::try_from(count).unwrap();
         let held: Vec<(UdpSocket, TcpListener)> = (0..count).map(bind).collect();
-        let node = |(n, (udp, tcp)): (usize, &(UdpSocket, TcpListener))| Node {
+        let addresses = held.iter().map(|(udp, tcp)| (udp.local_addr().unwrap(), tcp.local_addr().unwrap()));
+        Cluster::of(&addresses.collect::<Vec<_>>())
+    }
+
+    fn of(addresses: &[(SocketAddr, SocketAddr)]) -> Cluster {
+        let node = |(n, (udp, http)): (usize, &(SocketAddr, SocketAddr))| Node {
             id: format!("n{}", n + 1),
-            udp: udp.local_addr().unwrap(),
-            http: tcp.local_addr().unwrap(),
+            udp: *udp,
+            http: *http,
             args: Vec::new(),
             child: None,
         };
@@ -225,9 +242,8 @@ impl Cluster {
             .http_status_as_error(false)
             .proxy(None)
             .build();
-        let nodes = held.iter().enumerate().map(node).collect();
         Cluster {
-            nodes,
+            nodes: addresses.iter().enumerate().map(node).collect(),
             detours: Vec::new(),
             log_level: "info",
             agent: agent.into(),

@@ -25,6 +25,7 @@ mod idle;
 mod innocent;
 mod keys;
 mod kubernetes;
+mod lan;
 mod links;
 mod matrix;
 mod notify;

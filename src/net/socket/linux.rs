@@ -24,7 +24,7 @@ use super::{
     BATCH, Buffers, DATAGRAM, Datagram, FEW, Failure, Outgoing, Socket, Way, canonical, errno_kind, mapped,
     source,
 };
-use crate::proto::{Expected, Transmit};
+use crate::proto::{ErrorSource, Expected, Transmit};
 
 /// `IP_MTU_DISCOVER`, which nix does not wrap.
 #[derive(Clone, Copy, Debug)]
@@ -201,16 +201,27 @@ pub(super) fn recv_failure(socket: &Socket, buffers: &mut Buffers) -> Option<Fai
         )
         .ok()?;
         let error = message.cmsgs().into_iter().flatten().find_map(|control| match control {
-            ControlMessageOwned::Ipv4RecvErr(e, _) | ControlMessageOwned::Ipv6RecvErr(e, _) => Some(e),
+            ControlMessageOwned::Ipv4RecvErr(e, by) => {
+                Some((e, by.map(|by| Ipv4Addr::from_bits(u32::from_be(by.sin_addr.s_addr)).into())))
+            }
+            ControlMessageOwned::Ipv6RecvErr(e, by) => {
+                Some((e, by.map(|by| IpAddr::from(by.sin6_addr.s6_addr).to_canonical())))
+            }
             _ => None,
         });
         // An entry made by this host was also the result of the send itself, which is reported there.
         let from_network = error
-            .filter(|e| matches!(e.ee_origin, libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6))
+            .filter(|(e, _)| matches!(e.ee_origin, libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6))
             .zip(message.address.as_ref().and_then(address_of));
-        if let Some((error, to)) = from_network {
+        if let Some(((error, by), to)) = from_network {
             let errno = i32::try_from(error.ee_errno).unwrap_or(0);
-            return Some(Failure { to, kind: errno_kind(Errno::from_raw(errno)), len: message.bytes });
+            let source = if by == Some(to.ip()) { ErrorSource::Peer } else { ErrorSource::Network };
+            return Some(Failure {
+                to,
+                kind: errno_kind(Errno::from_raw(errno)),
+                source,
+                len: message.bytes,
+            });
         }
     }
 }

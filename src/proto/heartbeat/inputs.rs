@@ -178,18 +178,43 @@ impl Heartbeat {
     /// A try sent at `sent` was refused. True if it is the first of its kind: to be pushed to the others.
     pub(crate) fn refused(&mut self, sent: Time, now: Time) -> bool {
         self.catch_up(now);
-        if !self.open || sent < self.slot || self.refused || now < self.calm_until || self.spacing > 1 {
+        if !self.open || sent < self.slot || self.refused || now < self.calm_until {
+            return false;
+        }
+        self.refused = true;
+        if self.spacing > 1 {
             return false;
         }
         let first = self.refusals.is_none();
         let refusals = self.refusals.get_or_insert(Refusals { first: sent, count: 0 });
         refusals.count += 1;
-        self.refused = true;
         self.try_at = None;
         // The socket is emptied before it is judged, so that only the peer's laziness counts.
         let wait = self.retry.saturating_sub(self.rhythm.laziness).max(self.rhythm.timeout / 8);
         self.judge_at = self.judge_at.min(now + wait);
         first && !self.told
+    }
+
+    /// Ends the pace of refusals if the node has heard nobody for an interval since the first, at `heard` last: their misses
+    /// count as one. Whether it did.
+    pub(crate) fn doubt_refusals(&mut self, heard: Time, now: Time) -> bool {
+        let doubtful = |r: &Refusals| heard < r.first && now >= r.first + self.rhythm.interval;
+        if self.missed() >= self.rhythm.down_after || !self.refusals.as_ref().is_some_and(doubtful) {
+            return false;
+        }
+        self.refusals = None;
+        self.calm_until = now + CALM;
+        self.misses.excuse(1);
+        if !self.open {
+            self.next_slot = self.newest(self.regular(self.phase, 1), now);
+        }
+        true
+    }
+
+    /// Whether the peer's host refuses: a ping on behalf of another node would be refused too, and cost one of the few
+    /// errors that its host sends.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused || self.refusals.is_some()
     }
 
     /// Another observer pushed that it is refused: ping at `at`, if that is worth it.

@@ -119,14 +119,18 @@ pub(crate) enum Step {
     },
 }
 
-/// A crashed process's host refuses: the misses come at a quarter of the interval (`down_after` - 1 of it).
+/// The host of a crashed process refuses: the misses come at a quarter of the interval (`down_after` - 1 of it).
 #[derive(Clone, Copy, Debug)]
 struct Refusals {
     /// When the first refused try was sent.
     first: Time,
-    /// Refused tries so far.
+    /// Tries at this pace so far: refused, or silent after the first [`REFUSED`].
     count: u32,
 }
+
+/// Refused tries after which a silent one counts at the same pace. Hosts limit their ICMP errors: Linux sends six to one
+/// destination at once, and then one a second.
+const REFUSED: u32 = 2;
 
 /// What is asked of one heartbeat.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +167,8 @@ pub(crate) struct Heartbeat {
     tries: u8,
     /// Tries since the last heartbeat that succeeded: chooses among hello and bound, addresses and keys.
     turn: u32,
+    /// When to send one more ping after a miss.
+    probe_in_rest: Option<Time>,
     /// The next heartbeat is a probe: full retries even while backing off.
     probe: bool,
     /// The kernel dropped datagrams while it was open, or it could not be tried.
@@ -207,6 +213,7 @@ impl Heartbeat {
             try_at: None,
             tries: 0,
             turn: 0,
+            probe_in_rest: None,
             probe: false,
             void: false,
             voids: 0,
@@ -239,7 +246,8 @@ impl Heartbeat {
         };
         let next = self.overtakes().unwrap_or(own);
         let older = self.overtaken.front().map_or(own, |o| o.judge_at);
-        own.min(next).min(older)
+        let rest = self.probe_in_rest.unwrap_or(own);
+        own.min(next).min(older).min(rest)
     }
 
     /// Whether its next heartbeat is the leader's to begin: at the slot itself there is nothing to do, so that nobody is woken
@@ -309,7 +317,9 @@ impl Heartbeat {
 
     /// The spacing to tell the peer: in how many intervals the next ping comes if this one is silent too.
     pub(crate) fn spacing_to_tell(&self) -> u8 {
-        match self.missed().saturating_add(1).cmp(&self.rhythm.down_after) {
+        // A ping after a miss, when no heartbeat is open, is followed by the next slot's whatever becomes of it.
+        let this_one = u32::from(self.open || self.spacing > 1);
+        match self.missed().saturating_add(this_one).cmp(&self.rhythm.down_after) {
             std::cmp::Ordering::Less => 0,
             std::cmp::Ordering::Equal => 2,
             std::cmp::Ordering::Greater => self.longer(),
@@ -362,15 +372,13 @@ impl Heartbeat {
             return self.judge(older, echoed);
         }
         if !self.open {
-            return Step::Wait;
+            return self.probe_in_rest(now);
         }
         // On a slow path the follower's own ping is due at the very end: it goes out first.
         let tried = self.tries > 0 || self.try_at.is_none_or(|at| at > self.judge_at);
         if now >= self.judge_at && tried {
             let judged = self.judge(self.as_asked(), echoed);
-            if !self.refused {
-                self.refusals = None;
-            }
+            self.count_silent_try(judged);
             self.close(now);
             return judged;
         }
@@ -381,6 +389,30 @@ impl Heartbeat {
             Some(at) if now >= at => self.next_try(now, cut),
             _ => Step::Wait,
         }
+    }
+
+    /// The ping after a miss, if it is due. What is heard afterwards is evidence for the missed slot.
+    fn probe_in_rest(&mut self, now: Time) -> Step {
+        if self.probe_in_rest.is_none_or(|at| at > now) {
+            return Step::Wait;
+        }
+        self.probe_in_rest = None;
+        let since_slot = Some(self.since_slot(now));
+        let first = false;
+        Step::Try { first, hello: false, roster: false, other_key: None, since_slot, ask: Ask::Nobody }
+    }
+
+    /// A try at the pace of refusals was judged and was not refused itself: it counts if enough others were.
+    fn count_silent_try(&mut self, judged: Step) {
+        let missed = matches!(judged, Step::Judged { missed: true, .. });
+        let counts = missed && self.spacing == 1;
+        self.refusals = match self.refusals {
+            refusals if self.refused && self.spacing == 1 => refusals,
+            Some(Refusals { first, count }) if counts && count >= REFUSED => {
+                Some(Refusals { first, count: count + 1 })
+            }
+            _ => None,
+        };
     }
 
     fn begin(&mut self, slot: Time) {
@@ -397,9 +429,21 @@ impl Heartbeat {
         self.void = false;
         self.spared = false;
         self.relayed = false;
-        self.judge_at = slot.max(self.woke) + self.timeout();
+        self.probe_in_rest = None;
+        self.judge_at = slot.max(self.woke) + self.time_to_answer();
         let wait = if self.passive { self.patience() } else { Duration::ZERO };
         self.try_at = Some(slot.max(self.woke) + wait).filter(|_| self.rhythm.retries || !self.passive);
+    }
+
+    /// The pair's timeout, or the pace of refusals once enough tries were refused.
+    fn time_to_answer(&self) -> Duration {
+        match self.refusals {
+            Some(Refusals { count: REFUSED.., .. }) => (self.rhythm.interval
+                / (self.rhythm.down_after - 1).max(1))
+            .max(self.retry)
+            .min(self.timeout()),
+            _ => self.timeout(),
+        }
     }
 
     /// Whether evidence counts for the heartbeat of `slot`.
@@ -494,6 +538,17 @@ impl Heartbeat {
         let interval = self.rhythm.interval.as_micros().max(1) as u64;
         let passed = now.as_micros().saturating_sub(slot.as_micros()) / interval * interval;
         slot + Duration::from_micros(passed)
+    }
+
+    /// After a miss, sets one more ping to a random moment of the rest of the interval: loss in step with the slots takes
+    /// all others. `share`: 0 to 1.
+    pub(crate) fn jitter_after_miss(&mut self, share: f64, now: Time) {
+        // What is heard so shortly before a slot would count for that slot.
+        let end = self.next_slot - self.retry.min(self.rhythm.timeout / 2);
+        let missed = self.after_miss && self.spacing == 1 && self.role != Role::Alone;
+        if !self.open && missed && self.refusals.is_none() && now < end {
+            self.probe_in_rest = Some(now + end.since(now).mul_f64(share.clamp(0.0, 1.0)));
+        }
     }
 
     /// Shortens the wait for the next slot to a back-off ping: see [`JITTER`]. `share`: 0 to 1.

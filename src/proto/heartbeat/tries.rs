@@ -31,8 +31,9 @@ impl Heartbeat {
         // Backing off both go out at once then: the next are far.
         let again = if room { again } else { now };
         self.try_at = (self.tries < limit && (room || self.backs_off())).then_some(again);
-        if !first && self.backs_off() && self.role == Role::Alone {
-            return Step::Ask(ask); // Its first try was a hello already.
+        if !first && self.backs_off() && (self.role == Role::Alone || self.refused) {
+            // The first try was a hello already, or there is nobody to hear one.
+            return Step::Ask(ask);
         }
         let turn = if stands_in { self.turn.div_ceil(2) } else { self.turn };
         self.turn = self.turn.wrapping_add(1);

@@ -10,7 +10,7 @@ use crate::proto::heartbeat::{Stall, Step};
 use crate::proto::messages::LeaveReason;
 use crate::proto::peer::PeerStatus;
 use crate::proto::seal::{FrameKind, Header};
-use crate::proto::stats::SendErrorKind;
+use crate::proto::stats::{ErrorSource, SendErrorKind};
 use crate::proto::timer::Time;
 
 /// What is due again at once is due so much later: time moves on.
@@ -131,6 +131,7 @@ impl Node {
         if self.accounts[peer].rest_at.is_some_and(|at| at <= self.now) {
             self.tell_rest(peer);
         }
+        self.doubt_refusals(peer);
         // Bounded: at most one heartbeat ends and one begins at a moment, with its tries.
         for _ in 0..8 {
             let echoed = self.sessions[peer].echoed_at();
@@ -209,6 +210,7 @@ impl Node {
             self.beats[peer].keep_trying();
         }
         let share = self.share();
+        self.beats[peer].jitter_after_miss(share, self.now);
         self.beats[peer].jitter(share);
     }
 
@@ -282,16 +284,26 @@ impl Node {
         }
     }
 
-    /// A datagram sent to `to` failed; `quoted` are the bytes of it that the error carries (empty: none known).
-    /// Only a refusal that quotes a try in flight changes more than a counter.
-    pub fn handle_send_error(&mut self, to: SocketAddr, kind: SendErrorKind, quoted: &[u8], now: Time) {
+    /// A datagram sent to `to` failed, as `source` reported. `quoted`: its bytes as far as the error carries them
+    /// (empty: none known). Only a refusal by the peer's own host that quotes a try in flight changes more than
+    /// counters.
+    pub fn handle_send_error(
+        &mut self,
+        to: SocketAddr,
+        kind: SendErrorKind,
+        source: ErrorSource,
+        quoted: &[u8],
+        now: Time,
+    ) {
         self.advance(now);
         self.stats.send_errors[kind as usize] += 1;
         let known = self.by_address.get(&to).copied();
         if let Some(peer) = known {
-            self.note_error(peer, kind);
+            self.note_error(peer, kind, source);
         }
-        if kind != SendErrorKind::Refused || self.leaving.is_some() {
+        // A router or a firewall on the way does not know whether the process runs.
+        let by_peer = (kind, source) == (SendErrorKind::Refused, ErrorSource::Peer);
+        if !by_peer || self.leaving.is_some() {
             return;
         }
         let Ok((header, _)) = Header::parse(quoted) else { return };
@@ -304,11 +316,20 @@ impl Node {
         });
         let Some((peer, sent)) = found else { return };
         self.accounts[peer].refused = Some(self.now);
+        self.doubt_refusals(peer);
         if self.beats[peer].refused(sent, self.now) {
             self.push_refused(peer);
         }
         self.arm(peer);
         self.refresh(peer);
+    }
+
+    /// While this node hears nobody, refusals are no more than silence: a firewall on this host makes the same errors.
+    fn doubt_refusals(&mut self, peer: usize) {
+        let heard = self.now - self.isolation_times.quiet(self.now);
+        if self.sessions.len() >= 3 && self.beats[peer].doubt_refusals(heard, self.now) {
+            self.registry.at_mut(peer).missed_heartbeats = self.beats[peer].missed();
+        }
     }
 
     /// The kernel dropped `count` more datagrams from the receive queue: the open heartbeats are void.

@@ -7,7 +7,7 @@ use super::Node;
 use crate::proto::explain::{Asked, Explanation, Proof, ProofKind, Setup};
 use crate::proto::peer::PeerStatus;
 use crate::proto::seal::WIRE;
-use crate::proto::stats::SendErrorKind;
+use crate::proto::stats::{ErrorSource, SendErrorKind};
 use crate::proto::timer::Time;
 use crate::proto::verdict::Evidence;
 
@@ -16,17 +16,17 @@ const PARTS: u64 = 6;
 /// The length of a part, in microseconds.
 const PART: u64 = Explanation::ERRORS_WITHIN.as_micros() as u64 / PARTS;
 
-/// Errors that the network sent for a peer's address within the last minute.
+/// Errors about datagrams to a peer's address within the last minute.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Errors {
     counts: [u32; PARTS as usize],
     /// The number of the part that the newest error fell into.
     newest: u64,
-    last: Option<(SendErrorKind, Time)>,
+    last: Option<(SendErrorKind, ErrorSource, Time)>,
 }
 
 impl Errors {
-    pub(super) fn note(&mut self, kind: SendErrorKind, now: Time) {
+    pub(super) fn note(&mut self, kind: SendErrorKind, source: ErrorSource, now: Time) {
         let part = now.as_micros() / PART;
         // What was counted a whole minute earlier makes room.
         for gone in (self.newest + 1..=part).take(PARTS as usize) {
@@ -35,7 +35,7 @@ impl Errors {
         self.newest = self.newest.max(part);
         let count = &mut self.counts[(self.newest % PARTS) as usize];
         *count = count.saturating_add(1);
-        self.last = Some((kind, now));
+        self.last = Some((kind, source, now));
     }
 
     fn count(&self, now: Time) -> u32 {
@@ -46,8 +46,9 @@ impl Errors {
     }
 
     /// The newest one and its age, if it is one of those that count.
-    fn last(&self, now: Time) -> Option<(SendErrorKind, Duration)> {
-        self.last.filter(|_| self.count(now) > 0).map(|(kind, at)| (kind, now.since(at)))
+    fn last(&self, now: Time) -> Option<(SendErrorKind, ErrorSource, Duration)> {
+        let last = self.last.filter(|_| self.count(now) > 0);
+        last.map(|(kind, source, at)| (kind, source, now.since(at)))
     }
 }
 
@@ -119,6 +120,10 @@ impl History {
     /// The status is `to` from now on.
     pub(super) fn turned(&mut self, to: PeerStatus, now: Time) {
         self.status_since = now;
+        if to == PeerStatus::Healthy {
+            // They explain the outage that is over.
+            self.errors = Errors::default();
+        }
         let is_well = |status| status == PeerStatus::Healthy;
         if is_well(to) == is_well(self.gravest) {
             self.gravest = self.gravest.max(to);
@@ -163,14 +168,16 @@ impl Node {
         }
     }
 
-    /// What the network last said of the peer's address, if that was within a minute.
-    pub(super) fn last_error(&self, peer: usize, now: Time) -> Option<SendErrorKind> {
-        self.accounts[peer].history.errors.last(now).map(|(kind, _)| kind)
+    /// The newest error about a datagram to the peer's address, if it is younger than a minute and than the last sign of life.
+    pub(super) fn last_error(&self, peer: usize, now: Time) -> Option<(SendErrorKind, ErrorSource)> {
+        let heard = self.registry.at(peer).last_seen;
+        let (kind, source, age) = self.accounts[peer].history.errors.last(now)?;
+        heard.is_none_or(|heard| now.since(heard) > age).then_some((kind, source))
     }
 
-    /// The network sent an error for a datagram to a peer's address.
-    pub(super) fn note_error(&mut self, peer: usize, kind: SendErrorKind) {
-        self.accounts[peer].history.errors.note(kind, self.now);
+    /// A datagram to a peer's address failed.
+    pub(super) fn note_error(&mut self, peer: usize, kind: SendErrorKind, source: ErrorSource) {
+        self.accounts[peer].history.errors.note(kind, source, self.now);
     }
 
     fn last_proof(&self, peer: usize, now: Time) -> Option<Proof> {
@@ -231,15 +238,16 @@ mod tests {
         let mut errors = Errors::default();
         assert_eq!((errors.count(at(0)), errors.last(at(0))), (0, None));
         for second in 100..200 {
-            errors.note(SendErrorKind::HostUnreachable, at(second));
+            errors.note(SendErrorKind::HostUnreachable, ErrorSource::Network, at(second));
         }
         let age = Duration::from_secs(5);
-        assert_eq!(errors.last(at(204)), Some((SendErrorKind::HostUnreachable, age)));
+        let last = Some((SendErrorKind::HostUnreachable, ErrorSource::Network, age));
+        assert_eq!(errors.last(at(204)), last);
         assert_eq!(errors.count(at(199)), 60);
         assert!((50..60).contains(&errors.count(at(205))));
         assert_eq!(errors.count(at(249)), 10);
         assert_eq!((errors.count(at(250)), errors.last(at(250))), (0, None));
-        errors.note(SendErrorKind::Refused, at(10_000));
+        errors.note(SendErrorKind::Refused, ErrorSource::Peer, at(10_000));
         assert_eq!(errors.count(at(10_000)), 1, "what is old makes room");
     }
 

@@ -198,7 +198,8 @@ impl Node {
         if self.late_to.is_some() || !self.may_serve(from) {
             return;
         }
-        if self.sessions[peer].confirmed.is_some() && self.pool.at(peer).is_active {
+        let works = self.sessions[peer].confirmed.is_some() && self.pool.at(peer).is_active;
+        if works && !self.beats[peer].is_refused() {
             let ping = |echo, hold, origin| Message::RelayPing { echo, hold, origin, request };
             self.send_to_run(target, What::Other, ping, from);
         } else {

@@ -134,12 +134,47 @@ fn refusals_are_errors_from_its_host() {
     cluster.run_until(3 * SECOND, |c| c.status(2, 0) == Down);
     let told = evidence(&cluster, 0, 2, Down);
     assert!(told.errors >= 4, "{}", told.errors);
-    assert!(told.last_error.is_some_and(|(kind, age)| kind == SendErrorKind::Refused && age < SECOND));
+    assert!(told.last_error.is_some_and(|(kind, source, age)| {
+        (kind, source) == (SendErrorKind::Refused, ErrorSource::Peer) && age < SECOND
+    }));
     assert_eq!(explanation(&cluster, 1, 0).errors, 0, "another host's");
     cluster.rule = cut(PATH, |_, _| false);
     cluster.run(70 * SECOND);
     let now = explanation(&cluster, 2, 0);
     assert_eq!((now.errors, now.last_error), (0, None), "a minute has passed");
+}
+
+#[test]
+fn stale_refusal() {
+    // Killed, started again, and then silent: the refusals of the first outage do not explain the second.
+    let mut cluster = whole(3, 5);
+    cluster.crash(2);
+    cluster.rule = Box::new(|p, _| if p.to == 2 { Fate::Refused } else { Fate::After(PATH) });
+    cluster.run_until(3 * SECOND, |c| c.status(2, 0) == Down);
+    cluster.rule = cut(PATH, |_, _| false);
+    cluster.start(2);
+    cluster.run_until(5 * SECOND, Cluster::is_whole);
+    cluster.run(SECOND);
+    cluster.rule = cut(PATH, |from, to| from == 2 || to == 2);
+    cluster.run(10 * SECOND);
+    let peer = cluster.view(2, 0);
+    assert_eq!((peer.status, peer.verdict), (Down, Verdict::Down));
+    assert_eq!((peer.explanation.errors, peer.explanation.last_error), (0, None));
+    assert!(!peer.explanation.meaning.contains("refused"), "{}", peer.explanation.meaning);
+}
+
+#[test]
+fn a_send_that_this_host_refused_is_local() {
+    let mut cluster = whole(3, 5);
+    cluster.rule = cut(PATH, |from, to| from == 2 || to == 2);
+    for _ in 0..10 {
+        cluster.run(SECOND);
+        let (now, source) = (cluster.now, ErrorSource::ThisHost);
+        let node = cluster.nodes[0].as_mut().unwrap();
+        node.handle_send_error(address(2), SendErrorKind::Permission, source, &[], now);
+    }
+    let meaning = explanation(&cluster, 2, 0).meaning;
+    assert!(meaning.starts_with("This host refused to send to its address (permission)"), "{meaning}");
 }
 
 #[test]

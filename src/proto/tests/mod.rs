@@ -302,7 +302,8 @@ impl Cluster {
                 let _ = node.handle_datagram(peer, None, &mut packet.bytes, at, now);
             }
             Arrival::Refusal(packet) => {
-                node.handle_send_error(peer, SendErrorKind::Refused, &packet.bytes, now);
+                let (kind, source) = (SendErrorKind::Refused, ErrorSource::Peer);
+                node.handle_send_error(peer, kind, source, &packet.bytes, now);
             }
         }
     }

@@ -66,7 +66,8 @@ fn what_the_system_calls_too_big_is_counted_and_nothing_else() {
         let now = cluster.now;
         for n in 0..2 {
             let node = cluster.nodes[n].as_mut().unwrap();
-            node.handle_send_error(address(1 - n), SendErrorKind::TooBig, &[], now);
+            let source = ErrorSource::ThisHost;
+            node.handle_send_error(address(1 - n), SendErrorKind::TooBig, source, &[], now);
         }
     }
     assert_eq!(cluster.take_changes(), []);

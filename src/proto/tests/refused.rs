@@ -145,6 +145,31 @@ fn firewall_reject() {
 }
 
 #[test]
+fn an_error_from_another_host_refuses_nothing() {
+    // A firewall on the way rejects: it does not know whether the process runs.
+    let mut cluster = whole(2, 3);
+    let rejected = Rc::new(RefCell::new(Vec::new()));
+    let tape = rejected.clone();
+    cluster.rule = Box::new(move |packet, _| {
+        tape.borrow_mut().push((packet.from, packet.to, packet.bytes.clone()));
+        Fate::Lost
+    });
+    for _ in 0..3500 {
+        cluster.run(MS);
+        let now = cluster.now;
+        for (from, to, quoted) in rejected.take() {
+            let (kind, source) = (SendErrorKind::Refused, ErrorSource::Network);
+            let node = cluster.nodes[from].as_mut().unwrap();
+            node.handle_send_error(address(to), kind, source, &quoted, now);
+        }
+    }
+    assert!(!cluster.take_changes().iter().any(|change| change.2 == Down));
+    assert!(cluster.node(0).stats().send_errors[SendErrorKind::Refused as usize] > 5);
+    cluster.run(4 * SECOND);
+    assert_eq!(cluster.view(1, 0).verdict, Verdict::Down, "silent, not refused");
+}
+
+#[test]
 fn forged_icmp() {
     let mut cluster = whole(2, 12);
     cluster.rule = cut(PATH, |from, _| from == 1);
@@ -168,6 +193,7 @@ fn forged_icmp() {
             cluster.nodes[0].as_mut().unwrap().handle_send_error(
                 address(1),
                 SendErrorKind::Refused,
+                ErrorSource::Peer,
                 quoted,
                 now,
             );

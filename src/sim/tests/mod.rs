@@ -5,6 +5,7 @@ mod guard;
 mod leaves;
 mod mass_loss;
 mod mtu;
+mod paths;
 mod regressions;
 mod rings;
 mod rosters;

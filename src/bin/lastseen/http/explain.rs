@@ -59,8 +59,9 @@ pub(super) fn evidence(e: &Explanation, at: Time, clock: &Clock) -> Value {
             "host": e.address.map(|address| address.ip().to_canonical().to_string()),
             "errors": measured(e.errors.into()),
             "within_seconds": Explanation::ERRORS_WITHIN.as_secs_f64(),
-            "last_error": e.last_error.map(|(kind, _)| kind.as_str()),
-            "last_error_seconds": e.last_error.map(|(_, age)| age.as_secs_f64()),
+            "last_error": e.last_error.map(|(kind, ..)| kind.as_str()),
+            "last_error_source": e.last_error.map(|(_, source, _)| source.as_str()),
+            "last_error_seconds": e.last_error.map(|(.., age)| age.as_secs_f64()),
         },
         "observers": {
             "total": e.says.observers(),

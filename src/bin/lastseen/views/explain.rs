@@ -200,8 +200,13 @@ fn socket(socket: &Value) -> String {
     match count(&socket["errors"]) {
         0 => format!("no error from {host} in {within} s"),
         errors => format!(
-            "{errors} errors from {host} in {within} s, the last, {}, {} ago",
+            "{errors} errors for {host} in {within} s, the last, {}{}, {} ago",
             plain(&socket["last_error"]),
+            match socket["last_error_source"].as_str() {
+                Some("this_host") => ": this host refused to send",
+                Some("network") => ", from another host",
+                _ => "",
+            },
             since(&socket["last_error_seconds"])
         ),
     }

@@ -151,7 +151,7 @@ const TROUBLES: [Trouble; 12] = [
             "its host answers, but refuses port 5278",
             "\nIts machine and the network are there; the daemon has ended, or a firewall",
             "  socket      ",
-            " errors from 10.",
+            " errors for 10.",
             ", the last, refused, ",
             "  rule        refused: not healthy, and its host refused a try lately\n",
         ],
@@ -285,7 +285,7 @@ fn of_whom_others_observe_nothing_false_is_said() {
         ("missed", &["count", "without_echo"]),
         ("loss", &["rx", "tx"]),
         ("relays", &["asked", "answered", "last_asked_seconds", "whom"]),
-        ("socket", &["errors", "last_error", "last_error_seconds"]),
+        ("socket", &["errors", "last_error", "last_error_source", "last_error_seconds"]),
         ("setup", &["key_equal", "foreign_key_datagrams", "foreign_version_datagrams"]),
     ] {
         for name in names {
@@ -333,7 +333,7 @@ fn the_example_of_the_contract() {
             "missed": {"count": 10, "suspect_after": 2, "down_after": 5, "without_echo": 10},
             "relays": {"asked": 30, "answered": 0, "last_asked_seconds": 3.0, "whom": ["web-3", "web-19", "web-88"]},
             "socket": {"host": "10.0.0.7", "errors": 0, "within_seconds": 60.0,
-                       "last_error": null, "last_error_seconds": null},
+                       "last_error": null, "last_error_source": null, "last_error_seconds": null},
             "observers": {"total": 16, "healthy": 0, "suspected": 0, "down": 16, "unknown": 0, "hear": 0, "miss": 16,
                           "oldest_row_seconds": 1.8},
             "myself": {"self_health": "ok", "links": 16, "links_up": 14,
