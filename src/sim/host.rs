@@ -27,12 +27,14 @@ pub struct HostClock {
     pub ppm: i64,
     /// Microseconds by which it is behind, beyond what its present rate explains.
     pub behind: i64,
+    /// Since when it stands still.
+    pub stopped: Option<Time>,
 }
 
 impl HostClock {
     /// The time that the clock shows at `at`.
     pub fn show(&self, at: Time) -> Time {
-        let elapsed = at.as_micros() as i64;
+        let elapsed = self.stopped.map_or(at, |stopped| at.min(stopped)).as_micros() as i64;
         // Whole seconds and the rest apart: neither product overflows.
         let (seconds, rest) = (elapsed / 1_000_000, elapsed % 1_000_000);
         let gained = seconds * self.ppm + rest * self.ppm / 1_000_000;
@@ -48,6 +50,9 @@ impl HostClock {
 
     /// The first moment at which it shows `shown` or more.
     pub fn when(&self, shown: Time) -> Time {
+        if self.stopped.is_some() {
+            return HostClock { stopped: None, ..*self }.when(shown);
+        }
         if self.ppm == 0 {
             return Time::from_micros((shown.as_micros() as i64).saturating_add(self.behind).max(0) as u64);
         }
@@ -102,8 +107,6 @@ pub struct Host {
     pub(super) moved_to: Option<SocketAddr>,
     /// A second address: it sends from both in turn, and hears at both.
     pub(super) second: Option<SocketAddr>,
-    /// Since when its virtual machine, and so its clock, stands still.
-    pub(super) stopped: Option<Time>,
     /// When it last went on.
     went_on: Time,
     /// Its own firewall rejects all that comes and all that it sends.
@@ -131,7 +134,7 @@ impl Host {
     pub(super) fn new(ppm: i64, socket_size: usize) -> Host {
         Host {
             node: None,
-            clock: HostClock { ppm, behind: 0 },
+            clock: HostClock { ppm, ..HostClock::default() },
             drift: ppm,
             wake_at: Time::from_micros(u64::MAX),
             rests_until: Time::ZERO,
@@ -145,7 +148,6 @@ impl Host {
             refuses: false,
             moved_to: None,
             second: None,
-            stopped: None,
             went_on: Time::ZERO,
             rejects: false,
             absent: false,
@@ -179,7 +181,7 @@ impl Host {
 
     /// How much time passes after each turn of its loop, if that is all that ails its node.
     pub fn slowness(&self) -> Option<Duration> {
-        let else_well = self.is_present() && !self.frozen && self.pause.is_none() && self.apart == 0;
+        let else_well = self.is_present() && self.is_awake() && self.pause.is_none() && self.apart == 0;
         let passes = !(self.is_shut() || self.mute || self.rejects);
         let is_slow = self.slow > Duration::ZERO && else_well && passes;
         is_slow.then_some(self.slow)
@@ -187,7 +189,7 @@ impl Host {
 
     /// Whether its node runs, and nothing ails it at this time.
     pub fn is_well(&self, now: Time) -> bool {
-        let awake = !self.frozen && self.slow == Duration::ZERO && self.pause.is_none();
+        let awake = self.is_awake() && self.slow == Duration::ZERO && self.pause.is_none();
         let passes = !(self.is_shut() || self.mute);
         self.is_present()
             && passes
@@ -203,12 +205,12 @@ impl Host {
 
     /// Whether its process is not stopped.
     pub fn is_awake(&self) -> bool {
-        !self.frozen
+        !self.frozen && !self.is_stopped()
     }
 
     /// Whether its virtual machine stands still, and its clock with it.
     pub fn is_stopped(&self) -> bool {
-        self.stopped.is_some()
+        self.clock.stopped.is_some()
     }
 
     /// When its virtual machine last went on after it stood still.
@@ -219,11 +221,12 @@ impl Host {
     /// The virtual machine stops, or goes on: its clock shows nothing of the time between. What came meanwhile is
     /// read as if it came just now; with `loses` it is lost.
     pub(super) fn stop_machine(&mut self, now: Time, stops: bool, loses: bool, net: &mut Net) {
-        match (self.stopped, stops) {
-            (None, true) => (self.stopped, self.frozen) = (Some(now), true),
+        match (self.clock.stopped, stops) {
+            (None, true) => self.clock.stopped = Some(now),
             (Some(since), false) => {
-                (self.stopped, self.frozen, self.went_on) = (None, false, now);
-                self.clock.behind += self.clock.show(now).since(self.clock.show(since)).as_micros() as i64;
+                let shown = self.clock.show(now);
+                (self.clock.stopped, self.went_on) = (None, now);
+                self.clock.behind += self.clock.show(now).since(shown).as_micros() as i64;
                 let before = self.socket.partition_point(|(at, _)| *at <= since);
                 if loses {
                     self.socket.drain(before..).for_each(|(_, frame)| net.recycle(frame.bytes));
@@ -297,7 +300,7 @@ impl Host {
 
     /// Whether its loop can have a turn now.
     pub(super) fn can_turn(&self, now: Time) -> bool {
-        self.node.is_some() && !self.frozen && self.rests_until <= now
+        self.node.is_some() && self.is_awake() && self.rests_until <= now
     }
 
     /// Reads what the socket holds, as the shell does, a batch at a time; true: there is more.
@@ -335,7 +338,7 @@ impl Host {
 
     /// When the loop next has something to do.
     pub(super) fn next_turn(&self) -> Option<Time> {
-        if self.frozen {
+        if !self.is_awake() {
             return None;
         }
         let core = self.node.as_ref()?;
@@ -352,7 +355,7 @@ mod tests {
     #[test]
     fn a_clock_can_be_asked_both_ways() {
         for ppm in [-200_000, -200, -1, 0, 3, 200, 50_000] {
-            let clock = HostClock { ppm, behind: 0 };
+            let clock = HostClock { ppm, ..HostClock::default() };
             for n in 0..2_000u64 {
                 let shown = Time::from_micros(1_000_000_000 + n * 7_919_113);
                 let at = clock.when(shown);

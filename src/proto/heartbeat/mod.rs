@@ -545,7 +545,7 @@ impl Heartbeat {
     pub(crate) fn jitter_after_miss(&mut self, share: f64, now: Time) {
         // What is heard so shortly before a slot would count for that slot.
         let end = self.next_slot - self.retry.min(self.rhythm.timeout / 2);
-        let missed = self.after_miss && self.spacing == 1 && self.role != Role::Alone;
+        let missed = self.after_miss && self.spacing == 1 && self.role != Role::Alone && self.rhythm.retries;
         if !self.open && missed && self.refusals.is_none() && now < end {
             self.probe_in_rest = Some(now + end.since(now).mul_f64(share.clamp(0.0, 1.0)));
         }

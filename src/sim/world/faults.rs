@@ -15,11 +15,11 @@ impl World {
         self.hosts[node as usize].crash(refuses, &mut self.net);
     }
 
-    /// The node leaves in order; it ends when its last word is out.
+    /// The node leaves in order, unless its machine stands still; it ends when its last word is out.
     pub fn leave(&mut self, node: u32, reason: LeaveReason) {
         let host = &mut self.hosts[node as usize];
-        let now = host.clock.show(self.net.now);
-        if let Some(core) = host.node.as_mut() {
+        let (now, stopped) = (host.clock.show(self.net.now), host.is_stopped());
+        if let Some(core) = host.node.as_mut().filter(|_| !stopped) {
             core.leave(reason, now);
             self.flush(node);
             self.arm(node);
@@ -30,7 +30,8 @@ impl World {
     pub fn tell<T>(&mut self, node: u32, what: impl FnOnce(&mut Node, Time) -> T) -> Option<T> {
         let host = &mut self.hosts[node as usize];
         let now = host.clock.show(self.net.now);
-        let core = host.node.as_mut().filter(|_| !host.frozen)?;
+        let awake = host.is_awake();
+        let core = host.node.as_mut().filter(|_| awake)?;
         let answer = what(core, now);
         self.flush(node);
         self.arm(node);
