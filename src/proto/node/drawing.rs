@@ -123,12 +123,15 @@ impl Node {
         if self.gives_nobody_up() {
             return;
         }
-        let long = self.config.heartbeat_interval * (3 * self.config.down_after);
+        let interval = self.config.heartbeat_interval;
+        let long = interval * (3 * self.config.down_after);
         for peer in 0..self.sessions.len() {
             let info = self.registry.at(peer);
             let says = self.drawing.picture.says(self.places[peer]);
             let is_old = self.now.since(info.last_seen.unwrap_or(self.started)) > long;
-            if info.status == PeerStatus::Down || !is_old || says.down < 2 || says.down * 2 <= says.votes() {
+            // Datagrams that arrive late come in a burst, the oldest first: newer evidence may be on its way.
+            let arrives = self.accounts[peer].heard_of.is_some_and(|at| self.now.since(at) <= interval);
+            if info.status == PeerStatus::Down || arrives || !is_old || says.down < 2 || says.down * 2 <= says.votes() {
                 continue;
             }
             let missed = info.missed_heartbeats.max(self.config.down_after);
