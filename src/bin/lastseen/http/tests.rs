@@ -18,19 +18,17 @@ mod services;
 /// A node with the silent peer `web-2`: its full listener and the one for metrics alone. Keep the handle.
 async fn node(connections: usize, timeout: Duration) -> (SocketAddr, SocketAddr, Handle) {
     let peer = StaticPeer { server_id: Some("web-2".into()), name: "127.0.0.1:9".into(), address: None };
-    let handle = detector("web-1", ([127, 0, 0, 1], 0).into(), vec![peer]).await;
+    let handle = detector("web-1", ([127, 0, 0, 1], 0).into(), vec![peer], None).await;
     let (full, metrics) = serve(&handle, connections, timeout);
     (full, metrics, handle)
 }
 
-async fn detector(id: &str, address: SocketAddr, peers: Vec<StaticPeer>) -> Handle {
+async fn detector(id: &str, address: SocketAddr, peers: Vec<StaticPeer>, rosters: Option<Rosters>) -> Handle {
     let mut config = PeerConfig::new(id, "test", address, peers);
     (config.heartbeat_interval, config.heartbeat_timeout) =
         (Duration::from_millis(200), Duration::from_millis(100));
     let keys = Keyring::new("test", &[], true).unwrap();
-    let rosters = Rosters { state: RosterState::default(), save: Box::new(|_| Ok(())) };
-    let options = Options { rosters: Some(rosters), ..Options::default() };
-    net::spawn(config, keys, options).await.unwrap().0
+    net::spawn(config, keys, Options { rosters, ..Options::default() }).await.unwrap().0
 }
 
 /// The full listener of a node and the one for metrics alone.
@@ -81,8 +79,9 @@ async fn two_of_three() -> (SocketAddr, [Handle; 2]) {
         address: Some(address),
     };
     let silent = || peer("web-3", ([127, 0, 0, 1], 9).into());
-    let one = detector("web-1", first, vec![peer("web-2", second), silent()]).await;
-    let two = detector("web-2", second, vec![peer("web-1", first), silent()]).await;
+    let rosters = || Some(Rosters { state: RosterState::default(), save: Box::new(|_| Ok(())) });
+    let one = detector("web-1", first, vec![peer("web-2", second), silent()], rosters()).await;
+    let two = detector("web-2", second, vec![peer("web-1", first), silent()], rosters()).await;
     (serve(&one, 8, PATIENT).0, [one, two])
 }
 
