@@ -208,9 +208,9 @@ pub struct More {
     pub records: Vec<Record>,
     /// What the sender pads to the limit does not come to the addressee.
     pub narrow: bool,
-    /// So many numbers before this one the sender padded a ping, which may be lost for its length; 0: it did not.
+    /// Distance back to the sender's newest padded datagram, if that may have been lost for its length; else 0.
     pub padded: u8,
-    /// Zeros that make a ping as long as a datagram may be.
+    /// Zeros that pad a ping, and the pong that answers it, to the maximum datagram size.
     pub padding: Padding,
 }
 
@@ -258,10 +258,10 @@ impl Message {
         Message::Hello { sequence, server_id: server_id.clone(), padding: Padding::filling(room) }
     }
 
-    /// Pads the long form of a ping so that its frame has `len` bytes, header and seal included.
+    /// Pads the long form of a ping or a pong so that its frame has `len` bytes, header and seal included.
     pub fn padded(mut self, header_len: usize, len: usize) -> Message {
         let room = len.saturating_sub(header_len + SEAL_LEN + self.encoded_len());
-        if let Message::PingMore { more, .. } = &mut self {
+        if let Message::PingMore { more, .. } | Message::PongMore { more, .. } = &mut self {
             more.padding = Padding::filling(room);
         }
         self

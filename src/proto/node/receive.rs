@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Node;
 use super::drive::SPREAD;
 use super::guest::Party;
-use super::send::{Asked, Question};
+use super::send::{Asked, Length, Question};
 use crate::proto::config::PeerConfig;
 use crate::proto::event::Change;
 use crate::proto::heartbeat::Role;
@@ -284,12 +284,17 @@ impl Node {
         let ask = |node: &mut Node, what| node.answer_or_defer(peer, frame.question(what));
         self.meet(peer, &message);
         match &message {
-            Message::Ping { .. } => ask(self, Asked::Ping { small: false }),
+            Message::Ping { .. } => ask(self, Asked::Ping(Length::Any)),
             Message::PingMore { more, .. } => {
                 // Long answers are as likely to be lost as long pings, and one that came shows that the path is wide.
-                let wide = frame.bytes.len() > SMALL && more.padding.is_empty();
-                let small = !wide && (more.since_slot.is_some() || !more.padding.is_empty());
-                ask(self, Asked::Ping { small });
+                let wide = frame.bytes.len() > SMALL;
+                let length = match () {
+                    () if !more.padding.is_empty() => Length::Padded,
+                    () if more.padded > 0 => Length::AfterPadded,
+                    () if more.since_slot.is_some() && !wide => Length::Small,
+                    () => Length::Any,
+                };
+                ask(self, Asked::Ping(length));
             }
             Message::RelayPing { origin, request, .. } => {
                 if let Some(origin) = self.peer_of_tag(key, *origin) {
@@ -457,7 +462,7 @@ impl Node {
         }
         // Whoever asked by way of it has long asked others; an ordinary pong tells of the stall.
         if matches!(question.what, Asked::RelayPing(..)) {
-            question.what = Asked::Ping { small: true };
+            question.what = Asked::Ping(Length::Small);
         }
         // A ping's answer can tell of the stall, a hello's cannot: it goes first only if another run asks.
         let confirmed = self.sessions[peer].confirmed.as_ref().map(|c| c.instance);

@@ -122,11 +122,24 @@ pub(super) struct Question {
     pub(super) what: Asked,
 }
 
+/// How long the answer to a ping is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// As long as what there is to report.
+    Any,
+    /// At most [`SMALL`].
+    Small,
+    /// Small, to the try that follows a padded one.
+    AfterPadded,
+    /// Padded to the length of the ping, so that a padded ping tries both directions.
+    Padded,
+}
+
 /// What was asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asked {
-    /// A ping; its answer is to be small.
-    Ping { small: bool },
+    /// A ping, and how long its answer is.
+    Ping(Length),
     /// A ping on behalf of another node: its tag, and its request.
     RelayPing(Tag, u64),
     /// A hello: who sent it, and the sequence it took.
@@ -156,14 +169,27 @@ impl Node {
                     request,
                 });
             }
-            Asked::Ping { small } => {
-                let room = if small { SMALL } else { usize::MAX };
-                let more =
+            Asked::Ping(length) => {
+                let room = if length == Length::Any { usize::MAX } else { SMALL };
+                let mut more =
                     peer.filter(|_| confirmed).map_or_else(More::default, |peer| self.tell(peer, None, room));
+                let number = self.session(party).upcoming();
+                let mut filled = 0;
+                if let Some(peer) = peer {
+                    let path = &mut self.pool.at_mut(peer).path;
+                    more.padded =
+                        path.answers(number, length == Length::Padded, length == Length::AfterPadded);
+                    if length == Length::Padded {
+                        filled = question.len.min(self.config.max_datagram);
+                    }
+                }
                 // Guests have other rosters: nothing is compared.
                 let digest = peer.map_or_else(Digest::default, |peer| self.records.digest(peer));
-                self.send_bound(party, transmit, key, what, limit, |echo, hold| {
-                    pong(echo, hold, digest, more)
+                self.send_bound(party, transmit, key, what, limit, |echo, hold| match filled {
+                    0 => pong(echo, hold, digest, more),
+                    _ => {
+                        Message::PongMore { echo, hold, digest, more }.padded(Header::len_of(number), filled)
+                    }
                 });
             }
         }
@@ -180,14 +206,15 @@ impl Node {
     ) {
         let echoed = self.pool.at(peer).attempt_count == 0;
         let spare = self.beats[peer].can_spare() && echoed;
-        let due = self.pool.at_mut(peer).path.is_due(spare);
+        let number = self.sessions[peer].upcoming();
+        let due = self.pool.at_mut(peer).path.is_due(number, spare);
         let room = if spare { usize::MAX } else { SMALL };
         let more = self.tell(peer, since_slot, room);
         let long = spare && self.is_long(&more);
         if !due && !long {
             return self.send_ping_of(peer, to, key, more);
         }
-        let (number, limit) = (self.sessions[peer].upcoming(), self.config.max_datagram);
+        let limit = self.config.max_datagram;
         self.pool.at_mut(peer).path.padded(number);
         self.beats[peer].spare();
         let (transmit, digest) = (Transmit { to, from: None }, self.records.digest(peer));
@@ -388,7 +415,11 @@ impl Node {
             self.accounts[peer].rest_at = Some(self.now + self.config.heartbeat_interval / REST);
         }
         let narrow = self.pool.at(peer).path.is_found();
-        More { spacing, since_slot, paused, lost, records, narrow, ..More::default() }
+        let more = More { spacing, since_slot, paused, lost, records, narrow, ..More::default() };
+        if self.is_long(&more) {
+            self.pool.at_mut(peer).path.is_used();
+        }
+        more
     }
 }
 
