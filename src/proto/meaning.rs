@@ -153,7 +153,7 @@ impl Evidence {
             Verdict::Conflict => "conflict: an earlier run of it spoke within a minute",
             Verdict::KeyMismatch => "key_mismatch: never heard, but another key is used there",
             Verdict::ConfigMismatch if self.differs() => "config_mismatch: its profile tells another hash",
-            Verdict::Mtu => "mtu: eight padded pings were lost, whose small retries were echoed",
+            Verdict::Mtu => "mtu: eight padded pings or their answers were lost, and no small ones",
             Verdict::ConfigMismatch => "config_mismatch: never heard, but another wire version is there",
             Verdict::Unknown => "unknown: never heard by anybody",
             Verdict::Refused => "refused: not healthy, and its host refused a try lately",

@@ -202,12 +202,12 @@ pub struct More {
     pub records: Vec<Record>,
     /// What the sender pads to the limit does not come to the addressee.
     pub narrow: bool,
-    /// So many numbers before this one the sender padded a ping, which may be lost for its length; 0: it did not.
+    /// Distance back to the sender's newest padded datagram, if that may have been lost for its length; else 0.
     pub padded: u8,
     /// The sender had heard nothing of the addressee for more than G: the echo of what it had heard before, and for how many
     /// microseconds it has held that now. An addressee whose clock shows less stood still.
     pub held: Option<(u64, u64)>,
-    /// Zeros that make a ping as long as a datagram may be.
+    /// Zeros that pad a ping, and the pong that answers it, to the maximum datagram size.
     pub padding: Padding,
 }
 
@@ -271,7 +271,7 @@ impl Message {
         1 + varint_len(echo)
     }
 
-    /// Pads a frame that ends with the long form of a ping without padding, so that it has `len` bytes once it is
+    /// Pads a frame that ends with the long form of a ping or a pong without padding, so that it has `len` bytes once it is
     /// sealed.
     pub(crate) fn pad(frame: &mut Vec<u8>, len: usize) {
         let padding = Padding::filling(len.saturating_sub(frame.len() + SEAL_LEN));

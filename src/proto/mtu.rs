@@ -1,22 +1,28 @@
-//! Whether long datagrams pass: now and then the leader of a pair pads a heartbeat's first try to the limit.
+//! Whether long datagrams pass: now and then the leader of a pair pads a heartbeat's first try to the maximum size, and
+//! the follower pads its answer, so that both directions are tried.
 //!
-//! A padded try is lost if its own echo never comes while the small retry after it is echoed. What is lost so costs no
-//! heartbeat, is told to the peer so that it does not count as loss, and is followed by the next padded one at once. Eight
-//! in a row, and the path's MTU is smaller; one that is echoed ends that.
+//! A first try is lost if its own echo never comes while the small retry after it is echoed. A padded one that is lost
+//! costs no heartbeat, and is reported to the peer so that it does not count as loss. After the first, every second
+//! heartbeat is padded, and the small first tries between them show how much is lost whatever its length. When eight
+//! more padded ones than small ones were lost, and no padded one passed, the path's MTU is smaller. One that passes ends
+//! that.
 
-/// One first try in so many is padded.
-pub(crate) const PERIOD: u16 = 256;
+/// One first try in so many is padded: with the 16 heartbeats of a search, a change is seen within four minutes.
+pub(crate) const PERIOD: u16 = 208;
+/// The same while this node sends long datagrams to the peer.
+const USED_PERIOD: u16 = 8;
 /// One in so many once padded ones are known not to pass.
 const NARROW_PERIOD: u16 = 16;
-/// So many lost in a row tell that padded ones do not pass.
+/// Padded tries lost beyond the small ones until the path counts as narrow.
 const LOST: u32 = 8;
 /// UDP payload that is taken to pass on any path: a host must accept 576 bytes of IPv4 (RFC 791), headers included.
 pub(crate) const SMALL: usize = 512;
 
-/// The newest padded try.
+/// The first try of a heartbeat that is watched.
 #[derive(Clone, Copy, Debug)]
-struct Padded {
+struct FirstTry {
     sequence: u64,
+    padded: bool,
     /// The small try that followed it, and whether that was echoed.
     retry: Option<u64>,
     small_passed: bool,
@@ -24,16 +30,20 @@ struct Padded {
     judged: bool,
 }
 
-/// What is known of the greatest datagram that passes to a peer.
+/// What is known of the greatest datagram that passes to a peer and back.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PathMtu {
     /// First tries before the next padded one.
     wait: u16,
-    newest: Option<Padded>,
-    /// Padded ones lost in a row.
+    /// First tries since the newest padded one.
+    since: u16,
+    newest: Option<FirstTry>,
+    /// Padded tries that were lost since one passed, less the small ones that were lost meanwhile.
     lost: u32,
-    /// The peer says that what it pads does not come here.
+    /// The peer reports that long datagrams do not pass.
     told: bool,
+    /// The number of the newest padded answer, until the peer's next ping shows whether it came.
+    answer: Option<u64>,
 }
 
 impl PathMtu {
@@ -44,20 +54,40 @@ impl PathMtu {
         }
     }
 
-    /// A heartbeat's first try goes out: whether it is to be padded. `spare`: it may be lost.
-    pub(crate) fn is_due(&mut self, spare: bool) -> bool {
+    /// A long datagram goes out: the path is tried soon.
+    pub(crate) fn is_used(&mut self) {
+        if self.lost < LOST {
+            self.wait = self.wait.min(USED_PERIOD.saturating_sub(self.since));
+        }
+    }
+
+    /// A heartbeat's first try goes out under this number: whether it is to be padded. `spare`: it may be lost.
+    pub(crate) fn is_due(&mut self, sequence: u64, spare: bool) -> bool {
         self.judge();
         let due = self.wait == 0;
         self.wait = self.wait.saturating_sub(1);
+        self.since = self.since.saturating_add(1);
+        if !due && spare && (1..LOST).contains(&self.lost) {
+            self.watch(sequence, false);
+        }
         due && spare
     }
 
+    fn watch(&mut self, sequence: u64, padded: bool) {
+        self.newest = Some(FirstTry { sequence, padded, retry: None, small_passed: false, judged: false });
+    }
+
     fn judge(&mut self) {
-        let Some(padded) = self.newest.as_mut().filter(|padded| !padded.judged) else { return };
-        padded.judged = true;
-        if padded.small_passed {
-            self.lost = self.lost.saturating_add(1);
-            self.wait = self.pace();
+        let Some(first) = self.newest.as_mut().filter(|first| !first.judged) else { return };
+        first.judged = true;
+        match (first.small_passed, first.padded) {
+            (false, _) => {}
+            (true, true) => {
+                self.lost = self.lost.saturating_add(1);
+                self.wait = self.pace();
+            }
+            (true, false) if self.lost < LOST => self.lost = self.lost.saturating_sub(1),
+            (true, false) => {}
         }
     }
 
@@ -65,48 +95,59 @@ impl PathMtu {
     fn pace(&self) -> u16 {
         match self.lost {
             0 => PERIOD - 1,
-            1..LOST => 0,
+            1..LOST => 1,
             _ => NARROW_PERIOD - 1,
         }
     }
 
     /// A first try goes out padded, under this number.
     pub(crate) fn padded(&mut self, sequence: u64) {
-        self.newest = Some(Padded { sequence, retry: None, small_passed: false, judged: false });
+        self.watch(sequence, true);
         self.wait = self.pace();
+        self.since = 0;
     }
 
-    /// A small try follows in the same heartbeat, under this number. How many numbers before it the padded one was, to be
-    /// told to the peer; 0: there was none.
+    /// A small try follows in the same heartbeat, under this number. The distance back to the padded one, to be reported
+    /// to the peer; 0: there was none.
     pub(crate) fn retried(&mut self, sequence: u64) -> u8 {
-        let Some(padded) = self.newest.as_mut().filter(|padded| !padded.judged) else { return 0 };
-        padded.retry.get_or_insert(sequence);
-        u8::try_from(sequence - padded.sequence).unwrap_or(0)
+        let Some(first) = self.newest.as_mut().filter(|first| !first.judged) else { return 0 };
+        first.retry.get_or_insert(sequence);
+        if first.padded { u8::try_from(sequence - first.sequence).unwrap_or(0) } else { 0 }
+    }
+
+    /// An answer goes out under this number. The distance back to the padded answer that the peer has not received, to be
+    /// reported to it; 0: there is none. `padded`: this one is padded; `retried`: the peer retries a padded ping.
+    pub(crate) fn answers(&mut self, sequence: u64, padded: bool, retried: bool) -> u8 {
+        let before = self.answer.take().filter(|_| retried);
+        self.answer = if padded { Some(sequence) } else { before };
+        before.and_then(|before| u8::try_from(sequence - before).ok()).unwrap_or(0)
     }
 
     /// The peer echoed the datagram of this number. `slept`: it had just slept, and echoes the newest of several.
     pub(crate) fn echoed(&mut self, sequence: u64, slept: bool) {
-        let Some(padded) = &mut self.newest else { return };
-        if padded.sequence == sequence {
+        let Some(first) = &mut self.newest else { return };
+        if first.sequence == sequence {
+            if first.padded {
+                self.lost = 0;
+                self.wait = self.pace();
+            }
             self.newest = None;
-            self.lost = 0;
-            self.wait = self.pace();
-        } else if padded.retry == Some(sequence) {
-            padded.small_passed |= !slept;
+        } else if first.retry == Some(sequence) {
+            first.small_passed |= !slept;
         }
     }
 
-    /// The peer says whether what it pads comes here.
+    /// The peer reports whether long datagrams pass.
     pub(crate) fn told(&mut self, narrow: bool) {
         self.told = narrow;
     }
 
-    /// What this node pads does not pass, to be told to the peer.
+    /// Long datagrams do not pass, to be reported to the peer.
     pub(crate) fn is_found(&self) -> bool {
         self.lost >= LOST
     }
 
-    /// Long datagrams are known not to pass: how many padded ones were lost in a row, 0 if the peer says so.
+    /// Long datagrams are known not to pass: how many padded ones were lost, 0 if the peer reports so.
     pub(crate) fn narrow(&self) -> Option<u32> {
         match self.lost {
             lost if lost >= LOST => Some(lost),
@@ -119,59 +160,102 @@ impl PathMtu {
 mod tests {
     use super::*;
 
-    /// One heartbeat that begins with this number: what is padded passes, or its retry, or none. True: it was padded.
-    fn heartbeat(path: &mut PathMtu, number: u64, padded_passes: bool, retry_passes: bool) -> bool {
-        if !path.is_due(true) {
-            path.echoed(number, false);
-            return false;
+    /// One heartbeat that begins with this number: a padded first try passes, or a small one, or the retry. True: it was
+    /// padded.
+    fn heartbeat(
+        path: &mut PathMtu,
+        number: u64,
+        padded_passes: bool,
+        small_passes: bool,
+        retry: bool,
+    ) -> bool {
+        let padded = path.is_due(number, true);
+        if padded {
+            path.padded(number);
         }
-        path.padded(number);
-        if padded_passes {
+        if if padded { padded_passes } else { small_passes } {
             path.echoed(number, false);
         } else {
-            assert_eq!(path.retried(number + 1), 1);
-            if retry_passes {
+            assert_eq!(path.retried(number + 1), u8::from(padded));
+            if retry {
                 path.echoed(number + 1, false);
             }
         }
-        true
+        padded
     }
 
     #[test]
-    fn one_in_256_then_the_next_seven_then_one_in_16() {
+    fn one_in_208_then_every_second_then_one_in_16() {
         let mut path = PathMtu::default();
         path.begin(3);
         let padded = |path: &mut PathMtu, passes: bool, beats: std::ops::Range<u64>| -> Vec<u64> {
-            beats.filter(|n| heartbeat(path, n * 10, passes, true)).collect()
+            beats.filter(|n| heartbeat(path, n * 10, passes, true, true)).collect()
         };
-        assert_eq!(padded(&mut path, true, 0..600), [3, 259, 515]);
-        assert_eq!(padded(&mut path, false, 600..815), Vec::from_iter((771..779).chain([794, 810])));
+        assert_eq!(padded(&mut path, true, 0..500), [3, 211, 419]);
+        let search = (627..642).step_by(2);
+        assert_eq!(padded(&mut path, false, 500..680), Vec::from_iter(search.chain([657, 673])));
         assert_eq!(path.narrow(), Some(10));
-        assert_eq!(padded(&mut path, true, 815..1100), [826, 1082]);
+        assert_eq!(padded(&mut path, true, 680..900), [689, 897]);
         assert_eq!(path.narrow(), None, "one that passes ends it");
+    }
+
+    #[test]
+    fn first_tries_that_are_lost_whatever_their_length_are_no_small_mtu() {
+        let mut path = PathMtu::default();
+        for n in 0..10_000 {
+            heartbeat(&mut path, n * 10, false, false, true);
+            assert_eq!(path.narrow(), None, "{n}");
+        }
     }
 
     #[test]
     fn seven_lost_are_not_enough_and_silence_proves_nothing() {
         let mut path = PathMtu::default();
-        assert!((0..7).all(|n| heartbeat(&mut path, n * 10, false, true)));
-        assert!((7..20).all(|n| heartbeat(&mut path, n * 10, false, false)), "neither passes: not decided");
-        assert!(heartbeat(&mut path, 200, false, true) && !path.is_found(), "the eighth");
-        assert!(!path.is_due(true) && path.is_found());
-        path.echoed(200, false);
+        for n in 0..14 {
+            heartbeat(&mut path, n * 10, false, true, true);
+        }
+        for n in 14..40 {
+            heartbeat(&mut path, n * 10, false, true, false);
+        }
+        assert_eq!(path.lost, 7, "neither passes: not decided");
+        assert!(heartbeat(&mut path, 400, false, true, true) && !path.is_found(), "the eighth");
+        assert!(!path.is_due(410, true) && path.is_found());
+        path.echoed(400, false);
         assert!(!path.is_found(), "it was late, not lost");
     }
 
     #[test]
     fn what_cannot_be_spared_waits_and_one_answer_after_a_sleep_decides_nothing() {
         let mut path = PathMtu::default();
-        assert!(!path.is_due(false) && !path.is_due(false) && path.is_due(true));
+        assert!(!path.is_due(1, false) && !path.is_due(1, false) && path.is_due(1, true));
         path.padded(1);
         assert_eq!((path.retried(2), path.retried(5), path.retried(1000)), (1, 4, 0));
         path.echoed(5, false);
         path.echoed(2, true);
-        assert!(!path.is_due(true) && path.lost == 0, "only the first retry counts, of a peer that is awake");
-        assert_eq!(path.retried(6), 0, "another heartbeat");
+        assert!(
+            !path.is_due(6, true) && path.lost == 0,
+            "only the first retry counts, of a peer that is awake"
+        );
+        assert_eq!(path.retried(7), 0, "another heartbeat");
+    }
+
+    #[test]
+    fn a_used_path_is_tried_soon_and_not_more_often() {
+        let mut path = PathMtu::default();
+        path.begin(100);
+        let padded = (0..50).filter(|n| {
+            path.is_used();
+            heartbeat(&mut path, n * 10, true, true, true)
+        });
+        assert_eq!(Vec::from_iter(padded), [8, 17, 26, 35, 44]);
+    }
+
+    #[test]
+    fn a_padded_answer_is_reported_as_lost_once_the_peer_retries() {
+        let mut path = PathMtu::default();
+        assert_eq!(path.answers(1, true, false), 0);
+        assert_eq!((path.answers(2, false, true), path.answers(4, false, true)), (1, 3));
+        assert_eq!((path.answers(5, false, false), path.answers(6, false, true)), (0, 0), "it came");
     }
 
     #[test]

@@ -144,3 +144,39 @@ fn lan_kill() {
         assert!(slowest <= KILLED_WITHIN, "{slowest:?}");
     });
 }
+
+/// A change of the path's MTU is seen within so many heartbeats.
+const MTU_HEARTBEATS: u32 = 240;
+const INTERVAL: Duration = Duration::from_millis(200);
+
+#[test]
+#[ignore = "needs root: network namespaces, nft"]
+fn lan_mtu_one_way() {
+    const SETTINGS: Settings =
+        &[("HEARTBEAT_INTERVAL", "200ms"), ("HEARTBEAT_TIMEOUT", "150ms"), ("MAX_BACKOFF", "2s")];
+    Lan::with(2, SETTINGS, |lan| {
+        let both =
+            |verdict: &str| [(0, 1), (1, 0)].iter().all(|(a, b)| lan.cluster.verdict(*a, *b) == verdict);
+        for host in &lan.hosts {
+            let since = Clock.now();
+            inside(host, &lan.switch, drop_long);
+            let seen = within(INTERVAL * MTU_HEARTBEATS, || both("mtu").then_some(()));
+            let took = Clock.now().since(since);
+            inside(host, &lan.switch, || tool("nft", &["delete", "table", "ip", "narrow"], ""));
+            assert!(seen.is_some(), "{}", lan.cluster.tell());
+            lan.cluster.all_up(AT_ALL);
+            println!("mtu after {:.0} heartbeats", took.as_secs_f64() / INTERVAL.as_secs_f64());
+        }
+    });
+}
+
+/// From now on the host drops UDP datagrams of more than 600 bytes on arrival.
+fn drop_long() {
+    let rules = "table ip narrow {
+        chain input {
+            type filter hook input priority 0; policy accept;
+            meta l4proto udp udp length > 608 drop
+        }
+    }";
+    tool("nft", &["-f", "-"], rules);
+}

@@ -131,7 +131,12 @@ impl Node {
             let is_old = self.now.since(info.last_seen.unwrap_or(self.started)) > long;
             // Datagrams that arrive late come in a burst, the oldest first: newer evidence may be on its way.
             let arrives = self.accounts[peer].heard_of.is_some_and(|at| self.now.since(at) <= interval);
-            if info.status == PeerStatus::Down || arrives || !is_old || says.down < 2 || says.down * 2 <= says.votes() {
+            if info.status == PeerStatus::Down
+                || arrives
+                || !is_old
+                || says.down < 2
+                || says.down * 2 <= says.votes()
+            {
                 continue;
             }
             let missed = info.missed_heartbeats.max(self.config.down_after);

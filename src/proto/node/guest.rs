@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Node;
 use super::relay::Budget;
-use super::send::{Asked, Question};
+use super::send::{AnswerLength, Asked, Question};
 use crate::proto::messages::Message;
 use crate::proto::records::Met;
 use crate::proto::seal::{FrameKind, Header, Instance};
@@ -211,7 +211,7 @@ impl Node {
             // After a stall whatever came is old.
             _ if self.late_to.is_some() => {}
             Message::Ping { .. } | Message::PingMore { .. } => {
-                self.answer(party, &frame.question(Asked::Ping { small: true }));
+                self.answer(party, &frame.question(Asked::Ping(AnswerLength::Small)));
             }
             Message::RelayPing { origin, request, .. } => {
                 if let Some(origin) = self.peer_of_tag(frame.key, *origin) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Node;
 use super::drive::SPREAD;
 use super::guest::Party;
-use super::send::{Asked, Question};
+use super::send::{AnswerLength, Asked, Question};
 use crate::proto::config::PeerConfig;
 use crate::proto::event::Change;
 use crate::proto::heartbeat::Role;
@@ -291,12 +291,17 @@ impl Node {
         let ask = |node: &mut Node, what| node.answer_or_defer(peer, frame.question(what));
         self.meet(peer, &message);
         match &message {
-            Message::Ping { .. } => ask(self, Asked::Ping { small: false }),
+            Message::Ping { .. } => ask(self, Asked::Ping(AnswerLength::Any)),
             Message::PingMore { more, .. } => {
                 // Long answers are as likely to be lost as long pings, and one that came shows that the path is wide.
-                let wide = frame.bytes.len() > SMALL && more.padding.is_empty();
-                let small = !wide && (more.since_slot.is_some() || !more.padding.is_empty());
-                ask(self, Asked::Ping { small });
+                let wide = frame.bytes.len() > SMALL;
+                let length = match () {
+                    () if !more.padding.is_empty() => AnswerLength::Padded,
+                    () if more.padded > 0 => AnswerLength::AfterPadded,
+                    () if more.since_slot.is_some() && !wide => AnswerLength::Small,
+                    () => AnswerLength::Any,
+                };
+                ask(self, Asked::Ping(length));
             }
             Message::RelayPing { origin, request, .. } => {
                 if let Some(origin) = self.peer_of_tag(key, *origin) {
@@ -484,7 +489,7 @@ impl Node {
         }
         // Whoever asked by way of it has long asked others; an ordinary pong tells of the stall.
         if matches!(question.what, Asked::RelayPing(..)) {
-            question.what = Asked::Ping { small: true };
+            question.what = Asked::Ping(AnswerLength::Small);
         }
         // A ping's answer can tell of the stall, a hello's cannot: it goes first only if another run asks.
         let confirmed = self.sessions[peer].confirmed.as_ref().map(|c| c.instance);

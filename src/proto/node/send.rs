@@ -201,11 +201,24 @@ pub(super) struct Question {
     pub(super) what: Asked,
 }
 
+/// How long the answer to a ping is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnswerLength {
+    /// As long as what there is to report.
+    Any,
+    /// At most [`SMALL`].
+    Small,
+    /// Small, to the try that follows a padded one.
+    AfterPadded,
+    /// Padded to the length of the ping, so that a padded ping tries both directions.
+    Padded,
+}
+
 /// What was asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asked {
-    /// A ping; its answer is to be small.
-    Ping { small: bool },
+    /// A ping, and how long its answer is.
+    Ping(AnswerLength),
     /// A ping on behalf of another node: its tag, and its request.
     RelayPing(Tag, u64),
     /// A hello: who sent it, and its number.
@@ -235,14 +248,29 @@ impl Node {
                     request,
                 });
             }
-            Asked::Ping { small } => {
-                let room = if small { SMALL } else { usize::MAX };
-                let more =
+            Asked::Ping(length) => {
+                let room = if length == AnswerLength::Any { usize::MAX } else { SMALL };
+                let mut more =
                     peer.filter(|_| confirmed).map_or_else(More::default, |peer| self.tell(peer, None, room));
+                let number = self.session(party).upcoming();
+                let mut filled = None;
+                if let Some(peer) = peer {
+                    let path = &mut self.pool.at_mut(peer).path;
+                    more.padded = path.answers(
+                        number,
+                        length == AnswerLength::Padded,
+                        length == AnswerLength::AfterPadded,
+                    );
+                    if length == AnswerLength::Padded {
+                        filled = Some(question.len.min(self.config.max_datagram));
+                    }
+                }
                 // Guests have other rosters: nothing is compared.
                 let digest = peer.map_or_else(Digest::default, |peer| self.records.digest(peer));
-                self.send_bound(party, transmit, key, what, limit, |echo, hold| {
-                    pong(echo, hold, digest, more)
+                let length = filled.map_or(Length::AtMost(limit), Length::Padded);
+                self.send_bound(party, transmit, key, what, length, |echo, hold| match filled {
+                    None => pong(echo, hold, digest, more),
+                    Some(_) => Message::PongMore { echo, hold, digest, more },
                 });
             }
         }
@@ -259,14 +287,15 @@ impl Node {
     ) {
         let echoed = self.pool.at(peer).attempt_count == 0;
         let spare = self.beats[peer].can_spare() && echoed;
-        let due = self.pool.at_mut(peer).path.is_due(spare);
+        let number = self.sessions[peer].upcoming();
+        let due = self.pool.at_mut(peer).path.is_due(number, spare);
         let room = if spare { usize::MAX } else { SMALL };
         let more = self.tell(peer, since_slot, room);
         let long = spare && self.is_long(&more);
         if !due && !long {
             return self.send_ping_of(peer, to, key, more);
         }
-        let (number, limit) = (self.sessions[peer].upcoming(), self.config.max_datagram);
+        let limit = self.config.max_datagram;
         self.pool.at_mut(peer).path.padded(number);
         self.beats[peer].spare();
         let (transmit, digest) = (Transmit { to, from: None }, self.records.digest(peer));
@@ -568,7 +597,11 @@ impl Node {
         let narrow = self.pool.at(peer).path.is_found();
         let gap = self.accounts[peer].gap.filter(|(_, _, until)| self.now < *until);
         let held = gap.map(|(echo, came, _)| (echo, micros(self.now.since(came))));
-        More { spacing, since_slot, paused, lost, records, narrow, held, ..More::default() }
+        let more = More { spacing, since_slot, paused, lost, records, narrow, held, ..More::default() };
+        if self.is_long(&more) {
+            self.pool.at_mut(peer).path.is_used();
+        }
+        more
     }
 }
 

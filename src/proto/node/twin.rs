@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Node;
 use super::receive::Frame;
 use super::relay::Budget;
-use super::send::{Asked, Question};
+use super::send::{AnswerLength, Asked, Question};
 use crate::proto::messages::Message;
 use crate::proto::records::Digest;
 use crate::proto::seal::{FrameKind, Header};
@@ -58,7 +58,8 @@ impl Node {
             let to = self.hello_went_to(echoed).ok_or(Reject::Own)?;
             // The other process hears of the conflict too, if it is where the hello went.
             if to == frame.from && self.may_answer_twin() {
-                let question = Question { len: usize::MAX, ..frame.question(Asked::Ping { small: true }) };
+                let question =
+                    Question { len: usize::MAX, ..frame.question(Asked::Ping(AnswerLength::Small)) };
                 let pong = Message::Pong { echo: number + 1, hold: 0, digest: Digest::default() };
                 let next = self.next_to_twin();
                 self.queue_answer(self.me, next, &question, (sender, instance), &pong);

@@ -18,19 +18,19 @@ fn lengths(cluster: &mut Cluster, length: Duration) -> Vec<usize> {
 }
 
 #[test]
-fn one_ping_in_256_is_padded_and_no_other_datagram_is_long() {
+fn one_ping_in_208_is_padded_with_its_answer_and_no_other_datagram_is_long() {
     for nodes in [2usize, 5] {
         let mut cluster = whole(nodes, 3);
-        let all = lengths(&mut cluster, SECOND * 2560);
+        let all = lengths(&mut cluster, SECOND * 2080);
         let pairs = nodes * (nodes - 1) / 2;
         let (padded, short): (Vec<usize>, Vec<usize>) = all.iter().partition(|len| **len > 52);
         assert!(padded.iter().all(|len| *len == 1200), "{padded:?}");
-        assert_eq!(padded.len(), pairs * 10, "of {pairs} pairs");
-        assert!(all.len().abs_diff(2 * 2560 * pairs) <= 2 * pairs, "{} datagrams", all.len());
+        assert_eq!(padded.len(), pairs * 20, "of {pairs} pairs");
+        assert!(all.len().abs_diff(2 * 2080 * pairs) <= 2 * pairs, "{} datagrams", all.len());
         // What padding adds to a heartbeat, on average.
         let idle = *short.iter().max().unwrap();
-        let added = (all.iter().sum::<usize>() - short.len() * idle) as f64 / (2560 * pairs) as f64;
-        assert!(added <= 1200.0 / 256.0, "{added} bytes");
+        let added = (all.iter().sum::<usize>() - short.len() * idle) as f64 / (2080 * pairs) as f64;
+        assert!(added <= 2.0 * 1200.0 / 208.0, "{added} bytes");
         assert!(
             cluster.nodes.iter().flatten().all(|node| node.stats().heartbeat_retries <= 4 * nodes as u64)
         );
@@ -44,15 +44,15 @@ fn the_phases_of_padding_are_spread() {
     let record = tape.clone();
     cluster.rule = Box::new(move |packet, now| {
         if packet.bytes.len() == 1200 {
-            record.borrow_mut().push(now.since(start).as_secs() / 64);
+            record.borrow_mut().push(now.since(start).as_secs() / 52);
         }
         Fate::After(PATH)
     });
-    cluster.run(SECOND * 256);
+    cluster.run(SECOND * 208);
     let quarters: Vec<usize> =
         (0..4).map(|quarter| tape.borrow().iter().filter(|q| **q == quarter).count()).collect();
-    assert_eq!(quarters.iter().sum::<usize>(), 45);
-    assert!(quarters.iter().all(|count| (3..=22).contains(count)), "{quarters:?}");
+    assert_eq!(quarters.iter().sum::<usize>(), 90);
+    assert!(quarters.iter().all(|count| (6..=44).contains(count)), "{quarters:?}");
 }
 
 #[test]

@@ -62,9 +62,7 @@ fn the_swarm_breaks_no_rule() {
     let reports: Vec<Report> = (0..200).map(swarm).collect();
     // 200 clusters of two to ten nodes for a minute or so: independent loss alone makes nobody Down, but at ill nodes.
     let has_ill = |seed: &u64| {
-        let is_heavy = |fault: &scenario::Fault| {
-            matches!(fault, scenario::Fault::Links { rule: scenario::Link::Loss { p }, .. } if *p > 0.5)
-        };
+        let is_heavy = |fault: &scenario::Fault| matches!(fault, scenario::Fault::Links { rule: scenario::Link::Loss { p }, .. } if *p > 0.5);
         swarm::scenario(*seed).faults.iter().any(|timed| is_heavy(&timed.fault))
     };
     let others = reports.iter().filter(|r| !has_ill(&r.seed));
