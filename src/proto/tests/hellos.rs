@@ -152,8 +152,7 @@ fn recorded_hellos_deny_no_takeover() {
     // Node 1 dies. Hellos of its last run, which somebody kept from their addressees, come every two seconds. Each once was a
     // sign of life, and nobody ever took over what node 1 did.
     for replayed in [false, true] {
-        let mut cluster = whole(3, 6);
-        cluster.run(10 * SECOND);
+        let (mut cluster, _) = witness::guarded_nodes(3, 6);
         let run = cluster.node(1).instance();
         cluster.crash(1);
         let (mut safe, mut answered) = (false, 0);
@@ -176,8 +175,7 @@ fn recorded_hellos_deny_no_takeover() {
 #[test]
 fn welcomes_hold_no_guard() {
     // Of all that node 1 says only Welcomes come: it answers hellos, which it takes for no sign of life.
-    let mut cluster = whole(2, 7);
-    cluster.run(10 * SECOND);
+    let (mut cluster, _) = witness::guarded_nodes(2, 7);
     assert!(cluster.node(0).quorum_guard(cluster.now).is_some());
     let runs = runs(&cluster);
     let passed = Rc::new(RefCell::new(0));

@@ -33,14 +33,19 @@ impl Cluster {
 
 /// Three nodes that hold the guard, and what each has saved.
 fn guarded() -> (Cluster, Vec<RosterState>) {
-    let mut cluster = Cluster::new(3, 1);
-    for node in 0..3 {
+    guarded_nodes(3, 1)
+}
+
+/// Nodes that hold the guard, and what each has saved.
+pub(super) fn guarded_nodes(nodes: usize, seed: u64) -> (Cluster, Vec<RosterState>) {
+    let mut cluster = Cluster::new(nodes, seed);
+    for node in 0..nodes {
         cluster.keep(node, RosterState::default());
         cluster.save(node).unwrap();
     }
     cluster.run(15 * SECOND);
-    assert!((0..3).all(|node| cluster.holds_guard(node)));
-    let saved: Vec<_> = (0..3).map(|node| cluster.save(node).unwrap()).collect();
+    assert!((0..nodes).all(|node| cluster.holds_guard(node)));
+    let saved: Vec<_> = (0..nodes).map(|node| cluster.save(node).unwrap()).collect();
     assert!(saved.iter().all(|state| state.witness && state.validate().is_ok()));
     (cluster, saved)
 }
