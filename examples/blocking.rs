@@ -10,11 +10,14 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use lastseen::proto::{Change, Instance, Keyring, LeaveReason, Node, PeerConfig, Service, StaticPeer, Time};
+use lastseen::proto::{
+    Change, Instance, Keyring, LeaveReason, Node, PeerConfig, RosterState, Service, StaticPeer, Time,
+};
 use nix::time::{ClockId, clock_gettime};
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -76,11 +79,22 @@ fn random() -> io::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
+/// Replaces a file with what must survive a loss of power.
+fn write(path: &Path, state: &RosterState) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    serde_json::to_writer(&mut file, state)?;
+    file.sync_all()?;
+    std::fs::rename(new, path)
+}
+
 /// One node, its socket, and what it said last.
 struct Blocking {
     id: String,
     node: Node,
     socket: UdpSocket,
+    /// The file of the rosters that it must not forget.
+    rosters: PathBuf,
     /// Whether it holds the quorum guard.
     guarded: bool,
     /// At which nodes the service passes.
@@ -109,9 +123,15 @@ impl Blocking {
         #[expect(clippy::disallowed_methods, reason = "a loop of its own has a clock of its own")]
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         node.set_wall_clock(since_1970, started);
+        // The quorum guard needs a node that forgets no roster when it restarts.
+        let rosters = format!("lastseen-example-{id}-{}.json", socket.local_addr()?.port());
+        let rosters = std::env::temp_dir().join(rosters);
+        let read = std::fs::read(&rosters).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let state = read.filter(|state: &RosterState| state.validate().is_ok()).unwrap_or_default();
+        node.keep_rosters(state, started)?;
         node.publish_service(Service::new("web", "127.0.0.1:8080")?, started)?;
         let id = id.to_owned();
-        Ok(Blocking { id, node, socket, guarded: false, passing: Vec::new(), catalog_turn: 0 })
+        Ok(Blocking { id, node, socket, rosters, guarded: false, passing: Vec::new(), catalog_turn: 0 })
     }
 
     /// Turns until `is_over`, then leaves.
@@ -163,8 +183,19 @@ impl Blocking {
         }
     }
 
+    /// Writes the rosters that the node must not forget. It is a small file; a loop that must not wait for a disk writes it elsewhere.
+    fn keep_rosters(&mut self) {
+        while let Some((number, state)) = self.node.poll_state() {
+            match write(&self.rosters, &state) {
+                Ok(()) => self.node.handle_state_saved(number, now()),
+                Err(_) => return self.node.handle_state_failed(now()),
+            }
+        }
+    }
+
     /// Sends what the node wants sent. What the system refuses is a lost datagram: the node asks again by itself.
     fn send(&mut self) {
+        self.keep_rosters();
         let mut datagram = Vec::new();
         while let Some(transmit) = self.node.poll_transmit(now(), &mut datagram) {
             let _ = self.socket.send_to(&datagram, transmit.to);

@@ -75,8 +75,8 @@ impl Peer {
             release: Release::OWN,
             wire: WIRE,
             id: None,
-            draining: None,
-            witness: true,
+            away: None,
+            standing: lastseen::proto::Standing::Witness,
         };
         let record = |body| Record { owner: NodeName::of(&self.id), version: 1, body };
         vec![record(Body::Row(Vec::new())), record(Body::Profile(profile))]

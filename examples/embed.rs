@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let picture = one.snapshot().await.ok_or("the loop has ended")?;
         println!("  {:?}, quorum: {}", picture.status, picture.status.is_quorum_available());
         match leave.take() {
-            Some(two) if picture.status.is_quorum_available() => two.leave(LeaveReason::Restart).await,
+            Some(two) if picture.status.is_quorum_available() => drop(two.leave(LeaveReason::Restart).await),
             Some(two) => leave = Some(two),
             None => break,
         }

@@ -202,8 +202,8 @@ impl Around {
             release,
             wire: WIRE,
             id: None,
-            draining: None,
-            witness: true,
+            away: None,
+            standing: lastseen::proto::Standing::Witness,
         })
     }
 

@@ -16,13 +16,17 @@
 //! told to go, or whose server failed: whoever sent him may know what the server does not know yet, so he is served and not sent on.
 
 use std::error::Error;
+use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lastseen::net::{Clock, Handle, Options, spawn};
+use lastseen::net::{Clock, Handle, Options, Rosters, spawn};
 use lastseen::proto::{
-    Drain, Keyring, LeaveReason, Move, PeerConfig, Reason, ServerId, Service, ServiceName, StaticPeer,
+    Drain, Keyring, LeaveReason, Move, PeerConfig, Reason, RosterState, ServerId, Service, ServiceName,
+    StaticPeer,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -64,8 +68,13 @@ async fn serve(id: &str, roster: &[&str]) -> Fallible<()> {
 
     let mut config = PeerConfig::new(id, "example", listen, roster);
     (config.heartbeat_interval, config.heartbeat_timeout) = (INTERVAL, INTERVAL / 2);
+    // The quorum guard needs a node that forgets no roster when it restarts.
+    let path = std::env::temp_dir().join(format!("lastseen-example-{id}-{}.json", listen.port()));
+    let state = read_rosters(&path);
+    let rosters = Rosters { state, save: Box::new(move |state| write_rosters(&path, state)) };
     // Without a key, as here, anybody on this machine can speak for a node.
-    let (node, _task) = spawn(config, Keyring::new("example", &[], true)?, Options::default()).await?;
+    let options = Options { rosters: Some(rosters), ..Options::default() };
+    let (node, _task) = spawn(config, Keyring::new("example", &[], true)?, options).await?;
     let clients = TcpListener::bind((listen.ip(), 0)).await?;
     let address = clients.local_addr()?.to_string();
     println!("{id}: clients at {address}");
@@ -75,6 +84,21 @@ async fn serve(id: &str, roster: &[&str]) -> Fallible<()> {
     let server = Arc::new(Server { id: id.to_owned(), node, store, leaves: watch::Sender::new(false) });
     tokio::spawn(Arc::clone(&server).follow_migrations());
     server.accept(clients).await
+}
+
+/// The rosters that an earlier run left.
+fn read_rosters(path: &Path) -> RosterState {
+    let read = fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    read.filter(|state: &RosterState| state.validate().is_ok()).unwrap_or_default()
+}
+
+/// Writes the rosters. The detector calls it on a thread of its own, so a disk that hangs holds up nothing.
+fn write_rosters(path: &Path, state: &RosterState) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let out = File::create(&new)?;
+    serde_json::to_writer(&out, state)?;
+    out.sync_all()?;
+    fs::rename(new, path)
 }
 
 struct Server {

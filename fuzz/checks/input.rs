@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use lastseen::proto::messages::{LeaveReason, Message, More};
+use lastseen::proto::leave::{Leave, LeaveReason};
+use lastseen::proto::messages::{Message, More};
 use lastseen::proto::migration::{Migration, Migrations};
-use lastseen::proto::records::{Body, Digest, Kind, Mark, NodeName, Notice, Offer, Profile, Record, Seen};
+use lastseen::proto::records::{
+    Away, Body, Digest, Kind, Mark, NodeName, Notice, Offer, Profile, Record, Seen, Standing,
+};
 use lastseen::proto::{
     Drain, Instance, Labels, Life, LinkState, Reason, Release, ServerId, Service, ServiceState, Services, Tag,
 };
@@ -94,8 +97,14 @@ impl<'a> Input<'a> {
             3 => Message::Pong { echo, hold, digest: self.digest() },
             4 => Message::PingMore { echo, hold, digest: self.digest(), more: self.more(fixture, key) },
             5 => Message::PongMore { echo, hold, digest: self.digest(), more: self.more(fixture, key) },
-            6 if self.one_in(2) => Message::Leave { echo, hold, reason: LeaveReason::Restart },
-            6 => Message::Leave { echo, hold, reason: LeaveReason::Removal },
+            6 => {
+                let reason = self.leave_reason();
+                let profile = self.one_in(2).then(|| {
+                    let (owner, version) = (self.name(fixture), self.number().max(1));
+                    Box::new(Record { owner, version, body: Body::Profile(self.profile(fixture)) })
+                });
+                Message::Leave { echo, hold, reason, profile }
+            }
             7 => Message::RelayRequest { echo, hold, target: self.tag(fixture, key) },
             8 => {
                 let (origin, request) = (self.tag(fixture, key), self.number());
@@ -216,6 +225,8 @@ impl<'a> Input<'a> {
         let four = |hash: u64| hash.to_le_bytes()[..4].try_into().expect("four of eight");
         let which = self.byte();
         let player = &fixture.players[self.below(fixture.players.len())];
+        let draining = (which & 16 != 0).then(|| self.drain());
+        let left = (which & 64 != 0).then(|| Leave { reason: self.leave_reason(), at: self.number() });
         Profile {
             instance: if which & 1 == 0 { player.instance } else { Instance(self.number()) },
             roster: if which & 2 == 0 { four(own.roster_hash) } else { self.fixed() },
@@ -223,9 +234,13 @@ impl<'a> Input<'a> {
             release: Release(self.fixed()),
             wire: self.byte(),
             id: (which & 8 != 0).then(|| ServerId::new(player.id).expect("a valid id")),
-            draining: (which & 16 != 0).then(|| Box::new(self.drain())),
-            witness: which & 32 == 0,
+            away: Away::new(draining, left),
+            standing: if which & 32 == 0 { Standing::Witness } else { Standing::Bound },
         }
+    }
+
+    fn leave_reason(&mut self) -> LeaveReason {
+        if self.one_in(2) { LeaveReason::Restart } else { LeaveReason::Removal }
     }
 
     /// What an operator may say of a node.

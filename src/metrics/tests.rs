@@ -127,6 +127,7 @@ fn of_whom_a_cut_row_does_not_name_there_is_no_value() {
         let row = |id: &str, cut| RowView {
             server_id: id.into(),
             age: Some(Duration::ZERO),
+            stale: None,
             watches: None,
             sees: Vec::new(),
             cut,

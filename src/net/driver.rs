@@ -24,9 +24,10 @@ use super::error::NetError;
 use super::gate::{Drained, Gate};
 use super::guard::Window;
 use super::handle::{COMMANDS, Command, Handle, Shared, Teller};
+use super::keeper::{Keeper, Rosters};
 use super::socket::{BATCH, Buffers, Datagram, FEW, Outgoing, Socket, may_be_about_another, send_error_kind};
 use super::wait::Wait;
-use crate::proto::{Catalog, Change, Drain, Instance, Keyring, Node, PeerConfig, Time};
+use crate::proto::{Catalog, Change, Drain, Instance, Keyring, LeaveReason, Node, PeerConfig, Time};
 
 /// Round-trip times handed over in one go; a snapshot does not wait for so many.
 const ROUND_TRIPS: usize = 32;
@@ -49,6 +50,9 @@ pub struct Options {
     pub on_rtt: Option<Box<dyn FnMut(Duration) + Send>>,
     /// The node drains from its start on: no peer hears of it without.
     pub drain: Option<Drain>,
+    /// The state of rosters. Without it the node is never a witness of its roster: it neither holds the quorum guard nor
+    /// counts for the guard of others.
+    pub rosters: Option<Rosters>,
 }
 
 impl fmt::Debug for Options {
@@ -89,10 +93,16 @@ pub async fn spawn(
     let mut node = Node::new(config, keys, draw_instance()?, draw()?, now)?;
     let reading = clock.reading();
     node.set_wall_clock(reading.wall, reading.now);
+    let (state, save) = options.rosters.map(|Rosters { state, save }| (state, save)).unzip();
+    if let Some(state) = state {
+        node.keep_rosters(state, reading.now)?;
+    }
     if let Some(drain) = options.drain {
         node.drain(drain, reading.now);
     }
     let (command_sender, commands) = mpsc::channel(COMMANDS);
+    // Without the thread nothing is ever saved, and the run stays `unsaved`.
+    let keeper = save.and_then(|save| Keeper::start(save, command_sender.clone()).ok());
     let teller = Teller::new();
     let shared = Arc::new(Shared::new(local, entries, node.config().heartbeat_interval));
     let (catalog, catalogs) = watch::channel(Arc::default());
@@ -118,6 +128,7 @@ pub async fn spawn(
         catalog_turn: 0,
         cataloged: now,
         window,
+        keeper,
         leaving: Vec::new(),
     };
     Ok((handle, tokio::spawn(driver.run(socket, wait))))
@@ -158,8 +169,10 @@ struct Driver {
     catalog_turn: u64,
     cataloged: Time,
     window: Arc<Window>,
+    /// Writes the state of rosters.
+    keeper: Option<Keeper>,
     /// Who waits for the end.
-    leaving: Vec<oneshot::Sender<()>>,
+    leaving: Vec<oneshot::Sender<LeaveReason>>,
 }
 
 /// However the loop ends, the guard ends with it.
@@ -197,9 +210,11 @@ impl Driver {
             }
             emptied = self.turn(&socket, command);
         }
-        for done in self.leaving.drain(..) {
-            // Who no longer waits need not be told.
-            let _ = done.send(());
+        if let Some(reason) = self.node.leave_reason() {
+            for done in self.leaving.drain(..) {
+                // Who no longer waits need not be told.
+                let _ = done.send(reason);
+            }
         }
     }
 
@@ -318,6 +333,11 @@ impl Driver {
                     self.node.watch_takeover(&peer, self.now);
                     let _ = reply.send(self.node.takeover_safe(&peer, self.now));
                 }
+                Command::Bootstrap(confirm, reply) => {
+                    let _ = reply.send(self.node.bootstrap(confirm, self.now));
+                }
+                Command::Saved(number, true) => self.node.handle_state_saved(number, self.now),
+                Command::Saved(_, false) => self.node.handle_state_failed(self.now),
                 Command::Keys(keys, reply) => {
                     // The core drops what waits.
                     self.transmit(socket);
@@ -355,6 +375,11 @@ impl Driver {
         self.transmit(socket);
         if self.publish() {
             self.transmit(socket);
+        }
+        if let Some(keeper) = &self.keeper
+            && let Some(state) = self.node.poll_state()
+        {
+            keeper.offer(state);
         }
         self.show();
         if self.node.round_trips() >= ROUND_TRIPS {

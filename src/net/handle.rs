@@ -13,8 +13,8 @@ use super::clock::Clock;
 use super::guard::{QuorumGuard, Window};
 use super::migrations::MigrationStream;
 use crate::proto::{
-    Catalog, ConfigError, Drain, Event, Keyring, Labels, LeaveReason, Move, Scope, Service, ServiceInstance,
-    ServiceName, Snapshot, StaticPeer, Time,
+    BootstrapRefused, Catalog, ConfigError, Drain, Event, Keyring, Labels, LeaveReason, Move, Scope, Service,
+    ServiceInstance, ServiceName, Snapshot, StaticPeer, Time,
 };
 
 /// Events kept for a reader that falls behind.
@@ -27,8 +27,8 @@ pub(super) const COMMANDS: usize = 64;
 pub(super) enum Command {
     /// Make a snapshot.
     Snapshot(Scope, oneshot::Sender<Snapshot>),
-    /// Leave, and tell when it is done.
-    Leave(LeaveReason, oneshot::Sender<()>),
+    /// Leave, and tell when it is done, and as what it was announced.
+    Leave(LeaveReason, oneshot::Sender<LeaveReason>),
     /// Drain, and tell when all peers were told.
     Drain(Drain, oneshot::Sender<()>),
     /// Drain no longer, and tell whether it did.
@@ -43,6 +43,10 @@ pub(super) enum Command {
     Migrate(Move, oneshot::Sender<Result<u64, ConfigError>>),
     /// Find out whether what a peer did may be taken over, and tell what is known.
     Takeover(String, oneshot::Sender<Option<Time>>),
+    /// Become a witness of this roster, and tell what came of it.
+    Bootstrap(Option<u64>, oneshot::Sender<Result<(), BootstrapRefused>>),
+    /// The state of rosters with this number was written, or could not be.
+    Saved(u64, bool),
     /// Take other keys, and tell what came of it.
     Keys(Keyring, oneshot::Sender<Result<(), ConfigError>>),
     /// Take another roster, in which this node has that name, and tell what came of it.
@@ -176,10 +180,20 @@ impl Handle {
     }
 
     /// Tells all peers that this node leaves, and ends the loop. Returns when the last Leave was sent, or at once if
-    /// the loop has ended already.
-    pub async fn leave(&self, reason: LeaveReason) {
-        // Where the loop has ended without an answer (its task was aborted) it has left, too.
-        let _ = self.ask(|done| Command::Leave(reason, done)).await;
+    /// the loop has ended already. The result is the reason that was announced: a leave for good must be on disk first, and is
+    /// announced as one for a restart if the disk does not take it within the waiting time of the quorum guard. `None` when the
+    /// loop had ended, or its task was aborted.
+    pub async fn leave(&self, reason: LeaveReason) -> Option<LeaveReason> {
+        self.ask(|done| Command::Leave(reason, done)).await
+    }
+
+    /// Makes this node a witness of its present roster; see [`Node::bootstrap`](crate::proto::Node::bootstrap). `None` when the
+    /// loop has ended.
+    ///
+    /// # Errors
+    /// It is not confirmed, or must not be; nothing has changed.
+    pub async fn bootstrap(&self, confirm: Option<u64>) -> Option<Result<(), BootstrapRefused>> {
+        self.ask(|reply| Command::Bootstrap(confirm, reply)).await
     }
 
     /// This node may go away until then without an alarm at anybody; see [`Node::drain`](crate::proto::Node::drain). `None` when the

@@ -11,6 +11,8 @@
 //! 6. No error of the socket ends the loop.
 //! 7. The clock is read right before datagrams are taken from the core, and again when they have been sent: the second
 //!    reading goes to `handle_sent`. A process that stood still in between sent them later than they are dated.
+//! 8. Where the quorum guard is used: the state of rosters is on disk before it is reported as saved, and a write that hangs
+//!    holds up nothing else.
 
 mod clock;
 mod driver;
@@ -18,6 +20,7 @@ mod error;
 mod gate;
 mod guard;
 mod handle;
+mod keeper;
 mod migrations;
 mod socket;
 #[cfg(test)]
@@ -29,4 +32,5 @@ pub use driver::{Options, spawn};
 pub use error::NetError;
 pub use guard::QuorumGuard;
 pub use handle::{EventStream, Handle, OwnedRoute};
+pub use keeper::Rosters;
 pub use migrations::MigrationStream;

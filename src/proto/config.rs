@@ -139,6 +139,10 @@ pub(crate) struct Mechanisms {
     pub(crate) records: bool,
     /// Who gains the quorum guard, or takes something over, waits before.
     pub(crate) waits: bool,
+    /// A run remembers rosters, and is no witness before their members agree.
+    pub(crate) memory: bool,
+    /// What peers held is compared with this node's clock.
+    pub(crate) clocks: bool,
 }
 
 impl PeerConfig {
@@ -166,7 +170,14 @@ impl PeerConfig {
             leave_grace: Duration::from_secs(600),
             mass_loss: 0.2,
             labels: Labels::default(),
-            mechanisms: Mechanisms { retries: true, relays: true, records: true, waits: true },
+            mechanisms: Mechanisms {
+                retries: true,
+                relays: true,
+                records: true,
+                waits: true,
+                memory: true,
+                clocks: true,
+            },
         }
     }
 

@@ -30,11 +30,19 @@ pub(crate) struct Hearsay {
     pub(crate) config_differs: Option<Differing>,
     /// Its drain, if it drains.
     pub(crate) draining: Option<Draining>,
+    /// Its profile has a leave that is no alarm yet.
+    pub(crate) profile_left: bool,
 }
 
 /// Whether most of those who call a node Down say that it left.
 pub(crate) fn say_left(says: Says) -> bool {
     says.left * 2 > says.down
+}
+
+/// Whether observers contradict the leave in a node's profile: one of them hears the node, or most of those that call it
+/// Down do not say that it left. Then they know of a newer run.
+pub(crate) fn deny_leave(says: Says) -> bool {
+    says.hear > 0 || says.down > 0 && !say_left(says)
 }
 
 /// To how many of its observers a node said that it leaves.
@@ -43,23 +51,24 @@ pub(crate) fn said_to(says: Says) -> String {
 }
 
 impl Hearsay {
-    /// Down when most of its reached observers say so; Suspected when some do. Without a vote it becomes Suspected, and
-    /// Down as much later as misses would make it: at once if no observer can be reached; if they have just started, once
-    /// they could have heard it; not while one of them has another roster, whose silence may be assent, nor while this node has
-    /// not listened.
+    /// Down if most of the observers with votes say so; Suspected if more than a quarter do, and at least two: what one
+    /// observer misses may be its own fault, or that of its link. Without a vote the peer becomes Suspected, and Down as
+    /// much later as misses would make it: at once if no observer can be reached; if observers are reached, or nobody has ever
+    /// heard it, once they could have heard it. Nothing changes while an observer has another roster, whose silence may be
+    /// assent, nor while this node has not listened.
     pub(crate) fn status(&self) -> PeerStatus {
         let Says { suspected, down, reached, strange, .. } = self.says;
         let votes = self.says.votes();
         let Thresholds { suspect_after, down_after } = self.thresholds;
-        let newborn = if reached > 0 { down_after } else { 0 };
+        let newborn = if reached > 0 || !self.heard_of { down_after } else { 0 };
         let since = |intervals: u32| u32::from(self.voteless) >= (2 * intervals).min(u8::MAX.into());
         let said = match () {
-            () if votes == 0 && (!self.heard_of || strange > 0 || !self.listens) => self.status,
+            () if votes == 0 && (strange > 0 || !self.listens) => self.status,
             () if votes == 0 && since(newborn + down_after - suspect_after) => PeerStatus::Down,
             () if votes == 0 && since(newborn) => self.status.max(PeerStatus::Suspected),
             () if votes == 0 => self.status,
             () if down * 2 > votes => PeerStatus::Down,
-            () if suspected + down > 0 => PeerStatus::Suspected,
+            () if (suspected + down) * 4 > votes && suspected + down >= 2 => PeerStatus::Suspected,
             () => PeerStatus::Healthy,
         };
         // An isolated node does not know better than it did.
@@ -95,10 +104,12 @@ impl Hearsay {
     /// Whether it left, by those who call it Down.
     fn has_left(&self, status: PeerStatus) -> bool {
         let Says { suspected, down, left, .. } = self.says;
+        let by_profile = self.profile_left && !deny_leave(self.says);
         match status {
-            PeerStatus::Healthy => false,
+            PeerStatus::Healthy => by_profile && !self.heard_of,
             // The first to whom it said so are no alarm.
-            PeerStatus::Suspected => left > 0 && left == down && suspected == 0,
+            PeerStatus::Suspected => by_profile || left > 0 && left == down && suspected == 0,
+            PeerStatus::Down if by_profile => true,
             // An isolated node does not know better than it did.
             PeerStatus::Down if self.says.votes() == 0 && self.isolated.is_some() => {
                 self.verdict == Verdict::Left
@@ -114,7 +125,7 @@ impl Hearsay {
         match self.verdict(status) {
             Verdict::Unknown => format!("never heard by any of the {observers} that observe it"),
             Verdict::Isolated => self.isolated.map_or_else(String::new, Isolation::sentence),
-            Verdict::Left if votes == 0 => "it said to its observers that it leaves".to_owned(),
+            Verdict::Left if self.says.left == 0 => "it said to its observers that it leaves".to_owned(),
             Verdict::Left => said_to(self.says),
             Verdict::Draining => said_of(self.draining.as_ref()),
             Verdict::Down | Verdict::Up if votes == 0 && reached == 0 => {
@@ -169,8 +180,8 @@ impl Hearsay {
                 "suspected: none of its observers has a vote",
             ),
             _ if status == PeerStatus::Suspected => (
-                "Some who observe it miss it: ask one of them why.",
-                "suspected: some of its observers miss it",
+                "Several who observe it miss it: ask one of them why.",
+                "suspected: more than a quarter of its observers that have a vote miss it",
             ),
             _ if self.says.votes() == 0 => {
                 ("Nobody who observes it can tell of it yet.", "up: what was known holds for a while")
@@ -202,6 +213,7 @@ mod tests {
             roster_differs: None,
             config_differs: None,
             draining: None,
+            profile_left: false,
         }
     }
 
@@ -223,7 +235,11 @@ mod tests {
     fn most_of_the_reached_decide() {
         let cases = [
             (votes(16, 0, 0, 0), Healthy, "16 of 16 hear it"),
-            (votes(15, 1, 0, 0), Suspected, "1 of 16 miss it, 15 hear it"),
+            (votes(15, 1, 0, 0), Healthy, "1 of 16 miss it, 15 hear it"),
+            (votes(12, 2, 2, 0), Healthy, "4 of 16 miss it, 12 hear it"),
+            (votes(11, 3, 2, 0), Suspected, "5 of 16 miss it, 11 hear it"),
+            (votes(2, 1, 0, 13), Healthy, "1 of 16 miss it, 2 hear it"),
+            (votes(1, 1, 1, 13), Suspected, "2 of 16 miss it, 1 hear it"),
             (votes(8, 0, 8, 0), Suspected, "8 of 16 miss it, 8 hear it"),
             (votes(7, 0, 8, 1), Down, "8 of 16 say down, 1 have no say"),
             (votes(0, 0, 16, 0), Down, "silent to all 16 that observe it"),
@@ -295,19 +311,22 @@ mod tests {
         let newborn = hearsay(Says { reached: 3, unknown: 16, ..Says::default() });
         let why = "none of the 3 that observe it, and can be reached, has heard it since its start";
         assert_eq!(newborn.sentence(Down), why);
+        let starts = Hearsay { voteless: 9, heard_of: false, ..hearsay(votes(0, 0, 0, 16)) };
+        assert_eq!(starts.status(), Healthy, "a node that has just started presumes so");
+        // A node that never started is not healthy either, and is no alarm.
         let unheard = Hearsay { heard_of: false, voteless: 99, ..hearsay(votes(0, 0, 0, 16)) };
-        assert_eq!((unheard.status(), unheard.verdict(Healthy)), (Healthy, Verdict::Unknown));
+        assert_eq!((unheard.status(), unheard.verdict(Down)), (Down, Verdict::Unknown));
     }
 
     #[test]
     fn who_left_has_left_and_who_differs_differs() {
         let left = hearsay(Says { left: 9, ..votes(0, 0, 16, 0) });
         assert_eq!((left.status(), left.verdict(Down)), (Down, Verdict::Left));
-        let first = hearsay(Says { left: 1, ..votes(15, 0, 1, 0) });
+        let first = hearsay(Says { left: 5, ..votes(11, 0, 5, 0) });
         let status = first.status();
         assert_eq!((status, first.verdict(status)), (Suspected, Verdict::Left));
-        assert_eq!(first.sentence(status), "it said to 1 of 16 that it leaves");
-        for says in [Says { left: 1, ..votes(14, 1, 1, 0) }, Says { left: 1, ..votes(14, 0, 2, 0) }] {
+        assert_eq!(first.sentence(status), "it said to 5 of 16 that it leaves");
+        for says in [Says { left: 5, ..votes(10, 1, 5, 0) }, Says { left: 5, ..votes(10, 0, 6, 0) }] {
             assert_eq!(hearsay(says).verdict(Suspected), Verdict::Up, "one of them only misses it");
         }
         let differs = Some(([1, 2, 3, 4], [5, 6, 7, 8]));

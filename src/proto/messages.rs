@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::records::{Digest, Mark, Record};
+pub use super::leave::LeaveReason;
+use super::records::{Body, Digest, Mark, Record};
 use super::seal::{SEAL_LEN, Tag, encode_varint, varint_len};
 use super::server_id::ServerId;
 use super::stats::Reject;
@@ -89,6 +90,8 @@ pub enum Message {
         hold: u64,
         /// Why.
         reason: LeaveReason,
+        /// The sender's profile, which has the leave in it; `None`: it does not fit into the datagram.
+        profile: Option<Box<Record>>,
     },
     /// Asks the addressee to ping another node, since the sender hears nothing of it.
     RelayRequest {
@@ -182,15 +185,6 @@ pub enum Message {
     },
 }
 
-/// Why a node leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LeaveReason {
-    /// It means to come back (SIGTERM).
-    Restart,
-    /// It is being removed from the cluster.
-    Removal,
-}
-
 /// What the long forms tell beside.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct More {
@@ -210,6 +204,9 @@ pub struct More {
     pub narrow: bool,
     /// So many numbers before this one the sender padded a ping, which may be lost for its length; 0: it did not.
     pub padded: u8,
+    /// The sender had heard nothing of the addressee for more than G: the echo of what it had heard before, and for how many
+    /// microseconds it has held that now. An addressee whose clock shows less stood still.
+    pub held: Option<(u64, u64)>,
     /// Zeros that make a ping as long as a datagram may be.
     pub padding: Padding,
 }
@@ -251,6 +248,17 @@ impl<'de> Deserialize<'de> for Padding {
 }
 
 impl Message {
+    /// Takes the echo out of a ping or a pong.
+    pub(crate) fn drop_echo(&mut self) {
+        if let Message::Ping { echo, hold, .. }
+        | Message::Pong { echo, hold, .. }
+        | Message::PingMore { echo, hold, .. }
+        | Message::PongMore { echo, hold, .. } = self
+        {
+            (*echo, *hold) = (0, 0);
+        }
+    }
+
     /// A hello that makes a frame of [`HELLO_LEN`] bytes, header and seal included.
     pub fn hello(header_len: usize, sequence: u64, server_id: &ServerId) -> Message {
         let bare = Message::Hello { sequence, server_id: server_id.clone(), padding: Padding(0) };
@@ -288,6 +296,9 @@ impl Message {
         let (message, rest) = postcard::take_from_bytes::<Message>(body).map_err(|_| Reject::Decode)?;
         let bounded = match &message {
             Message::Hello { padding, .. } => usize::from(padding.0) <= HELLO_LEN,
+            Message::Leave { profile, .. } => {
+                profile.as_ref().is_none_or(|record| matches!(record.body, Body::Profile(_)))
+            }
             Message::SilenceRequest { targets, .. } => targets.len() <= MAX_SILENT,
             Message::SilenceReply { silent, .. } => silent.len() <= MAX_SILENT,
             other => other.more().is_none_or(|m| m.refused.len() <= MAX_REFUSED && m.lost <= 64),
@@ -351,6 +362,7 @@ impl Message {
     pub fn records(&self) -> &[Record] {
         match self {
             Message::SyncResponse { records, .. } => records,
+            Message::Leave { profile, .. } => profile.as_deref().map_or(&[], std::slice::from_ref),
             _ => self.more().map_or(&[], |more| &more.records),
         }
     }

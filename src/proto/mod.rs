@@ -20,6 +20,13 @@
 //! drain [`Node::poll_transmit`] (with a new reading of the clock for each batch, and [`Node::handle_sent`] after the
 //! batch) and [`Node::poll_event`], then sleep until [`Node::poll_timeout`].
 //!
+//! The quorum guard needs a state that outlives restarts. A shell that keeps one reads it before the start and gives it
+//! to [`Node::keep_rosters`] right after the node was made. Whenever [`Node::poll_state`] answers, the shell writes that
+//! state, and reports with [`Node::handle_state_saved`] once it would survive a loss of power, or with
+//! [`Node::handle_state_failed`]. Several states may be on their way: a newer one replaces the older ones. Until the
+//! present roster is saved the run is `unsaved`, and a shell that keeps no state never holds the guard. A leave for
+//! good begins when its state is saved; where that fails, it is announced as a leave for a restart.
+//!
 //! One datagram's way: `node::receive` checks it in order ([`Reject`] names the checks), the `session` of its peer
 //! opens it and dates it by its echo, the `heartbeat` of its pair asks whether that is life or echo of the present
 //! slot, the [`registry`] holds the status that follows, the [`verdict`] says why.
@@ -37,6 +44,7 @@ pub mod explain;
 mod fusion;
 mod heartbeat;
 pub mod labels;
+pub mod leave;
 mod loss;
 mod mass_loss;
 mod meaning;
@@ -48,6 +56,7 @@ pub mod peer;
 pub mod picture;
 pub mod records;
 pub mod registry;
+pub mod roster_state;
 pub mod seal;
 pub mod server_id;
 pub mod service;
@@ -66,17 +75,21 @@ pub use drain::{Drain, Draining, Reason};
 pub use event::{Change, Event, SelfHealth};
 pub use explain::{Explanation, Proof, ProofKind};
 pub use labels::Labels;
-pub use messages::LeaveReason;
+pub use leave::{Leave, LeaveReason};
 pub use migration::{Migrating, Migration, Move};
-pub use node::{Expected, Node, Transmit};
+pub use node::{BootstrapRefused, Expected, Node, Transmit};
 pub use peer::{PeerInfo, PeerStatus, Thresholds};
 pub use picture::Says;
-pub use records::{Life, LinkState, Release};
+pub use records::{Life, LinkState, Release, Standing};
 pub use registry::{ClusterStatus, PeerRegistry};
+pub use roster_state::{FormerRoster, Member, RosterState};
 pub use seal::{Instance, Keyring, SecretKey, Tag};
 pub use server_id::ServerId;
 pub use service::{Service, ServiceAddress, ServiceName, ServiceState, Services};
-pub use snapshot::{Edge, EdgeView, LinkView, PeerView, RowView, Scope, Snapshot, StrangerView};
+pub use snapshot::{
+    Edge, EdgeView, FormerView, LinkView, Missing, PeerView, RowView, Scope, Snapshot, StrangerView,
+    WitnessView,
+};
 pub use stats::{Reject, RelayResult, SendErrorKind, Stats};
 pub use strip::{Outcome, Strip};
 pub use timer::Time;

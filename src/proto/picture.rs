@@ -82,7 +82,7 @@ impl Says {
 }
 
 /// Whether an observer that says so hears the peer itself.
-fn hears(life: Life, link: LinkState) -> bool {
+pub(crate) fn hears(life: Life, link: LinkState) -> bool {
     life == Life::Healthy && matches!(link, LinkState::Up | LinkState::Lossy | LinkState::TxLost)
 }
 
@@ -188,6 +188,11 @@ impl Picture {
     /// How old the row of the node at `place` is; `None`: there is none that can be believed.
     pub(crate) fn age(&self, place: usize) -> Option<Duration> {
         self.ages.get(place).filter(|age| **age != NEVER).map(|age| Duration::from_millis((*age).into()))
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.ages.len()
     }
 
     /// The age of the oldest row that can be believed.

@@ -404,6 +404,11 @@ impl Confirmed {
         self.keys[k].get_or_insert_with(|| (ring.frame_key(k, me, peer), ring.frame_key(k, peer, me)))
     }
 
+    /// The newest number received, and when.
+    pub(crate) fn newest(&self) -> Option<(u64, Time)> {
+        self.newest
+    }
+
     /// Whether `number` is new.
     pub(crate) fn is_new(&self, number: u64) -> bool {
         self.window.check(number)

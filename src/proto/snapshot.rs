@@ -11,7 +11,7 @@ use super::explain::Explanation;
 use super::labels::Labels;
 use super::peer::PeerStatus;
 use super::picture::Says;
-use super::records::{Life, Release};
+use super::records::{Life, Release, Standing};
 use super::registry::ClusterStatus;
 use super::seal::Instance;
 use super::stats::Stats;
@@ -56,6 +56,8 @@ pub struct Snapshot {
     pub self_health: SelfHealth,
     /// Whether many peers were lost at once, and fewer than half of them are back.
     pub mass_loss: bool,
+    /// What this run counts for in the quorum guard of others, and what it lacks.
+    pub witness: WitnessView,
     /// This node's own drain, if it drains.
     pub draining: Option<Draining>,
     /// When the loop last woke later than planned, and by how much.
@@ -82,6 +84,50 @@ pub struct Snapshot {
     pub stats: Stats,
 }
 
+/// What a run counts for in the quorum guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WitnessView {
+    /// What it reports of itself.
+    pub standing: Standing,
+    /// What it lacks to be a witness; `None`: it is one.
+    pub missing: Option<Missing>,
+    /// Former rosters of which too few members have agreed to the present one. The oldest is first.
+    pub former: Vec<FormerView>,
+}
+
+/// What a run lacks to be a witness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Missing {
+    /// The shell keeps no state of rosters (`state_dir`).
+    State,
+    /// This node observes too few of the others, or the roster is too long: `observers = "all"`, at most 1,024 nodes.
+    Observers,
+    /// The present roster is not on disk yet.
+    Save,
+    /// More members of a former roster must report the present one.
+    Agreement,
+    /// The settings changed: it waits until then.
+    Wait(Time),
+    /// Every member must report this roster, with its state on disk, or more than half must be witnesses of it.
+    Witnesses,
+}
+
+/// A former roster, and how far its members have agreed to the present one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FormerView {
+    /// How many members it has.
+    pub members: usize,
+    /// How many must agree.
+    pub needed: usize,
+    /// How many agree.
+    pub agreed: usize,
+    /// Members that have not agreed, at most 16.
+    pub not_agreed: Vec<Arc<str>>,
+}
+
 /// A node that speaks under the cluster's key and is not in the roster. It is not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StrangerView {
@@ -100,6 +146,8 @@ pub struct RowView {
     pub server_id: Arc<str>,
     /// How old its news are at most; `None`: there is no row that can be believed.
     pub age: Option<Duration>,
+    /// Where there is none, but there was one: how long ago it was last known to be true. What it says is in `sees`.
+    pub stale: Option<Duration>,
     /// Whom it observes, as indices of the snapshot's rows; `None`: all others.
     pub watches: Option<Vec<u32>>,
     /// What is not plainly fine there; whom it observes and does not name is fine, unless the row was cut.

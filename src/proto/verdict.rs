@@ -191,6 +191,8 @@ pub(crate) struct Evidence {
     pub(crate) says: Says,
     /// Whether it says that it hears this node, and is not heard.
     pub(crate) hears_me: bool,
+    /// Whether this node misses it, and others have heard it since.
+    pub(crate) heard_elsewhere: bool,
     /// Whether the link loses datagrams, and the shares lost of what comes and of what goes.
     pub(crate) lossy: bool,
     pub(crate) loss: Option<(f64, f64)>,
@@ -240,7 +242,7 @@ impl Evidence {
             Verdict::Refused => {
                 self.status != PeerStatus::Healthy && self.refused.is_some_and(|age| age < self.refused_for)
             }
-            Verdict::Down => self.status == PeerStatus::Down,
+            Verdict::Down => self.status == PeerStatus::Down && !self.heard_elsewhere,
             Verdict::LinkDown => self.is_cut() && !self.is_one_way(),
             Verdict::OneWay => self.is_cut() && self.is_one_way(),
             Verdict::Mtu => self.status == PeerStatus::Healthy && self.link_active && self.narrow.is_some(),
@@ -263,7 +265,7 @@ impl Evidence {
 
     /// It lives, and the link to it is known to be cut.
     fn is_cut(&self) -> bool {
-        self.status == PeerStatus::Healthy && !self.link_active
+        self.heard_elsewhere || self.status == PeerStatus::Healthy && !self.link_active
     }
 
     /// Its profile tells another roster or other settings.
@@ -448,6 +450,7 @@ mod tests {
             relayed: None,
             says: Says { healthy: 4, hear: 4, ..Says::default() },
             hears_me: false,
+            heard_elsewhere: false,
             lossy: false,
             loss: Some((0.0, 0.0)),
             narrow: None,
@@ -543,6 +546,10 @@ mod tests {
         assert_eq!(evidence.conditions(), [Verdict::Refused, Verdict::Down]);
         evidence.refused = Some(SECOND * 30);
         assert_eq!(evidence.verdict(), Verdict::Down, "an old refusal says nothing of today");
+        (evidence.heard_elsewhere, evidence.direct) = (true, false);
+        assert_eq!(evidence.conditions(), [Verdict::LinkDown], "others have heard it since");
+        evidence.refused = Some(SECOND);
+        assert_eq!(evidence.conditions(), [Verdict::Refused, Verdict::LinkDown]);
     }
 
     #[test]

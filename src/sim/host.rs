@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::net::Net;
-use crate::proto::{Node, SendErrorKind, Time};
+use crate::proto::{Node, RosterState, SendErrorKind, Time};
 
 /// Datagrams read before what is to be sent is sent.
 const BATCH: usize = 64;
@@ -69,6 +69,14 @@ impl HostClock {
     }
 }
 
+/// Probes for takeovers, over all runs of a node.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Probes {
+    pub(super) sent: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) received: u64,
+}
+
 /// One host.
 #[derive(Debug)]
 pub struct Host {
@@ -96,10 +104,16 @@ pub struct Host {
     pub(super) second: Option<SocketAddr>,
     /// Since when its virtual machine, and so its clock, stands still.
     pub(super) stopped: Option<Time>,
+    /// When it last went on.
+    went_on: Time,
     /// Its own firewall rejects all that comes and all that it sends.
     pub(super) rejects: bool,
     /// Its process never starts.
     pub(super) absent: bool,
+    /// The rosters that its node remembers: on disk, so a crash keeps them.
+    pub(super) rosters: RosterState,
+    /// Its process does not start yet.
+    pub(super) late: bool,
     /// Its socket: what the loop has not read yet, with the times at which it came.
     socket: VecDeque<(Time, Frame)>,
     socket_size: usize,
@@ -109,6 +123,8 @@ pub struct Host {
     pub(super) sent: u64,
     pub(super) sent_bytes: u64,
     received: u64,
+    /// Probes for takeovers, which count apart: here only a checker asks.
+    pub(super) probes: Probes,
 }
 
 impl Host {
@@ -130,8 +146,11 @@ impl Host {
             moved_to: None,
             second: None,
             stopped: None,
+            went_on: Time::ZERO,
             rejects: false,
             absent: false,
+            rosters: RosterState::default(),
+            late: false,
             socket: VecDeque::new(),
             socket_size,
             drops: 0,
@@ -139,6 +158,7 @@ impl Host {
             sent: 0,
             sent_bytes: 0,
             received: 0,
+            probes: Probes::default(),
         }
     }
 
@@ -147,14 +167,22 @@ impl Host {
         self.clock
     }
 
-    /// Datagrams and bytes of UDP payload that its node sent, over all its runs.
+    /// Datagrams and bytes of UDP payload that its node sent, over all its runs, without probes for takeovers.
     pub fn sent(&self) -> (u64, u64) {
-        (self.sent, self.sent_bytes)
+        (self.sent - self.probes.sent, self.sent_bytes - self.probes.sent_bytes)
     }
 
     /// Datagrams that its node read, over all its runs.
     pub fn received(&self) -> u64 {
-        self.received
+        self.received - self.probes.received
+    }
+
+    /// How much time passes after each turn of its loop, if that is all that ails its node.
+    pub fn slowness(&self) -> Option<Duration> {
+        let else_well = self.is_present() && !self.frozen && self.pause.is_none() && self.apart == 0;
+        let passes = !(self.is_shut() || self.mute || self.rejects);
+        let is_slow = self.slow > Duration::ZERO && else_well && passes;
+        is_slow.then_some(self.slow)
     }
 
     /// Whether its node runs, and nothing ails it at this time.
@@ -183,13 +211,18 @@ impl Host {
         self.stopped.is_some()
     }
 
+    /// When its virtual machine last went on after it stood still.
+    pub fn went_on(&self) -> Time {
+        self.went_on
+    }
+
     /// The virtual machine stops, or goes on: its clock shows nothing of the time between. What came meanwhile is
     /// read as if it came just now; with `loses` it is lost.
     pub(super) fn stop_machine(&mut self, now: Time, stops: bool, loses: bool, net: &mut Net) {
         match (self.stopped, stops) {
             (None, true) => (self.stopped, self.frozen) = (Some(now), true),
             (Some(since), false) => {
-                (self.stopped, self.frozen) = (None, false);
+                (self.stopped, self.frozen, self.went_on) = (None, false, now);
                 self.clock.behind += self.clock.show(now).since(self.clock.show(since)).as_micros() as i64;
                 let before = self.socket.partition_point(|(at, _)| *at <= since);
                 if loses {
@@ -211,9 +244,23 @@ impl Host {
         self.blocked || self.deaf
     }
 
+    /// Since when its node has lost nothing that its socket held, and was not isolated; `None`: it does not run.
+    pub fn unblocked_since(&self) -> Option<Time> {
+        self.node.as_ref().map(|core| self.clock.when(core.unblocked_since()))
+    }
+
     /// Since when nothing of its own disturbed its node; `None`: it does not run.
     pub fn undisturbed_since(&self) -> Option<Time> {
         self.node.as_ref().map(|core| self.clock.when(core.undisturbed_since()))
+    }
+
+    /// Counts the probes of its node since the last call.
+    pub(super) fn count_probes(&mut self) {
+        let Some(core) = &mut self.node else { return };
+        let new = core.take_probes();
+        self.probes.sent += new.sent;
+        self.probes.sent_bytes += new.sent_bytes;
+        self.probes.received += new.received;
     }
 
     pub(super) fn start(&mut self, core: Node) {

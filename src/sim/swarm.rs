@@ -38,6 +38,7 @@ pub fn scenario(seed: u64) -> Scenario {
         warm_up: interval * 8.0,
         duration,
         settle_within: None,
+        guarded_at: Vec::new(),
         settings,
         links,
         faults,
@@ -92,7 +93,7 @@ fn timed(rng: &mut Rng, nodes: usize, duration: f64, interval: f64) -> Timed {
 fn fault(rng: &mut Rng, nodes: usize, interval: f64) -> Fault {
     match rng.below(14) {
         0 => Fault::Crash { nodes: some(rng, nodes), refuses: rng.chance(0.5) },
-        1 => Fault::Leave { nodes: some(rng, nodes) },
+        1 => Fault::Leave { nodes: some(rng, nodes), for_good: rng.chance(0.3) },
         2 => Fault::Freeze { nodes: some(rng, nodes) },
         3 => Fault::Block { nodes: some(rng, nodes) },
         4 => Fault::Deaf { nodes: some(rng, nodes) },

@@ -22,9 +22,7 @@ fn until(what: &str, mut look: impl FnMut() -> bool) {
 
 /// Three nodes that keep their drains in their directory.
 fn with_state() -> Cluster {
-    Cluster::with_files(3, |dir| {
-        format!("state_dir = {:?}\n[drain]\nmax = \"2h\"\n", dir.display().to_string())
-    })
+    Cluster::with_states(3, "[drain]\nmax = \"2h\"\n")
 }
 
 #[test]
@@ -103,7 +101,7 @@ fn a_drain_survives_a_restart_until_it_is_called_off() {
     let since = cluster.kill(1);
     cluster.launch(1);
     cluster.all_say(1, "verdict", "up", since, AT_ALL);
-    assert!(!cluster.dir().join("drain.json").exists());
+    assert!(!cluster.state_dir(1).join("drain.json").exists());
     let since = cluster.kill(1);
     cluster.all_say(1, "status", "down", since, AT_ALL);
     assert_ne!(cluster.verdict(0, 1), "draining");

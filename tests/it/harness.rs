@@ -147,6 +147,27 @@ impl Cluster {
         self
     }
 
+    /// `count` nodes that keep their state, each with a file of its own: the roster, its `state_dir`, and `rest`.
+    pub(crate) fn with_states(count: usize, rest: &str) -> Cluster {
+        let mut cluster = Cluster::unstarted(count, |_, _| String::new());
+        for n in 0..count {
+            std::fs::create_dir(cluster.state_dir(n)).unwrap();
+            cluster.write_settings(n, &cluster.with_state(n, rest));
+        }
+        cluster.launch_all();
+        cluster
+    }
+
+    /// Where a node keeps its state.
+    pub(crate) fn state_dir(&self, n: usize) -> PathBuf {
+        self.dir().join(format!("{}.state", self.nodes[n].id))
+    }
+
+    /// These settings with a node's `state_dir`.
+    pub(crate) fn with_state(&self, n: usize, rest: &str) -> String {
+        format!("state_dir = {:?}\n{rest}", self.state_dir(n).display().to_string())
+    }
+
     /// `count` nodes, each with a file that says this, of which nobody runs yet.
     pub(crate) fn unstarted(count: usize, text: impl Fn(&Cluster, usize) -> String) -> Cluster {
         let mut cluster = Cluster::reserve(count, Cluster::own_address());
@@ -214,7 +235,7 @@ impl Cluster {
         }
     }
 
-    fn launch_all(&mut self) {
+    pub(crate) fn launch_all(&mut self) {
         for n in 0..self.nodes.len() {
             self.launch(n);
         }

@@ -266,10 +266,11 @@ fn a_hook_that_hangs_holds_nothing_up() {
 #[test]
 fn what_takes_over_is_called_once_and_not_before_it_is_safe() {
     let settings = "heartbeat_interval = \"500ms\"\nheartbeat_timeout = \"250ms\"\n";
-    let mut cluster = Cluster::with_files(5, |_| settings.to_owned());
+    let mut cluster = Cluster::with_states(5, settings);
+    let settings = cluster.with_state(0, settings);
     let take = noting(cluster.dir(), "take");
     let more = "needs = \"takeover\"\nhold_on_mass_loss = false\ndamping = \"0s\"";
-    cluster.write_settings(0, &(settings.to_owned() + &hook("[\"down\"]", &take, more)));
+    cluster.write_settings(0, &(settings + &hook("[\"down\"]", &take, more)));
     assert!(cluster.order(0, &["reload"]).status().unwrap().success());
     let is_guarded = || (cluster.get(0, "/quorumz?guard=true").0 == 200).then_some(());
     within(AT_ALL, is_guarded).expect("it holds the guard");

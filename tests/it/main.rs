@@ -32,6 +32,7 @@ mod offline;
 mod package;
 mod partition;
 mod prometheus;
+mod rosters;
 mod secrets;
 mod security;
 mod services;

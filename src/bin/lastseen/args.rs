@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Take this node out of the cluster: its peers are told, raise no alarm, and the daemon ends
     Leave(Order),
+    /// Make this node a witness of its roster for the quorum guard, after a change that its members cannot agree on by themselves
+    Bootstrap(Bootstrap),
     /// Print a new cluster key
     Keygen,
     /// Print the default configuration, or check a file
@@ -195,6 +197,22 @@ pub(crate) struct Daemon {
     /// The daemon's HTTP address
     #[arg(long, value_name = "URL", env = "LASTSEEN_HTTP", default_value = "http://127.0.0.1:5279")]
     pub(crate) http: String,
+}
+
+/// `bootstrap`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Bootstrap {
+    /// The hash of the present roster. Without it nothing changes: the hash is printed, and the members that are not heard
+    #[arg(long, value_name = "ROSTER_HASH", value_parser = is_hash)]
+    pub(crate) confirm: Option<String>,
+    /// The daemon to order.
+    #[command(flatten)]
+    pub(crate) order: Order,
+}
+
+/// The text itself, if it is the hash of a roster.
+fn is_hash(text: &str) -> Result<String, String> {
+    crate::rosters::parse_hash(text).map(|_| text.to_owned())
 }
 
 /// `drain`.

@@ -21,6 +21,7 @@ mod program;
 #[cfg(test)]
 mod reference;
 mod reload;
+mod rosters;
 mod run;
 mod services;
 mod settings;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         Command::Withdraw(a) => control::client::withdraw(&a),
         Command::Label(a) => control::client::label(&a),
         Command::Migrate(a) => control::client::migrate(&a),
+        Command::Bootstrap(a) => control::client::bootstrap(&a),
         Command::Leave(a) => control::client::run(&a, "leave"),
         Command::Keygen => keygen(),
         Command::Config(Config::Default) => exit::print(&settings::default_file()),

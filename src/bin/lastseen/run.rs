@@ -20,7 +20,7 @@ use crate::notify::Notifier;
 use crate::reload::{Live, Proposal, Reloader, Reloads};
 use crate::services::{Offers, Settled};
 use crate::settings::{LogFormat, Settings, Told};
-use crate::{args, control, drain, exit, hooks, http, log, reload, services, settings};
+use crate::{args, control, drain, exit, hooks, http, log, reload, rosters, services, settings};
 
 /// Leaving is three datagrams a peer; whoever asked for the end does not wait longer than this.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -76,7 +76,13 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     let told = Told::by(&config);
     let (server_id, cluster) = (config.server_id.clone(), config.cluster.clone());
     let exporter = Exporter::new();
-    let options = Options { on_rtt: Some(exporter.rtt_recorder()), drain: drain::saved(&settings.values) };
+    let options = Options {
+        on_rtt: Some(exporter.rtt_recorder()),
+        drain: drain::saved(&settings.values),
+        rosters: rosters::kept(&settings.values).await,
+    };
+    // A leave for good waits for the disk, for as long as the quorum guard waits at most.
+    let leave_within = LEAVE_WITHIN + config.guard_wait();
     // Before any peer hears of this node.
     let (control, ordered) = control::bind(&settings.control())?;
     let http = settings.http();
@@ -107,10 +113,11 @@ async fn serve(settings: &mut Settings, args: &args::Run) -> Result<(), String> 
     tokio::spawn(reloader.run(hang_up, ordered.reload));
     let own = ServerId::new(&server_id)?;
     tokio::spawn(Drainer::new(handle.clone(), own, &settings.values).run(ordered.drain));
+    tokio::spawn(rosters::bootstrap(handle.clone(), ordered.bootstrap));
     let notifier = Notifier::from_environment();
     tokio::spawn(notifier.clone().tell(handle.clone()));
     tokio::select! {
-        ended = until_end(&handle, detector, &mut signals, control.as_ref(), ordered.leave, &notifier) => ended,
+        ended = until_end((&handle, leave_within), detector, &mut signals, control.as_ref(), ordered.leave, &notifier) => ended,
         ended = serving => Err(ended.to_owned()),
     }
 }
@@ -205,10 +212,10 @@ fn http_state(
     }
 }
 
-/// Waits for a signal or an order, leaves, and gives up waiting at the next signal or after [`LEAVE_WITHIN`]. An order is
+/// Waits for a signal or an order, leaves, and gives up waiting at the next signal or after `leave_within`. An order is
 /// answered when all is done.
 async fn until_end(
-    handle: &Handle,
+    (handle, leave_within): (&Handle, Duration),
     mut detector: JoinHandle<()>,
     signals: &mut Signals,
     control: Option<&Control>,
@@ -230,11 +237,18 @@ async fn until_end(
     info!("leaving, announced as a {name}");
     notifier.stopping().await;
     let told = tokio::select! {
-        () = handle.leave(reason) => true,
-        () = tokio::time::sleep(LEAVE_WITHIN) => false,
-        () = signals.next() => false,
+        told = handle.leave(reason) => Some(told.unwrap_or(reason)),
+        () = tokio::time::sleep(leave_within) => None,
+        () = signals.next() => None,
     };
-    let left = if told { Ok(()) } else { Err("left without telling every peer".to_owned()) };
+    let left = match told {
+        None => Err("left without telling every peer".to_owned()),
+        Some(told) if told != reason => {
+            Err("has left, announced as a restart: the disk did not take the leave for good (see state_dir)"
+                .to_owned())
+        }
+        Some(_) => Ok(()),
+    };
     if let Err(why) = &left {
         warn!("{why}");
     }

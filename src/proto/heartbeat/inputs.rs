@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{CALM, Heartbeat, Refusals, Role, TRIES};
+use super::{CALM, Heartbeat, Refusals, Role, Stall, TRIES};
 use crate::proto::timer::Time;
 
 impl Heartbeat {
@@ -142,28 +142,29 @@ impl Heartbeat {
         self.next_slot = now + self.rhythm.interval * 2;
     }
 
-    /// The loop slept: `late` is added to the open deadline, slots slept through become one heartbeat in the old
-    /// phase, and the ping is sent (once more) after `spread`.
-    pub(crate) fn stalled(&mut self, late: Duration, now: Time, spread: Duration) {
-        self.catch_up(now - late);
-        self.woke = now;
+    /// The loop did not listen for a while: that is added to the open deadlines. Slots slept through become one heartbeat
+    /// in the old phase, and the ping is sent (once more) after `spread`.
+    pub(crate) fn stalled(&mut self, stall: Stall, now: Time, spread: Duration) {
+        let Stall { before, planned, unheard } = stall;
+        self.catch_up(planned);
+        // What the last stall put off is not put off again: a loop that is late in every turn would never come to it.
+        let again = self.open && self.slot <= before;
+        self.woke = planned + unheard;
         for older in &mut self.overtaken {
-            older.judge_at += late;
+            older.judge_at += unheard;
         }
         if self.open {
-            self.judge_at += late;
+            self.judge_at += unheard;
         }
         if let Some(next) = self.overtakes().filter(|next| *next <= now) {
             self.overtake(next, now);
         } else if self.open {
             // What was sent is sent once more; what was not sent yet keeps its wait.
-            self.try_at = if self.tries > 0 { Some(now) } else { self.try_at.map(|at| at + late) };
+            self.try_at = if self.tries > 0 { Some(now) } else { self.try_at.map(|at| at + unheard) };
             self.tries = self.tries.min(TRIES - 1);
         } else if self.next_slot <= now {
             self.begin(self.newest(self.next_slot, now));
         }
-        // A loop that is late in every turn never comes to what it puts off again and again.
-        let again = std::mem::replace(&mut self.put_off, self.open);
         self.try_at = self.try_at.map(|at| if again { now } else { at.max(now) + spread });
     }
 

@@ -16,12 +16,14 @@ pub(super) struct Misses {
     slots: VecDeque<Time>,
     /// How many were missed in all since a success.
     count: u32,
+    /// The first slot that was ever missed: a peer that was never heard is silent since then.
+    first: Option<Time>,
 }
 
 impl Misses {
     pub(super) fn new(rhythm: &Rhythm) -> Misses {
         let slots = VecDeque::with_capacity(rhythm.down_after as usize);
-        Misses { evidence: None, covers: 1, slots, count: 0 }
+        Misses { evidence: None, covers: 1, slots, count: 0, first: None }
     }
 
     /// Heartbeats timed out after the newest evidence.
@@ -43,10 +45,12 @@ impl Misses {
         self.evidence.is_some_and(|date| date + covered + slack >= slot)
     }
 
-    /// Whether the newest evidence, and what it covers, is so much older than `slot`.
+    /// Whether the newest evidence, and what it covers, is older than `slot` by `length`; of a peer that was never heard,
+    /// the first missed slot.
     pub(super) fn is_silent_for(&self, rhythm: &Rhythm, length: Duration, slot: Time) -> bool {
         let covered = rhythm.interval.saturating_mul(u32::from(self.covers.saturating_sub(1)));
-        self.evidence.is_some_and(|date| date + covered + length <= slot)
+        let silent_since = self.evidence.map(|date| date + covered).or(self.first);
+        silent_since.is_some_and(|since| since + length <= slot)
     }
 
     /// The heartbeat of `slot` was missed. The count rises to `limit` at most.
@@ -55,6 +59,7 @@ impl Misses {
             self.slots.pop_front();
         }
         self.slots.push_back(slot);
+        self.first = self.first.or(Some(slot));
         self.count = self.count.saturating_add(1).min(limit);
     }
 
@@ -128,6 +133,17 @@ mod tests {
             misses.lives(&rhythm, at(11), Duration::ZERO) && !misses.lives(&rhythm, at(12), Duration::ZERO)
         );
         assert!(misses.lives(&rhythm, at(11) + SECOND / 4, SECOND / 4));
+    }
+
+    #[test]
+    fn a_peer_that_was_never_heard_is_silent_since_the_first_missed_slot() {
+        let (rhythm, mut misses) = (rhythm(), Misses::new(&rhythm()));
+        assert!(!misses.is_silent_for(&rhythm, SECOND * 6, at(99)));
+        (10..20).for_each(|slot| misses.add(&rhythm, at(slot), 4));
+        assert!(!misses.is_silent_for(&rhythm, SECOND * 6, at(15)));
+        assert!(misses.is_silent_for(&rhythm, SECOND * 6, at(16)));
+        misses.evidence(&rhythm, at(19), None, Duration::ZERO);
+        assert!(!misses.is_silent_for(&rhythm, SECOND * 6, at(24)), "once it was heard, the evidence counts");
     }
 
     #[test]

@@ -10,7 +10,6 @@ impl Heartbeat {
     pub(super) fn next_try(&mut self, now: Time, cut: bool) -> Step {
         let first = self.tries == 0;
         self.tries += 1;
-        self.put_off = false;
         let refusing = self.refusals.is_some();
         let known_cut = cut && !self.after_miss;
         let again = now + self.retry;
@@ -48,10 +47,10 @@ impl Heartbeat {
     }
 
     /// A link that is known to be cut costs one ping, and one question to another node; if that is silent for two
-    /// retry times, three more.
+    /// retry times, three more, and if these are too, again three.
     fn try_cut(&mut self, now: Time, first: bool, ask: Ask) -> Step {
-        let again = now + self.retry * 2;
-        self.try_at = (first && again < self.judge_at).then_some(again);
+        let again = now + if first { self.retry * 2 } else { self.retry };
+        self.try_at = (!self.relayed && again < self.judge_at).then_some(again);
         if !first {
             return Step::Ask(ask);
         }

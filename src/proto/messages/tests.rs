@@ -3,8 +3,11 @@
 use super::*;
 use crate::proto::drain::{Drain, Reason};
 use crate::proto::labels::Labels;
+use crate::proto::leave::Leave;
 use crate::proto::migration::{Migration, Migrations};
-use crate::proto::records::{Body, Kind, Life, LinkState, NodeName, Notice, Offer, Profile, Release, Seen};
+use crate::proto::records::{
+    Away, Body, Kind, Life, LinkState, NodeName, Notice, Offer, Profile, Release, Seen, Standing,
+};
 use crate::proto::seal::{Header, Instance};
 use crate::proto::service::{Service, ServiceState, Services};
 use proptest::prelude::*;
@@ -28,11 +31,12 @@ fn said(owner: NodeName) -> [Record; 4] {
         release: Release([0, 1, 0]),
         wire: 1,
         id: None,
-        draining: None,
-        witness: true,
+        away: None,
+        standing: Standing::Witness,
     };
-    let draining = Some(Box::new(Drain { until: 300, reason: Reason::new("why").unwrap() }));
-    let drains = Profile { draining, witness: false, ..bare.clone() };
+    let draining = Some(Drain { until: 300, reason: Reason::new("why").unwrap() });
+    let left = Some(Leave { reason: LeaveReason::Removal, at: 300 });
+    let drains = Profile { away: Away::new(draining, left), standing: Standing::Free, ..bare.clone() };
     let migration = Migration {
         id: 3,
         service: Service::new("web", "h:1").unwrap().name,
@@ -77,9 +81,11 @@ fn golden_bytes() {
         records: vec![record.clone()],
         narrow: true,
         padded: 7,
+        held: Some((2, 300)),
         padding: Padding(3),
     };
-    let cases: [(Message, &[u8]); 9] = [
+    let last = Box::new(said(owner)[1].clone());
+    let cases: [(Message, &[u8]); 10] = [
         (
             Message::Hello { sequence: 300, server_id: id("ab"), padding: Padding(3) },
             b"\x00\xac\x02\x02ab\x03\0\0\0",
@@ -89,13 +95,21 @@ fn golden_bytes() {
         (Message::Pong { echo: 128, hold: 1, digest }, b"\x03\x80\x01\x01\x01\x02\x03\x04"),
         (
             Message::PingMore { echo: 1, hold: 2, digest, more },
-            b"\x04\x01\x02\x01\x02\x03\x04\x04\x01\xf4\x03\xe8\x20\x05\x01\x09\x09\x09\x09\x09\x09\x09\x09\x01\x05\x05\x05\x05\x05\xac\x02\0\x01\x06\x06\x06\x06\x06\x02\x03\x01\x07\x03\0\0\0",
+            b"\x04\x01\x02\x01\x02\x03\x04\x04\x01\xf4\x03\xe8\x20\x05\x01\x09\x09\x09\x09\x09\x09\x09\x09\x01\x05\x05\x05\x05\x05\xac\x02\0\x01\x06\x06\x06\x06\x06\x02\x03\x01\x07\x01\x02\xac\x02\x03\0\0\0",
         ),
         (
             Message::PongMore { echo: 1, hold: 2, digest, more: More::default() },
-            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0",
+            b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0\0",
         ),
-        (Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Removal }, b"\x06\x01\x02\x01"),
+        (
+            Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Removal, profile: None },
+            b"\x06\x01\x02\x01\0",
+        ),
+        (
+            Message::Leave { echo: 1, hold: 2, reason: LeaveReason::Restart, profile: Some(last) },
+            b"\x06\x01\x02\0\x01\
+              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x01\xac\x02\x03why\x01\x01\xac\x02\x02",
+        ),
         (
             Message::SyncRequest { echo: 1, hold: 2, bucket: 3, after: Some(Mark(owner, Kind::Notice)) },
             b"\x0b\x01\x02\x03\x01\x05\x05\x05\x05\x05\x02",
@@ -103,8 +117,8 @@ fn golden_bytes() {
         (
             Message::SyncResponse { echo: 1, hold: 2, bucket: 3, after: None, last: true, records },
             b"\x0c\x01\x02\x03\0\x01\x05\
-              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\0\x01\
-              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\xac\x02\x03why\0\
+              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\0\x03\
+              \x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x01\xac\x02\x03why\x01\x01\xac\x02\x02\
               \x05\x05\x05\x05\x05\x01\x03\x01\x04role\x02db\x01\x03\x03web\x01a\x01\x01b\x03why\xac\x02\
               \x05\x05\x05\x05\x05\x01\x04\x09\0\0\0\0\0\0\0\x01\x03web\x03h:1\x02\x02\xac\x02\x02\0\xff\
               \x05\x05\x05\x05\x05\x01\x02\x01\x06\x06\x06\x06\x06\x02\x03",
@@ -235,13 +249,14 @@ fn loose_forms_are_rejected() {
         b"\x00\x01\x01a\x01\x01",        // padding that is not zero
         b"\x06\x01\x02\x02",             // an unknown reason
         b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\0\xff\xff\xff\xff\x0f", // a claim of 2^32 tags
-        b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\x41\0\0\0\0\0", // 65 lost of 64
-        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\x01\x01", // padding that is not zero
-        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\x80\0", // an overlong length of it
-        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\x02\0\0", // neither true nor false
+        b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\x41\0\0\0\0\0\0", // 65 lost of 64
+        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0\x01\x01", // padding that is not zero
+        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0\x80\0", // an overlong length of it
+        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\x02\0\0\0", // neither true nor false
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\0\x01\x06\x06\x06\x06\x06\0\0", // what is fine is in no row
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\0\0\0",                             // version 0
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x05\x01\n\x01", // a reason of two lines
+        b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\0\x04", // an unknown standing
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x03\x02\x01b\x01x\x01a\x01x\0", // labels out of order
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x04\x09\0\0\0\0\0\0\0\x01\x01a\x03h:1\0\0\0\0", // a weight of 0
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x04\x09\0\0\0\0\0\0\0\x01\x01a\x03h:0\0\x01\0\0", // a port of 0
@@ -249,7 +264,7 @@ fn loose_forms_are_rejected() {
         assert_eq!(Message::decode(wrong), Err(Reject::Decode), "{wrong:?}");
     }
     let zeros = |head: &[u8], count: usize| [head, &vec![0; count]].concat();
-    let ping = b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0";
+    let ping = b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0";
     for (right, wrong) in [
         (zeros(&[&ping[..], b"\xb0\x09"].concat(), 1200), zeros(&[&ping[..], b"\xb1\x09"].concat(), 1201)),
         (zeros(b"\x00\x01\x01a\x80\x01", 128), zeros(b"\x00\x01\x01a\x81\x01", 129)),
@@ -284,14 +299,21 @@ fn any_record() -> impl Strategy<Value = Record> {
         if cut { Body::CutRow(seen) } else { Body::Row(seen) }
     });
     let reason = || "[a-z ]{0,120}".prop_map(|text| Reason::new(&text).expect("the pattern is plain"));
-    let profile =
-        (any::<(u64, [u8; 4], [u8; 4], [u8; 3], u8, bool)>(), any::<Option<u64>>(), reason(), any::<bool>());
-    let profile = profile.prop_map(|(told, until, reason, witness)| {
+    let profile = (
+        any::<(u64, [u8; 4], [u8; 4], [u8; 3], u8, bool)>(),
+        any::<[Option<u64>; 2]>(),
+        reason(),
+        any::<bool>(),
+    );
+    let profile = profile.prop_map(|(told, [until, gone], reason, is_witness)| {
+        let standing = if is_witness { Standing::Witness } else { Standing::Bound };
         let (instance, roster, config, release, wire, named) = told;
-        let draining = until.map(|until| Box::new(Drain { until, reason }));
+        let draining = until.map(|until| Drain { until, reason });
         let (instance, release) = (Instance(instance), Release(release));
         let id = named.then(|| id("web-1"));
-        Body::Profile(Profile { instance, roster, config, release, wire, id, draining, witness })
+        let left = gone.map(|at| Leave { reason: LeaveReason::Restart, at });
+        let away = Away::new(draining, left);
+        Body::Profile(Profile { instance, roster, config, release, wire, id, away, standing })
     });
     let labels = prop::collection::btree_map("[a-z][a-z0-9_]{0,7}", "[!#-%(-;=?-Z]{1,8}", 0..=16)
         .prop_map(|labels| Labels::new(labels.into_iter().collect()).expect("the pattern is that of labels"));
@@ -325,30 +347,36 @@ fn any_record() -> impl Strategy<Value = Record> {
         .prop_map(|(owner, version, body)| Record { owner: NodeName(owner), version, body })
 }
 
-fn any_message() -> impl Strategy<Value = Message> {
-    let more = (
+fn any_more() -> impl Strategy<Value = More> {
+    (
         any::<u8>(),
         any::<Option<u32>>(),
         any::<u32>(),
         0..=64u8,
         prop::collection::vec(any::<[u8; 8]>(), 0..=16),
         prop::collection::vec(any_record(), 0..3),
-        (any::<bool>(), any::<u8>(), 0..=1200u16),
+        (any::<bool>(), any::<u8>(), any::<Option<(u64, u64)>>(), 0..=1200u16),
     )
-        .prop_map(|(spacing, since_slot, paused, lost, refused, records, (narrow, padded, padding))| More {
-            spacing,
-            since_slot,
-            paused,
-            lost,
-            refused: refused.into_iter().map(Tag).collect(),
-            records,
-            narrow,
-            padded,
-            padding: Padding(padding),
-        });
+        .prop_map(
+            |(spacing, since_slot, paused, lost, refused, records, (narrow, padded, held, padding))| More {
+                spacing,
+                since_slot,
+                paused,
+                lost,
+                refused: refused.into_iter().map(Tag).collect(),
+                records,
+                narrow,
+                padded,
+                held,
+                padding: Padding(padding),
+            },
+        )
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
     let id = "[a-z0-9.-]{1,64}".prop_map(|text| ServerId::new(&text).expect("the pattern is printable"));
     let digest = any::<(u8, [u8; 3])>().prop_map(|(bucket, hash)| Digest { bucket, hash });
-    (0..15u8, any::<u64>(), any::<u64>(), digest, more, id, 0..=128u8).prop_map(
+    (0..15u8, any::<u64>(), any::<u64>(), digest, any_more(), id, 0..=128u8).prop_map(
         |(kind, echo, hold, digest, more, server_id, padding)| match kind {
             0 => Message::Hello { sequence: echo, server_id, padding: Padding(padding.into()) },
             1 => Message::Welcome { echo, hold, server_id },
@@ -356,7 +384,12 @@ fn any_message() -> impl Strategy<Value = Message> {
             3 => Message::Pong { echo, hold, digest },
             4 => Message::PingMore { echo, hold, digest, more },
             5 => Message::PongMore { echo, hold, digest, more },
-            6 => Message::Leave { echo, hold, reason: LeaveReason::Restart },
+            6 => Message::Leave {
+                echo,
+                hold,
+                reason: LeaveReason::Restart,
+                profile: more.records.into_iter().find(|r| matches!(r.body, Body::Profile(_))).map(Box::new),
+            },
             7 => Message::RelayRequest { echo, hold, target: Tag([padding; 8]) },
             8 => Message::RelayPing { echo, hold, origin: Tag([padding; 8]), request: hold },
             9 => Message::RelayPong { echo, hold, origin: Tag([padding; 8]), request: hold },

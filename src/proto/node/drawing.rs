@@ -1,12 +1,13 @@
 //! What this node sees, and what it makes of all rows together: when the picture is drawn anew, and what follows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
 use super::report::Account;
 use crate::proto::peer::PeerStatus;
-use crate::proto::picture::{Heard, Picture, Sources};
+use crate::proto::picture::{self, Heard, Picture, Sources};
 use crate::proto::records::{Life, LinkState, NodeName, Seen};
 use crate::proto::snapshot::{Edge, EdgeView, RowView};
 use crate::proto::timer::Time;
@@ -23,6 +24,8 @@ const FEW: usize = 65;
 pub(super) struct Drawing {
     pub(super) picture: Picture,
     drawn: Time,
+    /// Of each node whose row could be believed once and cannot now: when its row was last known to be true.
+    lost: BTreeMap<usize, Time>,
     /// When the status of those that this node does not observe was last taken from it.
     pub(super) fused: Time,
     /// When it is to be drawn anew; `None`: nothing has changed, and all is fine.
@@ -31,12 +34,30 @@ pub(super) struct Drawing {
 
 impl Drawing {
     pub(super) fn new(now: Time) -> Drawing {
-        Drawing { picture: Picture::default(), drawn: now, fused: now, next: Some(now) }
+        let picture = Picture::default();
+        Drawing { picture, drawn: now, lost: BTreeMap::new(), fused: now, next: Some(now) }
     }
 
     /// Nothing is drawn yet of another roster.
     pub(super) fn anew(&self, now: Time) -> Drawing {
         Drawing { fused: self.fused, ..Drawing::new(now) }
+    }
+
+    /// When the row of the node at `place` was last known to be true; `None`: it never could be believed.
+    fn true_at(&self, place: usize) -> Option<Time> {
+        let believed = self.picture.age(place).map(|age| self.drawn - age);
+        believed.or_else(|| self.lost.get(&place).copied())
+    }
+
+    /// Takes over a picture that was drawn at `now`. Returns whether it says the same as the one before, but for ages.
+    fn take(&mut self, drawn: Picture, now: Time) -> bool {
+        let is_like = drawn.is_like(&self.picture);
+        if !is_like {
+            let known = (0..drawn.nodes()).filter(|place| drawn.age(*place).is_none());
+            self.lost = known.filter_map(|place| Some((place, self.true_at(place)?))).collect();
+        }
+        (self.picture, self.drawn) = (drawn, now);
+        is_like
     }
 }
 
@@ -64,6 +85,58 @@ impl Node {
         let believed = self.drawing.picture.age(by).is_some() && !self.records.is_cut(by);
         let row = self.records.row(by).filter(|_| believed);
         row.is_some_and(|row| row.binary_search_by_key(&about, |s| s.peer).is_err())
+    }
+
+    /// Whether others hear the peer that this node last saw alive `heard` ago: two observers at least say so, in rows that
+    /// are newer than that by more than they need to notice a silence. Of a peer that was never heard here most
+    /// observers must say so.
+    pub(super) fn is_heard_elsewhere(&self, peer: usize, heard: Option<Duration>, now: Time) -> bool {
+        let place = self.places[peer];
+        let says = self.drawing.picture.says(place);
+        let Some(heard) = heard.filter(|_| says.hear >= 2) else {
+            return heard.is_none() && says.hear >= 2 && says.hear * 2 > says.votes();
+        };
+        let notice = self.config.proof_horizon() + self.config.heartbeat_interval;
+        let since_drawn = now.since(self.drawing.drawn);
+        let is_newer = |by: &usize| {
+            *by != self.me
+                && self.drawing.picture.age(*by).is_some_and(|age| age + since_drawn + notice < heard)
+        };
+        let observers = self.directory.topology().neighbours(place);
+        observers.filter(|by| is_newer(by) && self.is_heard_by(place, *by)).nth(1).is_some()
+    }
+
+    /// Whether the row of the observer at `by` says that it hears the node at `about` itself.
+    fn is_heard_by(&self, about: usize, by: usize) -> bool {
+        let name = self.records.names()[about];
+        let row = self.records.row(by).unwrap_or_default();
+        match row.binary_search_by_key(&name, |seen| seen.peer) {
+            Ok(at) => picture::hears(row[at].life, row[at].link),
+            // Whom a node with another roster observes is not known.
+            Err(_) => !self.records.is_cut(by) && self.differing(by, |profile| profile.roster).is_none(),
+        }
+    }
+
+    /// Where this node has no evidence of its own for three times as long as makes a Down, the observers' majority decides:
+    /// a loop that hardly ever listens counts its misses too slowly. What the others say makes nobody Healthy.
+    fn follow_majority(&mut self) {
+        if self.gives_nobody_up() {
+            return;
+        }
+        let long = self.config.heartbeat_interval * (3 * self.config.down_after);
+        for peer in 0..self.sessions.len() {
+            let info = self.registry.at(peer);
+            let says = self.drawing.picture.says(self.places[peer]);
+            let is_old = self.now.since(info.last_seen.unwrap_or(self.started)) > long;
+            if info.status == PeerStatus::Down || !is_old || says.down < 2 || says.down * 2 <= says.votes() {
+                continue;
+            }
+            let missed = info.missed_heartbeats.max(self.config.down_after);
+            let info = self.registry.at_mut(peer);
+            (info.status, info.missed_heartbeats) = (PeerStatus::Down, missed);
+            self.beats[peer].presume(missed);
+            self.refresh(peer);
+        }
     }
 
     /// Whether the peer says in a row that can be believed that it hears this node, which does not hear it.
@@ -95,13 +168,13 @@ impl Node {
         })
     }
 
-    /// All rows, as this node can believe them by the picture.
-    pub(super) fn rows(&self, picture: &Picture) -> Vec<RowView> {
+    /// All rows as of `now`, as this node can believe them by the picture; of others the last that was believed.
+    pub(super) fn rows(&self, picture: &Picture, now: Time) -> Vec<RowView> {
         let own = self.seen();
         let (names, me) = (self.records.names(), self.me);
         let ids: Vec<Arc<str>> = (0..names.len()).map(|place| self.id_of(place).clone()).collect();
         let row = |place: usize| match self.records.row(place) {
-            _ if picture.age(place).is_none() => &[][..],
+            _ if picture.age(place).is_none() && self.drawing.true_at(place).is_none() => &[][..],
             _ if place == me => &own,
             row => row.unwrap_or_default(),
         };
@@ -132,8 +205,9 @@ impl Node {
             let watches =
                 (!topology.is_mesh()).then(|| topology.neighbours(*place).map(|other| at[other]).collect());
             let age = picture.age(*place);
-            let cut = age.is_some() && *place != me && self.records.is_cut(*place);
-            RowView { server_id: ids[*place].clone(), age, watches, sees, cut }
+            let stale = self.drawing.true_at(*place).filter(|_| age.is_none()).map(|at| now.since(at));
+            let cut = (age.or(stale)).is_some() && *place != me && self.records.is_cut(*place);
+            RowView { server_id: ids[*place].clone(), age, stale, watches, sees, cut }
         };
         order.iter().map(view).collect()
     }
@@ -182,36 +256,39 @@ impl Node {
         if self.drawing.next.is_none_or(|at| self.now < at) {
             return;
         }
-        (self.drawing.drawn, self.drawing.next) = (self.now, None);
+        self.drawing.next = None;
         let drawn = self.draw(self.now);
         // While something is wrong, rows grow old without another word.
         if !drawn.is_fine() {
             let pause = self.config.heartbeat_interval / 2;
             self.drawing.next = Some(self.now + if self.others.is_empty() { pause } else { pause * 4 });
         }
-        if !drawn.is_like(&self.drawing.picture) {
-            self.drawing.picture = drawn;
+        if !self.drawing.take(drawn, self.now) {
             (0..self.sessions.len()).for_each(|peer| self.refresh(peer));
+        } else {
+            // Rows are as old as the evidence of one's own, or newer: that changes while they say the same.
+            let missed = |peer: &usize| self.registry.at(*peer).status != PeerStatus::Healthy;
+            let missed: Vec<usize> = (0..self.sessions.len()).filter(missed).collect();
+            missed.into_iter().for_each(|peer| self.refresh(peer));
         }
         self.fuse();
-        self.contradicted = match self.misses_what_others_hear() {
-            true => self.contradicted.or(Some(self.now)),
-            false => None,
-        };
-        if self.isolated.is_some() && !self.is_isolated() {
+        self.isolation_times.note_contradicted(self.misses_what_others_hear(), self.now);
+        if self.isolation_times.has_begun() && !self.is_isolated() {
             self.end_isolation();
         }
+        self.follow_majority();
     }
 
     /// What this node says of a peer; `None`: it is plainly fine.
     fn sees(&self, peer: usize) -> Option<Seen> {
         let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
         let grace = self.config.leave_grace;
-        let has_left = |(why, at)| is_excused((why, self.now.since(at)), grace);
+        let has_left = self.leave_of(peer, self.now).is_some_and(|left| is_excused(left, grace));
         let life = match info.status {
-            _ if account.left.is_some_and(has_left) => Life::Left,
+            _ if has_left && account.left.is_some() => Life::Left,
             _ if info.last_seen.is_none() => Life::Unknown,
             status if self.has_no_vote(status) => Life::Unknown,
+            _ if has_left => Life::Left,
             PeerStatus::Healthy => Life::Healthy,
             PeerStatus::Suspected => Life::Suspected,
             PeerStatus::Down => Life::Down,
@@ -234,10 +311,10 @@ impl Node {
     /// longer than any peer keeps silent; or it has not listened.
     pub(super) fn has_no_vote(&self, status: PeerStatus) -> bool {
         let silence = self.config.heartbeat_interval + self.config.heartbeat_timeout;
-        let hears_nobody = || self.now.since(self.heard) > silence;
+        let hears_nobody = || self.isolation_times.quiet(self.now) > silence;
         match status {
             PeerStatus::Healthy => false,
-            _ if self.isolated.is_some() => true,
+            _ if self.isolation_times.has_begun() => true,
             PeerStatus::Suspected => !self.listens(self.now) || hears_nobody(),
             PeerStatus::Down => false,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Node;
 use super::guest::Party;
 use crate::proto::event::Change;
-use crate::proto::heartbeat::Step;
+use crate::proto::heartbeat::{Stall, Step};
 use crate::proto::messages::LeaveReason;
 use crate::proto::peer::PeerStatus;
 use crate::proto::seal::{FrameKind, Header};
@@ -32,6 +32,10 @@ pub(super) struct Leaving {
 impl Leaving {
     pub(super) fn new(reason: LeaveReason) -> Leaving {
         Leaving { reason, sent: 0 }
+    }
+
+    pub(super) fn reason(&self) -> LeaveReason {
+        self.reason
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -67,9 +71,10 @@ impl Node {
     fn wake_up(&mut self, planned: Time, suspended: Duration) {
         let late = self.now.since(planned);
         self.stall = Some((self.now, late));
-        // A silence may be the stall's own, but for the last timeout of what makes an isolation: misses are judged so too.
+        let unheard = self.unheard(late);
         let silence = self.config.heartbeat_interval * self.config.suspect_after;
-        self.heard = self.heard.max((self.heard + late).min(self.now - silence));
+        let contradiction = self.contradiction();
+        self.isolation_times.slept(unheard, self.now, silence, contradiction);
         self.stats.stalls += 1;
         self.stats.stalled += late;
         let cause = if suspended > late / 2 {
@@ -79,16 +84,26 @@ impl Node {
         };
         let why = format!("the loop woke {late:.1?} later than planned: {cause}");
         self.push_event(None, Change::Stall(late), why);
+        // A short stall makes no burst that must be spread.
+        let most = if unheard < self.config.heartbeat_interval { Duration::ZERO } else { SPREAD };
+        let stall = Stall { before: self.turned, planned, unheard };
         for peer in 0..self.sessions.len() {
-            let spread = SPREAD.mul_f64(self.share());
-            self.beats[peer].stalled(late, self.now, spread);
-            let spread = SPREAD.mul_f64(self.share());
-            let account = &mut self.accounts[peer];
-            // A loop that is late in every turn never comes to an answer that it puts off again and again.
-            let again = std::mem::replace(&mut account.put_off, account.answer.is_some());
-            account.answer_at = if again { self.now } else { self.now + spread };
+            let spread = most.mul_f64(self.share());
+            if unheard > Duration::ZERO {
+                self.beats[peer].stalled(stall, self.now, spread);
+            }
             self.arm(peer);
         }
+    }
+
+    /// How much of a delay of `late` counts as time in which this node did not listen. A turn reads all that has come
+    /// since the one before, so each turn grants half a timeout of listening: a loop that is late in every turn still
+    /// judges its heartbeats. A turn before which datagrams were dropped grants nothing.
+    fn unheard(&self, late: Duration) -> Duration {
+        if self.drops.is_some_and(|at| at > self.turned) {
+            return late;
+        }
+        late.min(self.now.since(self.turned).saturating_sub(self.config.heartbeat_timeout / 2))
     }
 
     /// The pause to tell the peers, for two intervals.
@@ -111,7 +126,6 @@ impl Node {
         if self.accounts[peer].answer_at <= self.now
             && let Some(question) = self.accounts[peer].answer.take()
         {
-            self.accounts[peer].put_off = false;
             self.answer(Party::Peer(peer), &question);
         }
         if self.accounts[peer].rest_at.is_some_and(|at| at <= self.now) {
@@ -174,8 +188,8 @@ impl Node {
             let address = self.pool.at(peer).remote_address;
             self.registry.at_mut(peer).address = address;
         }
-        if self.isolated.is_none() && self.is_isolated() {
-            self.isolated = Some(self.now);
+        if self.is_isolated() {
+            self.isolation_times.begin(self.now);
         }
         if missed {
             self.stats.heartbeats_missed += 1;
@@ -191,7 +205,7 @@ impl Node {
                 info.heartbeat_missed(thresholds);
             }
         }
-        if self.isolated.is_some() {
+        if self.isolation_times.has_begun() {
             self.beats[peer].keep_trying();
         }
         let share = self.share();
@@ -200,16 +214,15 @@ impl Node {
 
     /// Something authentic came: unless this node is cut off from most, an isolation ends.
     pub(super) fn note_heard(&mut self) {
-        self.heard = self.now;
-        if self.isolated.is_some() && !self.is_cut_off() {
+        self.isolation_times.note_heard(self.now);
+        if self.isolation_times.has_begun() && !self.is_cut_off() {
             self.end_isolation();
         }
     }
 
     /// What was missed meanwhile counts for no more than a suspicion.
     pub(super) fn end_isolation(&mut self) {
-        self.isolated = None;
-        self.was_isolated = Some(self.now);
+        self.isolation_times.end(self.now);
         // If it is cut off again at once, suspect_after + 1 more are missed before it is isolated again: not enough for
         // a Down.
         let (suspect_after, down_after) = (self.config.suspect_after, self.config.down_after);
@@ -228,21 +241,26 @@ impl Node {
     pub(super) fn is_isolated(&self) -> bool {
         let limit =
             self.config.heartbeat_interval * self.config.suspect_after + self.config.heartbeat_timeout;
-        self.sessions.len() >= 2 && (self.is_cut_off() || self.now.since(self.heard) > limit)
+        self.sessions.len() >= 2 && (self.is_cut_off() || self.isolation_times.quiet(self.now) > limit)
     }
 
     /// Whether it is isolated, and not for so long that this may be its peers' end.
     pub(super) fn gives_nobody_up(&self) -> bool {
-        self.isolated.is_some_and(|since| self.now.since(since) < ISOLATED)
+        self.isolation_times.lasts(self.now).is_some_and(|lasts| lasts < ISOLATED)
     }
 
     /// Others have contradicted what it misses for longer than they need to notice the same.
     pub(super) fn is_cut_off(&self) -> bool {
+        let notice = self.contradiction() + self.config.heartbeat_timeout;
+        self.isolation_times.contradicted_for(self.now).is_some_and(|lasts| lasts >= notice)
+    }
+
+    /// How long others must have contradicted this node, and one timeout more.
+    fn contradiction(&self) -> Duration {
         // Where not everybody watches everybody, what others have noticed comes late, and many may have died at once.
         let (suspect_after, told) =
             if self.others.is_empty() { (0, 1) } else { (self.config.suspect_after, 3) };
-        let notice = self.config.heartbeat_interval * (suspect_after + told) + self.config.heartbeat_timeout;
-        self.contradicted.is_some_and(|since| self.now.since(since) >= notice)
+        self.config.heartbeat_interval * (suspect_after + told)
     }
 
     /// A peer came back: every other Down peer is pinged once soon, at most once in ten intervals.
@@ -322,8 +340,9 @@ impl Node {
         let reason = leaving.reason;
         leaving.sent += 1;
         let next = LEAVES.get(leaving.sent).map(|wait| self.now + *wait);
+        let profile = self.last_profile();
         for peer in 0..peers {
-            self.send_leave(peer, reason);
+            self.send_leave(peer, reason, profile.clone());
         }
         self.timers.set(peers, next);
     }

@@ -6,9 +6,8 @@
 //! nobody can have gained it in the meantime: at most one side holds it. It is a statement about time: it ends by itself, by the
 //! clock of whoever reads it, and no stall extends it.
 //!
-//! Only links of its own count, and only witnesses: peers whose present run tells this node's roster and settings, since G and W follow
-//! from these, and that it stands for that roster. Who takes over another roster is none before it sees that most nodes of each
-//! former one have it too.
+//! Only links of its own count, only pings and pongs, and only witnesses: peers whose present run reports this node's roster and
+//! settings, since G and W follow from these, and that it is a witness of that roster. `witness` has the rules for that.
 //!
 //! What a lost peer did may be taken over while this node holds the guard and a majority, itself among it, has heard nothing of
 //! that peer for W. That is asked in rounds: whoever answers a question of a round that began at `s` with a silence of W or more,
@@ -22,16 +21,17 @@ use std::time::Duration;
 use super::Node;
 use super::guest::Party;
 use super::views::OVERHEAD;
+use crate::proto::event::Change;
 use crate::proto::messages::{MAX_SILENT, Message};
-use crate::proto::records::NodeName;
+use crate::proto::records::Standing;
 use crate::proto::seal::Tag;
-use crate::proto::session::What;
+use crate::proto::session::{Echo, What};
 use crate::proto::timer::{Time, micros};
 
 /// A round is begun in every interval for so many intervals after somebody wanted to know.
 const WANTED: u32 = 3;
-/// So many rosters are remembered of which most nodes must have the present one.
-const FORMER: usize = 16;
+/// Kernel stamps and clock readings may differ by this much.
+const STAMPS: Duration = Duration::from_millis(20);
 /// Bytes of the answer about one peer.
 const ANSWER: usize = 18;
 /// While a majority lasts for an interval at least, the proofs are counted anew at most so many times an interval.
@@ -45,10 +45,10 @@ pub(super) struct Majority {
     /// It lasts at least until then.
     until: Time,
     looked: Time,
+    /// What was sent before proves nothing.
+    not_before: Time,
     /// Kept for the next count.
     proofs: Vec<Time>,
-    /// The names of each roster that this node has told since it stood witness last, while it does not for its present one.
-    former: Vec<Vec<NodeName>>,
     /// Peers of which somebody wants to know whether what they did may be taken over.
     watches: BTreeMap<usize, Watch>,
 }
@@ -86,6 +86,9 @@ impl Node {
     pub(super) fn prove(&mut self, peer: usize, sent: Time) {
         self.find_gap();
         self.registry.at_mut(peer).prove(sent);
+        if sent < self.majority.not_before {
+            return;
+        }
         let echoed = &mut self.accounts[peer].echoed;
         *echoed = (*echoed).max(Some(sent));
         let interval = self.config.heartbeat_interval;
@@ -102,7 +105,7 @@ impl Node {
         }
     }
 
-    fn count_majority(&mut self) {
+    pub(super) fn count_majority(&mut self) {
         let mut proofs = std::mem::take(&mut self.majority.proofs);
         let until = self.proven_until(&mut proofs);
         self.majority.proofs = proofs;
@@ -114,10 +117,7 @@ impl Node {
     /// Who is a witness may have changed.
     pub(super) fn note_witness(&mut self) {
         self.find_gap();
-        if !self.is_witness() && self.majority.former.iter().all(|former| self.has_most_of(former)) {
-            self.majority.former.clear();
-            self.publish_profile();
-        }
+        self.review_witness();
         self.count_majority();
     }
 
@@ -126,43 +126,77 @@ impl Node {
         self.majority.watches.clear();
     }
 
-    /// This node has taken over another roster than that of these names. Whatever it counted is over.
-    pub(super) fn leave_roster(&mut self, names: &[NodeName]) {
-        let mut former = std::mem::take(&mut self.majority.former);
-        if former.len() < FORMER && !former.iter().any(|known| known == names) {
-            former.push(names.to_vec());
-        }
-        self.majority = Majority { former, ..Majority::default() };
-    }
-
-    /// Nothing that was counted counts: this process may not be the one that counted it.
+    /// This node has another roster, or this process may not be the one that counted: nothing that was counted counts.
     pub(super) fn drop_majority(&mut self) {
+        self.majority = Majority { not_before: self.majority.not_before, ..Majority::default() };
+    }
+
+    /// Nothing that the peers echoed to this process counts, and nothing that was sent until now.
+    pub(super) fn drop_proofs(&mut self) {
         self.accounts.iter_mut().for_each(|account| account.echoed = None);
-        self.majority = Majority { former: std::mem::take(&mut self.majority.former), ..Majority::default() };
+        self.drop_majority();
+        self.majority.not_before = self.now;
     }
 
-    /// Whether most nodes of a former roster tell this node's present one.
-    fn has_most_of(&self, former: &[NodeName]) -> bool {
-        let own = self.records.profile(self.me).map(|profile| profile.roster);
-        let agrees = |name: &&NodeName| {
-            let place = self.records.place(**name);
-            place.and_then(|place| self.records.profile(place)).map(|profile| profile.roster) == own
-        };
-        former.iter().filter(agrees).count() > former.len() / 2
+    /// What the message says of a datagram that the peer held over a long silence. False: this node's clock contradicts it.
+    pub(super) fn check_held(&mut self, peer: usize, message: &Message, received: Time) -> bool {
+        let Some((echo, hold)) = message.more().and_then(|more| more.held) else { return true };
+        match self.sessions[peer].read_echo(echo, hold, received) {
+            Echo::Dated { departure, .. } => self.check_clock(peer, received.since(departure.sealed), hold),
+            _ => true,
+        }
     }
 
-    /// Whether this node stands for its roster.
-    pub(super) fn is_witness(&self) -> bool {
-        self.majority.former.is_empty()
+    /// The peer held for `hold` microseconds what this node sent `elapsed` ago by its own clock. Where that cannot be, this clock
+    /// stood still or is slow, or the peer's is fast: what was proven before may be older than it seems. One peer's report is
+    /// enough to drop the guard; only those of a majority say that this node stood still.
+    pub(super) fn check_clock(&mut self, peer: usize, elapsed: Duration, hold: u64) -> bool {
+        let hold = Duration::from_micros(hold);
+        if hold <= elapsed + elapsed / 500 + STAMPS || !self.config.mechanisms.clocks {
+            return true;
+        }
+        self.drop_proofs();
+        let (recent, now) = (self.clock_window(), self.now);
+        let account = &mut self.accounts[peer];
+        let before =
+            account.clock.filter(|(at, _)| now.since(*at) < recent).map_or(Duration::ZERO, |(_, by)| by);
+        account.clock = Some((now, before.max(hold.saturating_sub(elapsed))));
+        // After the rest of what the socket holds.
+        self.review_by(now);
+        false
+    }
+
+    /// Tells that this machine's clock stood still, once most nodes of the roster have reported it.
+    pub(super) fn note_stood_still(&mut self) {
+        let recent = self.clock_window();
+        let is_recent = |(at, _): &(Time, Duration)| self.now.since(*at) < recent;
+        let reports = self.accounts.iter().filter_map(|account| account.clock.filter(is_recent));
+        let mut behind: Vec<Duration> = reports.map(|(_, behind)| behind).collect();
+        behind.sort_unstable_by(|a, b| b.cmp(a));
+        let told = self.stall.is_some_and(|(end, _)| self.now.since(end) < recent);
+        let Some(length) = behind.get(self.directory.len() / 2).copied().filter(|_| !told) else { return };
+        if length < self.config.heartbeat_interval {
+            return;
+        }
+        self.stall = Some((self.now, length));
+        self.stats.stalls += 1;
+        self.stats.stalled += length;
+        let why = format!("this machine's clock stood still for {length:.1?}, as most nodes report");
+        self.push_event(None, Change::Stall(length), why);
+    }
+
+    /// Reports of a clock that stood still go together for this long.
+    fn clock_window(&self) -> Duration {
+        self.config.heartbeat_interval * self.config.down_after
     }
 
     /// Whether the peer's present run tells this node's roster and settings, and stands for the roster.
-    fn has_witness(&self, peer: usize) -> bool {
+    pub(super) fn has_witness(&self, peer: usize) -> bool {
         let own = self.records.profile(self.me).map(|profile| (profile.roster, profile.config));
         let run = self.sessions[peer].confirmed.as_ref().map(|confirmed| confirmed.instance);
         self.records.profile(self.places[peer]).is_some_and(|profile| {
             let alike = Some((profile.roster, profile.config)) == own;
-            profile.witness && alike && Some(profile.instance) == run
+            profile.standing == Standing::Witness && alike && Some(profile.instance) == run
         })
     }
 

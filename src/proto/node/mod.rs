@@ -10,6 +10,8 @@ mod expected;
 mod explain;
 mod guard;
 mod guest;
+mod isolation;
+mod leave;
 mod offers;
 mod others;
 #[cfg(feature = "sim")]
@@ -24,6 +26,7 @@ mod send;
 mod strangers;
 mod twin;
 mod views;
+mod witness;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -39,6 +42,7 @@ use self::drive::Leaving;
 pub use self::expected::Expected;
 use self::guard::Majority;
 use self::guest::Guest;
+use self::isolation::IsolationTimes;
 use self::offers::Offers;
 use self::others::Other;
 use self::relay::Budget;
@@ -47,6 +51,8 @@ use self::send::Outbox;
 use self::strangers::Stranger;
 use self::twin::Twin;
 use self::views::News;
+pub use self::witness::BootstrapRefused;
+use self::witness::Witnessing;
 use super::config::{ConfigError, PeerConfig};
 use super::connection::ConnectionPool;
 use super::directory::Directory;
@@ -131,6 +137,7 @@ pub struct Node {
     drains: Drains,
     offers: Offers,
     majority: Majority,
+    witnessing: Witnessing,
     /// Tags of ids that were learned: (index of the key, tag) to place.
     learned: HashMap<(usize, Tag), usize>,
     /// Addresses of the peers in the roster, and learned ones, to index of the peer.
@@ -142,8 +149,9 @@ pub struct Node {
     rng: SmallRng,
     started: Time,
     now: Time,
-    /// When anything authentic came from anybody.
-    heard: Time,
+    isolation_times: IsolationTimes,
+    /// The last call of [`handle_timeout`](Node::handle_timeout).
+    turned: Time,
     /// The deadline that this turn of the loop came too late to.
     late_to: Option<Time>,
     /// The last stall's end and length; the last time the kernel dropped datagrams.
@@ -153,11 +161,6 @@ pub struct Node {
     drops: Option<Time>,
     /// The last time it kept datagrams out of a queue that overflowed.
     filtered: Option<Time>,
-    /// Since when this node is isolated, and when it last ceased to be.
-    isolated: Option<Time>,
-    /// Since when it misses most, while most of those that it hears say that they hear whom it misses.
-    contradicted: Option<Time>,
-    was_isolated: Option<Time>,
     /// Its own questions to relays.
     relays_asked: Budget,
     last_recovery: Option<Time>,
@@ -223,6 +226,7 @@ impl Node {
             drains: Drains::new(),
             offers: Offers::new(config.labels.clone()),
             majority: Majority::default(),
+            witnessing: Witnessing::default(),
             registry: PeerRegistry::of(observed(), &config),
             pool: ConnectionPool::of(observed()),
             sessions: Vec::with_capacity(peers),
@@ -239,15 +243,13 @@ impl Node {
             rng: SmallRng::seed_from_u64(seed),
             started: now,
             now,
-            heard: now,
+            isolation_times: IsolationTimes::new(now),
+            turned: now,
             late_to: None,
             stall: None,
             suspended: Duration::ZERO,
             drops: None,
             filtered: None,
-            isolated: None,
-            contradicted: None,
-            was_isolated: None,
             relays_asked: Budget::default(),
             last_recovery: None,
             last_rollback: None,
@@ -327,6 +329,7 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance(now);
         self.run_timers();
+        self.turned = self.now;
         self.review();
     }
 
@@ -400,9 +403,10 @@ impl Node {
     /// Nothing is received, and no heartbeat is sent, from now on.
     pub fn leave(&mut self, reason: LeaveReason, now: Time) {
         self.advance(now);
-        if self.leaving.is_none() {
+        if self.leaving.is_none() && !self.puts_off_leaving(reason) {
             self.tell_last_offers();
             self.leaving = Some(Leaving::new(reason));
+            self.publish_profile();
             self.offers.turn += 1;
             for peer in 0..self.sessions.len() {
                 self.timers.set(peer, None);
@@ -414,6 +418,11 @@ impl Node {
     /// Whether the last Leave was handed out; the shell may stop then.
     pub fn has_left(&self) -> bool {
         self.leaving.as_ref().is_some_and(Leaving::is_done) && self.out.is_empty()
+    }
+
+    /// As what this run leaves; `None` before it does. A leave for good that could not be saved is one for a restart.
+    pub fn leave_reason(&self) -> Option<LeaveReason> {
+        self.leaving.as_ref().map(Leaving::reason)
     }
 
     /// The next datagram to send, dated `now` and sealed; `buf` is cleared and filled. The shell reads its clock right
@@ -519,7 +528,7 @@ impl Node {
         // Their keys were those of the old run.
         self.guests.iter_mut().for_each(|guest| guest.session.forget());
         // What it has not heard another process under its name may have.
-        self.drop_majority();
+        self.drop_proofs();
         (0..self.sessions.len()).for_each(|peer| self.note_heard_of(peer));
     }
 

@@ -228,11 +228,19 @@ impl Node {
             Body::Offer(_) => place.and_then(|place| self.records.offer(place)).cloned(),
             _ => None,
         };
+        let peer =
+            place.and_then(|place| self.peer_at(place)).filter(|_| record.body.kind() == Kind::Profile);
+        let left = peer.and_then(|peer| self.leave_of(peer, self.now));
         let met = self.records.merge(record, from);
         let Met::New(place) = met else { return met };
         match &record.body {
             Body::Row(_) | Body::CutRow(_) => return met,
-            Body::Profile(profile) => self.note_drain(place, record.owner, profile.draining.as_deref()),
+            Body::Profile(profile) => {
+                self.note_drain(place, record.owner, profile.draining());
+                if let Some(peer) = peer {
+                    self.note_leave(peer, profile, left);
+                }
+            }
             Body::Notice(notice) => self.note_migrations(place, record.owner, &notice.migrations),
             Body::Offer(offer) => self.note_offer(place, offered, offer),
         }

@@ -14,7 +14,7 @@ use crate::proto::registry::ClusterStatus;
 use crate::proto::seal::{Instance, WIRE};
 use crate::proto::snapshot::{LinkView, PeerView};
 use crate::proto::timer::{Time, micros};
-use crate::proto::verdict::Verdict;
+use crate::proto::verdict::{Verdict, is_excused};
 
 /// What was told of a peer that this node does not observe. Small: there may be ten thousand.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,9 @@ impl Node {
             roster_differs: self.differing(place, |profile| profile.roster),
             config_differs: self.differing(place, |profile| profile.config),
             draining: self.draining(place, now),
+            profile_left: self
+                .leave_at(place, now)
+                .is_some_and(|(_, why, age)| is_excused((why, age), self.config.leave_grace)),
         }
     }
 
@@ -102,7 +105,7 @@ impl Node {
     /// Whether this node has neither stalled, nor lost what its socket held, nor been isolated for so long that whom it hears
     /// it has heard since.
     pub(super) fn listens(&self, now: Time) -> bool {
-        let last = self.stall.map(|(end, _)| end).max(self.drops).max(self.was_isolated);
+        let last = self.stall.map(|(end, _)| end).max(self.drops).max(self.isolation_times.ended());
         last.is_none_or(|last| now.since(last) > self.config.proof_horizon())
     }
 

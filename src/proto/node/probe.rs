@@ -7,12 +7,52 @@ use super::guest::GUESTS;
 use super::{EVENTS, Node};
 use crate::proto::event::Event;
 use crate::proto::explain::Explanation;
+use crate::proto::peer::PeerStatus;
 use crate::proto::records::{Life, LinkState, Records};
+use crate::proto::seal::Instance;
 use crate::proto::session::Session;
 use crate::proto::snapshot::RowView;
 use crate::proto::timer::Time;
+use crate::proto::verdict::Verdict;
+
+/// Datagrams that ask for takeovers or answer: sent, with their bytes, and received.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Probes {
+    pub(crate) sent: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) received: u64,
+}
 
 impl Node {
+    /// The probes since the last call.
+    pub(crate) fn take_probes(&mut self) -> Probes {
+        std::mem::take(&mut self.out.probes)
+    }
+
+    /// The runs that count for this node's guard at `now`, its own among them: each with the name of its node.
+    pub(crate) fn counted_runs(&self, now: Time) -> Vec<(Arc<str>, Instance)> {
+        let is_fresh = |at: Time| now < at + self.config.proof_horizon();
+        let counts =
+            |peer: &usize| self.accounts[*peer].echoed.is_some_and(is_fresh) && self.has_witness(*peer);
+        let run = |peer: usize| {
+            let confirmed = self.sessions[peer].confirmed.as_ref()?;
+            Some((self.directory.id(self.places[peer]).clone(), confirmed.instance))
+        };
+        let own = (self.directory.id(self.me).clone(), self.instance);
+        (0..self.sessions.len()).filter(counts).filter_map(run).chain([own]).collect()
+    }
+
+    /// What it counts for in the guard, and who counts for it.
+    pub(crate) fn describe_guard(&self) -> String {
+        let view = self.witness_view();
+        format!("{} {view:?} counts {:?}", self.config.own_name, self.counted_runs(self.now))
+    }
+
+    /// The hash of its roster.
+    pub(crate) fn roster_hash(&self) -> u64 {
+        self.directory.hash()
+    }
+
     /// Whether the link to the peer at this place of the roster is not known to be cut.
     pub(crate) fn link_is_active(&self, place: usize) -> bool {
         self.pool.at(place).is_active
@@ -89,7 +129,7 @@ impl Node {
 
     /// All rows that it holds: of whom, how old, and what they say that is not plainly fine.
     pub(crate) fn describe_rows(&self) -> String {
-        let rows = self.rows(&self.draw(self.now));
+        let rows = self.rows(&self.draw(self.now), self.now);
         let ids: Vec<Arc<str>> = rows.iter().map(|row| row.server_id.clone()).collect();
         let row = |row: RowView| {
             let watches: Vec<&str> = row.watches.iter().flatten().map(|at| &*ids[*at as usize]).collect();
@@ -115,11 +155,38 @@ impl Node {
         self.leaving.is_some()
     }
 
+    /// Whether this node reports the peer at this place of the roster as `down` although two observers and most of those
+    /// whose rows are new enough to know hear it.
+    pub(crate) fn accuses_the_living(&self, peer: usize) -> bool {
+        let Some(heard) = self.registry.at(peer).time_since_heartbeat(self.now) else { return false };
+        if self.told_of(peer) != (PeerStatus::Down, Verdict::Down) {
+            return false;
+        }
+        let (place, picture) = (self.places[peer], self.draw(self.now));
+        let notice = self.config.proof_horizon() + self.config.heartbeat_interval;
+        let is_new = |by: &usize| *by != self.me && picture.age(*by).is_some_and(|age| age + notice < heard);
+        let new: Vec<usize> = self.directory.topology().neighbours(place).filter(is_new).collect();
+        let hears = |by: &&usize| {
+            self.told(**by, place).is_some_and(|(life, link)| crate::proto::picture::hears(life, link))
+                && self.is_alike(**by)
+        };
+        let hear = new.iter().filter(hears).count();
+        hear >= 2 && hear * 2 > new.len()
+    }
+
+    /// When this run began, or last lost datagrams in its queue or was isolated.
+    pub(crate) fn unblocked_since(&self) -> Time {
+        let isolated = self.isolation_times.has_begun().then_some(self.now);
+        [self.drops, isolated, self.isolation_times.ended()]
+            .into_iter()
+            .flatten()
+            .fold(self.started, Time::max)
+    }
+
     /// When this run began, and when it was last disturbed: woke late, lost datagrams in its queue, or was isolated.
     pub(crate) fn undisturbed_since(&self) -> Time {
         let stall = self.stall.map(|(end, _)| end);
-        let isolated = self.isolated.map(|_| self.now);
-        [stall, self.drops, isolated, self.was_isolated].into_iter().flatten().fold(self.started, Time::max)
+        [stall, Some(self.unblocked_since())].into_iter().flatten().fold(self.started, Time::max)
     }
 }
 

@@ -206,6 +206,7 @@ impl Node {
         self.sessions[peer].tags = self.learn_tags(self.places[peer], server_id.as_str())?;
         self.registry.at_mut(peer).server_id = server_id.as_str().into();
         self.pool.at_mut(peer).server_id = server_id.as_str().into();
+        self.note_member_id(self.places[peer]);
         Ok(())
     }
 
@@ -218,15 +219,18 @@ impl Node {
             let phase = self.rng_below(PERIOD.into()) as u16;
             self.pool.at_mut(peer).path.begin(phase);
         }
-        self.records.part(peer);
+        self.records.meet_run(peer);
         self.offers.turn += 1;
         let account = &mut self.accounts[peer];
-        account.left = None;
+        (account.left, account.returned) = (None, None);
+        // What an earlier run echoed proves nothing of this one.
+        account.echoed = None;
         if restarted {
             account.paused = None;
             account.restarts += 1;
             self.stats.restarts += 1;
             self.tell_restart(peer, instance);
+            self.note_left_for_good(peer, false);
         }
     }
 
@@ -250,7 +254,13 @@ impl Node {
             // What is lost for its length is no loss.
             confirmed.loss.came(padded);
         }
+        let before = confirmed.newest();
         let newest = confirmed.note(number, frame.key, frame.received);
+        let horizon = self.config.proof_horizon();
+        if let Some((echo, came)) = before.filter(|(_, came)| newest && frame.received.since(*came) > horizon)
+        {
+            self.accounts[peer].gap = Some((echo + 1, came, self.now + horizon));
+        }
         if let Some(lost) = message.lost().filter(|_| newest) {
             confirmed.loss.told(lost);
             self.pool.at_mut(peer).path.told(message.more().is_some_and(|more| more.narrow));
@@ -260,6 +270,7 @@ impl Node {
         self.note_heard_of(peer);
         if let Message::Leave { reason, .. } = message {
             self.peer_left(peer, reason);
+            self.meet(peer, &message);
             return Ok(());
         }
         self.note_echo(peer, read, (echo, hold), &message, frame);
@@ -273,6 +284,10 @@ impl Node {
     /// What the message asks for, or tells, beside being evidence.
     fn note_message(&mut self, peer: usize, frame: &Frame<'_>, message: Message) {
         let (key, party) = (frame.key, Party::Peer(peer));
+        #[cfg(feature = "sim")]
+        if matches!(message, Message::SilenceRequest { .. } | Message::SilenceReply { .. }) {
+            self.out.probes.received += 1;
+        }
         let ask = |node: &mut Node, what| node.answer_or_defer(peer, frame.question(what));
         self.meet(peer, &message);
         match &message {
@@ -344,18 +359,17 @@ impl Node {
         self.records.echoed(peer, echo.saturating_sub(1));
         let slept = message.more().is_some_and(|more| more.paused > 0);
         self.pool.at_mut(peer).path.echoed(echo.saturating_sub(1), slept);
+        let elapsed = frame.received.since(departure.sealed);
+        let is_true = self.check_clock(peer, elapsed, hold) && self.check_held(peer, message, frame.received);
+        // Only pings and pongs are sure to come with the peer's newest report, or after it.
+        if is_true && message.digest().is_some() {
+            self.prove(peer, departure.sealed);
+        }
         if !newest {
             return;
         }
         self.sessions[peer].note_echo(echo, departure);
         let sent = departure.sealed;
-        if matches!(message, Message::Welcome { .. }) {
-            // The peer took a hello for nothing, and may tell others that it has heard nothing of this node: its Welcome
-            // proves nothing for the guard.
-            self.registry.at_mut(peer).prove(sent);
-        } else {
-            self.prove(peer, sent);
-        }
         let there = micros(frame.received.since(sent));
         // Of what was sent before a stall nobody knows when it left, nor, without the kernel's stamps, when its echo came.
         let stood_still =
@@ -437,8 +451,11 @@ impl Node {
         self.beats[peer].left(self.now);
         self.registry.at_mut(peer).status = crate::proto::PeerStatus::Down;
         self.registry.at_mut(peer).proof = None;
-        self.accounts[peer].left = Some((reason, self.now));
-        self.tell_left(peer, reason);
+        (self.accounts[peer].left, self.accounts[peer].returned) = (Some((reason, self.now)), None);
+        self.tell_left(peer, reason, "it said");
+        if reason == LeaveReason::Removal {
+            self.note_left_for_good(peer, true);
+        }
         self.arm(peer);
         self.refresh(peer);
     }
@@ -447,7 +464,7 @@ impl Node {
     fn rolled_back(&mut self, peer: usize) {
         if self.last_rollback.is_none_or(|at| self.now.since(at) >= ROLLBACK) {
             self.last_rollback = Some(self.now);
-            self.drop_majority();
+            self.drop_proofs();
             let why = format!(
                 "{} echoed a datagram that this process never sent: it was cloned or rolled back, and takes a new instance",
                 self.registry.at(peer).server_id
@@ -457,6 +474,7 @@ impl Node {
     }
 
     /// One answer a datagram, to its source; after a stall one a peer, spread over 50 ms.
+    /// A later question takes the place of the one that waits, and does not put its answer off.
     fn answer_or_defer(&mut self, peer: usize, mut question: Question) {
         if self.late_to.is_none() {
             return self.answer(Party::Peer(peer), &question);
@@ -468,6 +486,9 @@ impl Node {
         // A ping's answer can tell of the stall, a hello's cannot: it goes first only if another run asks.
         let confirmed = self.sessions[peer].confirmed.as_ref().map(|c| c.instance);
         let same_run = matches!(question.what, Asked::Hello(_, run, _) if Some(run) == confirmed);
+        if self.accounts[peer].answer.is_none() {
+            self.accounts[peer].answer_at = self.now + SPREAD.mul_f64(self.share());
+        }
         let waiting = &mut self.accounts[peer].answer;
         if !(same_run && waiting.as_ref().is_some_and(|w| !matches!(w.what, Asked::Hello(..)))) {
             *waiting = Some(Box::new(question));

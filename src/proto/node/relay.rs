@@ -20,8 +20,10 @@ use crate::proto::timer::Time;
 
 /// Questions of one's own in an interval, about all silent peers alike; one about each at least.
 const OWN: usize = 64;
-/// Nodes asked at a time.
+/// Questions at a time, with each retry.
 const AT_A_TIME: usize = 3;
+/// Questions about one peer in a heartbeat: with each of its three tries.
+const IN_A_HEARTBEAT: usize = 3 * AT_A_TIME;
 
 /// How often something may still happen in the present interval.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,10 +50,10 @@ pub(super) struct Inquiry {
     turn: usize,
     /// The place of who knew something last.
     pub(super) worked: Option<usize>,
-    /// The places of those asked in the present heartbeat, by which number, that have not answered: at most seven.
+    /// The places of the relays asked in the present heartbeat, one for each question.
+    asked: Vec<usize>,
+    /// Those of these questions that have no answer yet: the relay's place, and the number of the request.
     open: Vec<(usize, u64)>,
-    /// How many were asked in the present heartbeat.
-    asked: usize,
     /// What was asked since the peer last answered by itself.
     pub(super) questions: Questions,
     /// What others ask this node to relay to the peer, or it answers.
@@ -67,6 +69,7 @@ impl Inquiry {
     /// Where each place of the roster before is now.
     pub(super) fn moved(&mut self, places: &[Option<usize>]) {
         self.worked = self.worked.and_then(|relay| places[relay]);
+        self.asked = self.asked.iter().filter_map(|relay| places[*relay]).collect();
         let open = self.open.iter().filter_map(|(relay, number)| Some((places[*relay]?, *number)));
         self.open = open.collect();
         self.questions.moved(places);
@@ -79,7 +82,7 @@ impl Node {
         let inquiry = &mut self.accounts[about].inquiry;
         self.stats.relays[RelayResult::Silent as usize] += inquiry.open.len() as u64;
         inquiry.open.clear();
-        inquiry.asked = 0;
+        inquiry.asked.clear();
     }
 
     /// Asks others about a silent peer.
@@ -90,32 +93,37 @@ impl Node {
         if let (Ask::Last, Some(relay)) = (ask, self.accounts[about].inquiry.worked)
             && self.can_relay(relay, about)
         {
-            return self.ask_one(about, relay);
+            self.ask_one(about, relay);
+            return;
         }
-        // First those that answered this node last time and whose rows say that the peer is fine, then the rest, both in
-        // turn.
         let observers: Vec<usize> = self.directory.topology().neighbours(self.places[about]).collect();
         // When many die at once, those whose link is only cut are asked about all the same.
         let silent = (0..self.sessions.len()).filter(|peer| self.pool.at(*peer).attempt_count > 0).count();
-        let fair = (OWN / silent.max(1)).max(1);
-        let end = (self.accounts[about].inquiry.asked + AT_A_TIME).min(fair);
-        for likely in [true, false] {
-            for _ in 0..observers.len() {
-                let inquiry = &mut self.accounts[about].inquiry;
-                if inquiry.asked >= end {
-                    return;
-                }
-                let relay = observers[inquiry.turn % observers.len()];
-                inquiry.turn = inquiry.turn % observers.len() + 1;
-                if self.can_relay(relay, about) && self.is_likely(relay, about) == likely {
-                    self.ask_one(about, relay);
-                }
+        let fair = (OWN / silent.max(1)).clamp(1, IN_A_HEARTBEAT);
+        let before = self.accounts[about].inquiry.asked.len();
+        for _ in before..fair.min(before + AT_A_TIME) {
+            let Some(at) = self.next_relay(about, &observers) else { return };
+            self.accounts[about].inquiry.turn = at + 1;
+            if !self.ask_one(about, observers[at]) {
+                return;
             }
         }
     }
 
-    /// Whether the node at `relay` can be asked about a peer: one that was not asked yet, and that this node talks with, or,
-    /// if it does not observe it, that its row is believed.
+    /// The index in `observers` of the relay to ask next. Relays are asked in rounds: nobody is asked twice before all
+    /// were asked once. In a round those come first whose rows say that the peer is fine and that answered this node
+    /// last time; among equals they take turns.
+    fn next_relay(&self, about: usize, observers: &[usize]) -> Option<usize> {
+        let inquiry = &self.accounts[about].inquiry;
+        let times_asked = |relay: usize| inquiry.asked.iter().filter(|asked| **asked == relay).count();
+        (0..observers.len())
+            .map(|step| (inquiry.turn + step) % observers.len())
+            .filter(|at| self.can_relay(observers[*at], about))
+            .min_by_key(|at| (times_asked(observers[*at]), !self.is_likely(observers[*at], about)))
+    }
+
+    /// Whether the node at `relay` can be asked about a peer: this node talks with it, or, if it is not observed, its row
+    /// is believed.
     fn can_relay(&self, relay: usize, about: usize) -> bool {
         let works = match self.peer_at(relay) {
             _ if relay == self.me => false,
@@ -126,9 +134,7 @@ impl Node {
             }
             None => self.drawing.picture.age(relay).is_some() && self.address_of(relay).is_some(),
         };
-        works
-            && relay != self.places[about]
-            && !self.accounts[about].inquiry.open.iter().any(|(asked, _)| *asked == relay)
+        works && relay != self.places[about]
     }
 
     /// Whether it will probably answer, and know something.
@@ -139,15 +145,16 @@ impl Node {
         answers && self.says_fine(relay, self.places[about])
     }
 
-    fn ask_one(&mut self, about: usize, relay: usize) {
+    /// Asks one relay about a peer. False if the budget of the interval is used up.
+    fn ask_one(&mut self, about: usize, relay: usize) -> bool {
         let limit = OWN.max(self.sessions.len());
         let may = self.relays_asked.take(limit, self.now, self.config.heartbeat_interval);
         // Whose slots come last in the budget's interval is asked about too, once a heartbeat.
-        if !may && self.accounts[about].inquiry.asked > 0 {
-            return;
+        if !may && !self.accounts[about].inquiry.asked.is_empty() {
+            return false;
         }
-        self.accounts[about].inquiry.asked += 1;
-        let Some(party) = self.party_at(relay) else { return };
+        self.accounts[about].inquiry.asked.push(relay);
+        let Some(party) = self.party_at(relay) else { return true };
         let number = self.session(party).upcoming();
         let what = What::About(u32::try_from(about).expect("a roster has fewer entries"));
         let request = |echo, hold, target| Message::RelayRequest { echo, hold, target };
@@ -157,6 +164,7 @@ impl Node {
             inquiry.open.push((relay, number));
             inquiry.questions.asked(relay, echoed, self.now);
         }
+        true
     }
 
     /// Sends a message that names `about` to the confirmed run of `to`; false if it has none.

@@ -32,11 +32,11 @@ pub(super) struct Account {
     verdict: Verdict,
     /// It was heard since this node's start, here or by another observer: only then can it be lost.
     was_there: bool,
-    /// The answer was put off by a stall.
-    pub(super) put_off: bool,
     /// The spacing, in intervals, that came with the newest evidence; 0: as usual.
     pub(super) direct_spacing: u8,
     pub(super) left: Option<(LeaveReason, Time)>,
+    /// Since when a profile of another run than the one that left is known.
+    pub(super) returned: Option<Time>,
     pub(super) conflict_until: Option<Time>,
     /// How long it slept, and when it told so.
     pub(super) paused: Option<(Duration, Time)>,
@@ -46,6 +46,10 @@ pub(super) struct Account {
     pub(super) heard_of: Option<Time>,
     /// When the newest of what it echoed itself was sent, in this run.
     pub(super) echoed: Option<Time>,
+    /// After a long silence: the echo of what came before it, when that came, and until when this is reported to the peer.
+    pub(super) gap: Option<(u64, Time, Time)>,
+    /// When the peer last held a datagram for longer than this node's clock allows, and by how much.
+    pub(super) clock: Option<(Time, Duration)>,
     /// When it is told the rest of what it is owed; `None`: all that there is has gone out.
     pub(super) rest_at: Option<Time>,
     /// The answer that waits after a stall.
@@ -78,6 +82,7 @@ impl Account {
             since: now,
             was_there: false,
             left: None,
+            returned: None,
             paused: None,
             refused: None,
             conflict_until: None,
@@ -97,10 +102,11 @@ impl Account {
             inquiry: Inquiry::new(turn),
             paging: Paging::default(),
             history: History::new(now),
+            gap: None,
+            clock: None,
             rest_at: None,
             answer: None,
             answer_at: now,
-            put_off: false,
         }
     }
 
@@ -252,12 +258,13 @@ impl Node {
         self.push_event(Some(peer), Change::Restart, format!("a new run of it was confirmed: {instance}"));
     }
 
-    pub(super) fn tell_left(&mut self, peer: usize, reason: LeaveReason) {
+    /// `source`: "it said", or how else this node knows.
+    pub(super) fn tell_left(&mut self, peer: usize, reason: LeaveReason, source: &str) {
         let why = match reason {
-            LeaveReason::Restart => "it said that it leaves for a restart",
-            LeaveReason::Removal => "it said that it leaves for good",
+            LeaveReason::Restart => "that it leaves for a restart",
+            LeaveReason::Removal => "that it leaves for good",
         };
-        self.push_event(Some(peer), Change::Leave(reason), why.to_owned());
+        self.push_event(Some(peer), Change::Leave(reason), format!("{source} {why}"));
     }
 
     pub(super) fn tell_address(&mut self, peer: usize, from: Option<SocketAddr>, to: SocketAddr) {
@@ -297,12 +304,14 @@ impl Node {
             relayed: account.relayed.map(|at| now.since(at)),
             says: self.drawing.picture.says(self.places[peer]),
             hears_me: self.hears_me(peer),
+            heard_elsewhere: info.status != PeerStatus::Healthy
+                && self.is_heard_elsewhere(peer, info.time_since_heartbeat(now), now),
             lossy: self.sessions[peer].confirmed.as_ref().is_some_and(|c| c.loss.is_lossy()),
             loss: self.sessions[peer].loss(),
             narrow: connection.path.narrow(),
             longest: self.config.max_datagram,
             rtt: connection.round_trip.smoothed(),
-            left: account.left.map(|(why, at)| (why, now.since(at))),
+            left: self.leave_of(peer, now),
             leave_grace: self.config.leave_grace,
             refused: account
                 .refused
@@ -351,6 +360,7 @@ impl Node {
             status: self.cluster_status(now),
             self_health: self.health_at(now),
             mass_loss: self.mass_loss.is_on(),
+            witness: self.witness_view(),
             draining: self.draining(self.me, now),
             last_stall: self.stall,
             verdicts,
@@ -359,7 +369,7 @@ impl Node {
             strangers: self.strangers(now),
             oldest_row: picture.oldest(),
             peers,
-            rows: if scope == Scope::Whole { self.rows(&picture) } else { Vec::new() },
+            rows: if scope == Scope::Whole { self.rows(&picture, now) } else { Vec::new() },
             roster_hash: self.directory.hash(),
             config_hash: config_hash(&self.config),
             stats: self.stats.clone(),

@@ -34,6 +34,8 @@ impl Node {
         self.end_drains();
         self.review_offers();
         self.review_watches();
+        self.review_witness();
+        self.note_stood_still();
         self.redraw();
         self.grade();
         self.push_news();
@@ -104,7 +106,7 @@ impl Node {
     /// Why this node calls itself isolated, if it does. Whoever slept has not listened: that is settled first.
     pub(super) fn isolation(&self, now: Time) -> Option<Isolation> {
         let isolated = self.late_to.is_none() && self.is_isolated();
-        let quiet = || Isolation::Quiet(now.since(self.heard));
+        let quiet = || Isolation::Quiet(self.isolation_times.quiet(now));
         isolated.then(|| if self.is_cut_off() { Isolation::CutOff } else { quiet() })
     }
 

@@ -86,12 +86,13 @@ impl Node {
         let moves = self.moves(config, directory);
         let why = self.difference(&moves);
         let own = self.records.names()[self.me];
-        let (names, roster) = (self.records.names().to_vec(), self.directory.hash());
+        let roster = self.directory.hash();
         self.move_tables(moves);
         self.move_drains(own);
         self.move_watches();
         if self.directory.hash() != roster {
-            self.leave_roster(&names);
+            self.drop_majority();
+            self.remember_roster();
         }
         self.publish_profile();
         self.note_witness();

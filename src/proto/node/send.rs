@@ -5,10 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::guest::Party;
+#[cfg(feature = "sim")]
+use super::probe::Probes;
+use super::views::OVERHEAD;
 use super::{Node, Transmit};
-use crate::proto::messages::{Message, More};
+use crate::proto::messages::{LeaveReason, Message, More};
 use crate::proto::mtu::SMALL;
-use crate::proto::records::Digest;
+use crate::proto::records::{Digest, Record};
 use crate::proto::seal::{FrameKind, Header, Instance, NUMBER_LIMIT, SEAL_LEN, Tag, encode_varint};
 use crate::proto::session::What;
 use crate::proto::timer::{Time, micros};
@@ -25,6 +28,9 @@ pub(super) struct Outbox {
     /// The run that the newest datagram was sealed to.
     #[cfg(feature = "sim")]
     sealed_to: Instance,
+    /// Questions about takeovers and answers to them: those of the simulator's checker count apart.
+    #[cfg(feature = "sim")]
+    pub(super) probes: Probes,
 }
 
 /// One datagram that waits.
@@ -53,6 +59,9 @@ struct Outgoing {
     /// Where its body has the hold, and when what it echoes was received.
     hold: Option<(usize, Time)>,
     length: Length,
+    /// Whether it asks or answers for how long others are silent.
+    #[cfg(feature = "sim")]
+    is_probe: bool,
 }
 
 /// How long a datagram may be.
@@ -80,6 +89,8 @@ impl Outbox {
             sealing: None,
             #[cfg(feature = "sim")]
             sealed_to: Instance(0),
+            #[cfg(feature = "sim")]
+            probes: Probes::default(),
         };
         outbox.serve(peers);
         outbox
@@ -342,12 +353,13 @@ impl Node {
     }
 
     /// A Leave to `peer`, if it has a confirmed run.
-    pub(super) fn send_leave(&mut self, peer: usize, reason: crate::proto::LeaveReason) {
+    pub(super) fn send_leave(&mut self, peer: usize, reason: LeaveReason, profile: Option<Box<Record>>) {
         let Some((transmit, key)) = self.way_to(Party::Peer(peer)) else { return };
         self.send_bound(peer, transmit, key, What::Other, usize::MAX, |echo, hold| Message::Leave {
             echo,
             hold,
             reason,
+            profile,
         });
     }
 
@@ -372,6 +384,8 @@ impl Node {
             sequence,
             hold: None,
             length: Length::AtMost(usize::MAX),
+            #[cfg(feature = "sim")]
+            is_probe: false,
         };
         self.queue(frame, &header, &message);
     }
@@ -411,6 +425,8 @@ impl Node {
             sequence: number,
             hold: message.echo().map(|(echo, _)| (Message::hold_at(echo), question.received)),
             length: Length::AtMost(question.len),
+            #[cfg(feature = "sim")]
+            is_probe: false,
         };
         let header = bound(self.ring.id(key), (self.own_tags[key], self.instance), number);
         self.queue(frame, &header, message);
@@ -432,7 +448,17 @@ impl Node {
         let session = self.session_mut(party);
         let Some(run) = session.confirmed.as_ref().map(|confirmed| confirmed.instance) else { return };
         let number = session.next_sequence(now, transmit.to, what);
-        let (echo, received) = session.echo();
+        let (mut echo, mut received) = session.echo();
+        let mut message = message(echo, 0);
+        if let Party::Peer(peer) = party
+            && message.digest().is_some()
+            && self.config.mechanisms.records
+            && !self.records.is_reported(peer, message.records(), self.config.max_datagram - OVERHEAD)
+        {
+            message.drop_echo();
+            (echo, received) = (0, None);
+        }
+        let session = self.session(party);
         let frame = Outgoing {
             transmit,
             place,
@@ -441,9 +467,11 @@ impl Node {
             sequence: number,
             hold: received.map(|received| (Message::hold_at(echo), received)),
             length: length.into(),
+            #[cfg(feature = "sim")]
+            is_probe: matches!(message, Message::SilenceRequest { .. } | Message::SilenceReply { .. }),
         };
         let header = bound(self.ring.id(key), (self.own_tags[key], self.instance), number);
-        self.queue(frame, &header, &message(echo, 0));
+        self.queue(frame, &header, &message);
     }
 
     fn queue(&mut self, frame: Outgoing, header: &Header, message: &Message) {
@@ -467,6 +495,11 @@ impl Node {
             (self.out.sealed_to = frame.to.map_or(Instance(0), |(_, run)| run));
             self.stats.datagrams_sent += 1;
             self.stats.sent_bytes += len as u64;
+            #[cfg(feature = "sim")]
+            if frame.is_probe {
+                self.out.probes.sent += 1;
+                self.out.probes.sent_bytes += len as u64;
+            }
             if let Some(party) = self.met_at(frame.place) {
                 self.session_mut(party).seal(frame.sequence, now);
                 if let Party::Peer(peer) = party {
@@ -533,7 +566,9 @@ impl Node {
             self.accounts[peer].rest_at = Some(self.now + self.config.heartbeat_interval / REST);
         }
         let narrow = self.pool.at(peer).path.is_found();
-        More { spacing, since_slot, paused, lost, records, narrow, ..More::default() }
+        let gap = self.accounts[peer].gap.filter(|(_, _, until)| self.now < *until);
+        let held = gap.map(|(echo, came, _)| (echo, micros(self.now.since(came))));
+        More { spacing, since_slot, paused, lost, records, narrow, held, ..More::default() }
     }
 }
 

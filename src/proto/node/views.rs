@@ -9,7 +9,7 @@ use super::report::config_hash;
 use crate::proto::messages::{Message, More};
 use crate::proto::mtu::SMALL;
 use crate::proto::peer::PeerStatus;
-use crate::proto::records::{Body, ENTRY, EVERY, Life, Mark, Met, Profile, Record, Release};
+use crate::proto::records::{Away, Body, ENTRY, EVERY, Life, Mark, Met, Profile, Record, Release};
 use crate::proto::seal::WIRE;
 use crate::proto::session::What;
 use crate::proto::timer::Time;
@@ -95,8 +95,8 @@ impl Node {
             release: Release::OWN,
             wire: WIRE,
             id: (self.config.own_name != self.config.server_id).then(|| self.server_id.clone()),
-            draining: self.own_drain().map(Box::new),
-            witness: self.is_witness(),
+            away: Away::new(self.own_drain(), self.own_leave()),
+            standing: self.standing(),
         };
         self.records.publish(Body::Profile(profile));
     }

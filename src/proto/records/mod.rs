@@ -23,6 +23,7 @@ pub(crate) use self::digest::EVERY;
 pub(crate) use self::table::{Met, Records};
 use super::drain::Drain;
 use super::labels::Labels;
+use super::leave::Leave;
 use super::migration::Migrations;
 use super::seal::Instance;
 use super::server_id::ServerId;
@@ -131,10 +132,64 @@ pub struct Profile {
     pub wire: u8,
     /// Its id, where the rosters have none: who does not observe it has no other way to learn it.
     pub id: Option<ServerId>,
-    /// Until when its absence is no alarm, if it drains.
-    pub draining: Option<Box<Drain>>,
-    /// Whether it stands witness for its roster: not while it has taken over another one that most of the former do not have yet.
-    pub witness: bool,
+    /// Why its absence is no alarm, if there is a reason: most nodes have none.
+    pub away: Option<Box<Away>>,
+    /// What it counts for in the quorum guard of others.
+    pub standing: Standing,
+}
+
+/// What a run counts for in the quorum guard of others. The order of the variants is the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Standing {
+    /// Its roster is not on disk, so a restart could forget it.
+    #[default]
+    Unsaved,
+    /// Too few members of a former roster report the present one.
+    Bound,
+    /// No former roster is left, and it is no witness yet.
+    Free,
+    /// Its echoes count.
+    Witness,
+}
+
+impl Standing {
+    /// The name in JSON: `unsaved`, `bound`, `free`, `witness`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Standing::Unsaved => "unsaved",
+            Standing::Bound => "bound",
+            Standing::Free => "free",
+            Standing::Witness => "witness",
+        }
+    }
+}
+
+impl Profile {
+    /// Its drain, if it has one.
+    pub fn draining(&self) -> Option<&Drain> {
+        self.away.as_ref()?.draining.as_ref()
+    }
+
+    /// Its leave, if its run has ended by one.
+    pub fn left(&self) -> Option<&Leave> {
+        self.away.as_ref()?.left.as_ref()
+    }
+}
+
+/// The drain and the leave in a profile; one of them at least.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Away {
+    /// Until when the node may be absent, and why.
+    pub draining: Option<Drain>,
+    /// Why and when its run ended.
+    pub left: Option<Leave>,
+}
+
+impl Away {
+    /// What a profile holds of these two: nothing if there is neither.
+    pub fn new(draining: Option<Drain>, left: Option<Leave>) -> Option<Box<Away>> {
+        (draining.is_some() || left.is_some()).then(|| Box::new(Away { draining, left }))
+    }
 }
 
 /// What an operator says of a node.
@@ -246,8 +301,12 @@ impl Body {
         }
     }
 
-    /// Whether it has the one form that it may have: the peers of a row in order, each once, none plainly fine.
+    /// Whether it has the one form that it may have: the peers of a row in order, each once, none plainly fine; a profile
+    /// without an empty [`Away`].
     pub fn is_canonical(&self) -> bool {
+        if let Body::Profile(profile) = self {
+            return profile.away.as_ref().is_none_or(|away| **away != Away::default());
+        }
         let seen = self.seen();
         seen.windows(2).all(|w| w[0].peer < w[1].peer)
             && seen.iter().all(|s| (s.life, s.link) != (Life::Healthy, LinkState::Up))

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{LEAST, Record};
+use super::{Kind, LEAST, Record};
 
 /// Datagrams with records that wait for their echo, for each neighbour.
 const FLIGHTS: usize = 8;
@@ -44,6 +44,8 @@ pub(super) enum Audience {
 struct Line {
     /// The link to it works: it is owed what it lacks.
     present: bool,
+    /// It has acknowledged the newest profile of this node. Until then every datagram for records carries that.
+    knows: bool,
     /// More is owed to it than the newest datagram had room for.
     more: bool,
     /// A bit for each slot of the table, and how many are set.
@@ -108,6 +110,7 @@ impl Owed {
         // Not all neighbours are told the same first.
         let line = |neighbour| Line {
             present: false,
+            knows: false,
             more: false,
             bits: vec![0; slots.div_ceil(64)].into(),
             owed: 0,
@@ -129,7 +132,8 @@ impl Owed {
         for (line, old) in
             self.lines.iter_mut().zip(was).filter_map(|(line, was)| Some((line, &before.lines[(*was)?])))
         {
-            (line.present, line.more, line.unanswered) = (old.present, old.more, old.unanswered);
+            (line.present, line.knows) = (old.present, old.knows);
+            (line.more, line.unanswered) = (old.more, old.unanswered);
             for (slot, was) in slots.iter().enumerate() {
                 line.set(slot, was.is_some_and(|was| old.owes(was)));
             }
@@ -195,6 +199,21 @@ impl Owed {
         self.lines[neighbour].present = false;
     }
 
+    /// This node has a new profile, which no neighbour knows.
+    pub(super) fn forget_knowledge(&mut self) {
+        self.lines.iter_mut().for_each(|line| line.knows = false);
+    }
+
+    /// Whether `neighbour` has acknowledged the newest profile of this node.
+    pub(super) fn knows(&self, neighbour: usize) -> bool {
+        self.lines[neighbour].knows
+    }
+
+    /// `neighbour` has the newest profile of this node, or may not have it.
+    pub(super) fn set_knows(&mut self, neighbour: usize, knows: bool) {
+        self.lines[neighbour].knows = knows;
+    }
+
     /// Whether the link to a neighbour works.
     pub(super) fn is_present(&self, neighbour: usize) -> bool {
         self.lines[neighbour].present
@@ -227,10 +246,14 @@ impl Owed {
     ) -> Vec<Record> {
         let line = &mut self.lines[neighbour];
         line.more = false;
-        if line.owed == 0 {
+        if line.owed == 0 && line.knows {
             return Vec::new();
         }
         let mut load = Load { room, misfits: 0, picked: Vec::new(), carried: Vec::new() };
+        let profile = self.own.start + Kind::Profile as usize;
+        if !line.knows {
+            load.take(profile, &table);
+        }
         if line.unanswered >= UNANSWERED {
             for slot in self.own.clone().filter(|slot| line.owes(*slot)) {
                 load.take(slot, &table);
@@ -273,10 +296,12 @@ impl Owed {
         let line = &mut self.lines[neighbour];
         line.unanswered = 0;
         let Some(at) = line.flights.iter().position(|(number, _)| *number == sequence) else { return 0 };
+        let profile = self.own.start + Kind::Profile as usize;
         let (_, carried) = line.flights.remove(at).expect("it was found");
         for (slot, carried) in &carried {
             if version(*slot as usize) == *carried {
                 line.set(*slot as usize, false);
+                line.knows |= *slot as usize == profile;
             }
         }
         carried.len()

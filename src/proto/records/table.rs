@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::digest::{Buckets, Compared};
 use super::owed::{Audience, Owed, Slots};
 use super::{
-    Body, Digest, ENTRY, Kind, LinkState, Mark, NAME, NodeName, Notice, Offer, Profile, Record, Release, Seen,
+    Body, Digest, ENTRY, Kind, LinkState, Mark, NAME, NodeName, Notice, Offer, Profile, Record, Release,
+    Seen, Standing,
 };
 use crate::proto::seal::Instance;
 use crate::proto::service::Services;
@@ -156,8 +157,8 @@ impl Records {
             release: Release([0; 3]),
             wire: 0,
             id: None,
-            draining: None,
-            witness: false,
+            away: None,
+            standing: Standing::Unsaved,
         };
         Records {
             me,
@@ -235,6 +236,11 @@ impl Records {
     pub(crate) fn profile(&self, place: usize) -> Option<&Profile> {
         let profile = &self.profiles[place];
         (profile.version > 0).then_some(&profile.profile)
+    }
+
+    /// This node's own profile, as it travels.
+    pub(crate) fn own_profile_record(&self) -> Option<Record> {
+        self.record(self.own_profile())
     }
 
     /// What the operator of the node at `place` says of it; `None`: nothing.
@@ -336,6 +342,9 @@ impl Records {
         if known == version && self.says(slot, &record.body) {
             if let Some(from) = from {
                 self.owed.settle(slot, from);
+                if slot == self.own_profile() {
+                    self.owed.set_knows(from, true);
+                }
             }
             return Met::Nothing;
         }
@@ -365,17 +374,41 @@ impl Records {
 
     fn put(&mut self, slot: usize, version: u64, body: Body, from: Option<usize>) {
         let (owner, trouble) = (owner_of(slot).0, !body.seen().is_empty());
+        let last = matches!(&body, Body::Profile(profile) if profile.left().is_some());
         let hash = self.store(slot, version, body);
+        if slot == self.own_profile() {
+            self.owed.forget_knowledge();
+        }
         let scatter = (u64::from(hash) + self.me as u64).wrapping_mul(SCATTER);
         let audience = match () {
             // Trouble is for all: after many deaths there are few ways to whoever has few neighbours left.
             () if owner == self.me || trouble && !self.is_mesh() => Audience::All,
             () if !self.is_mesh() => Audience::Some,
-            // There the owner tells everybody itself, but for those whom it does not reach.
-            () if self.reaches(owner, self.me) => Audience::These(self.to_tell(owner, hash)),
+            // A mesh node tells everybody itself, except the nodes that it does not reach. A leave is its last record:
+            // nobody knows whom that reached.
+            () if !last && self.reaches(owner, self.me) => Audience::These(self.to_tell(owner, hash)),
             () => Audience::Few,
         };
         self.owed.news(slot, &audience, from, scatter);
+    }
+
+    fn own_profile(&self) -> usize {
+        slot_of(self.me, Kind::Profile)
+    }
+
+    /// A new run of a neighbour knows nothing of this node.
+    pub(crate) fn meet_run(&mut self, neighbour: usize) {
+        self.part(neighbour);
+        self.owed.set_knows(neighbour, false);
+    }
+
+    /// Whether a datagram with these records leaves `neighbour` with the newest profile of this node: it is among them, or was
+    /// acknowledged. One that fits into no datagram of `longest` bytes cannot be waited for.
+    pub(crate) fn is_reported(&self, neighbour: usize, records: &[Record], longest: usize) -> bool {
+        let (slot, owner) = (self.own_profile(), self.names[self.me]);
+        self.owed.knows(neighbour)
+            || records.iter().any(|record| record.mark() == Mark(owner, Kind::Profile))
+            || self.reader().len(slot).is_none_or(|len| len > longest)
     }
 
     /// Whether everybody watches everybody.

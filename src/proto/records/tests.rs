@@ -81,6 +81,41 @@ fn rows_may_name_more_nodes_than_the_roster_has() {
     assert!(told.iter().any(|record| record.owner == NodeName::of("b")), "{told:?}");
 }
 
+#[test]
+fn a_new_profile_goes_with_every_datagram_until_that_neighbour_has_echoed_it() {
+    let mut table = tables().remove(0);
+    let profile = |wire: u8| Profile {
+        instance: Instance(1),
+        roster: [1; 4],
+        config: [2; 4],
+        release: Release([0; 3]),
+        wire,
+        id: None,
+        away: None,
+        standing: Standing::Witness,
+    };
+    let carries = |table: &mut Records, sequence: u64, room: usize| {
+        let picked = table.pick(0, room, sequence);
+        let carries = picked.iter().any(|record| matches!(record.body, Body::Profile(_)));
+        assert_eq!(table.is_reported(0, &picked, 500), carries || sequence > 100, "{sequence}");
+        carries
+    };
+    table.publish(Body::Profile(profile(1)));
+    // The link does not work: it goes out all the same.
+    table.part(0);
+    assert!(carries(&mut table, 1, 500) && carries(&mut table, 2, 500));
+    assert!(!carries(&mut table, 3, 10), "without room there is no report");
+    table.echoed(0, 3);
+    assert!(carries(&mut table, 4, 500), "the echo is of one that did not carry it");
+    table.publish(Body::Profile(profile(2)));
+    table.echoed(0, 4);
+    assert!(carries(&mut table, 5, 500), "the echo is of one that carried the profile before");
+    table.echoed(0, 5);
+    assert!(!carries(&mut table, 101, 500), "it is known");
+    table.meet_run(0);
+    assert!(carries(&mut table, 6, 500), "a new run knows nothing");
+}
+
 proptest! {
     #[test]
     fn order_does_not_matter_and_twice_is_once(records in prop::collection::vec(any_record(), 0..20)) {

@@ -1,8 +1,9 @@
 //! What a captured node can do, that has the present key, and what it cannot.
 
 use super::*;
+use crate::proto::leave::Leave;
 use crate::proto::messages::{LeaveReason, Message, More};
-use crate::proto::records::{Body, Life, LinkState, NodeName, Record, Seen};
+use crate::proto::records::{Away, Body, Digest, Life, LinkState, NodeName, Profile, Record, Release, Seen};
 
 /// In the name of `owner`: all others are Down.
 fn slander(owner: usize, of: usize, version: u64) -> Record {
@@ -49,7 +50,7 @@ fn no_word_of_others_beats_own_evidence() {
 fn a_forged_leave_ends_in_a_conflict() {
     // It can say Leave in another's name. The one who was said to have left is still heard, and that is told.
     let mut cluster = whole(3, 2);
-    let leave = Message::Leave { echo: 1, hold: 0, reason: LeaveReason::Restart };
+    let leave = Message::Leave { echo: 1, hold: 0, reason: LeaveReason::Restart, profile: None };
     let runs = [1, 0].map(|node| (node, cluster.node(node).instance()));
     let frame = forge::bound(runs[0], runs[1], 10_000, &forge::body(&leave));
     assert_eq!(cluster.inject(0, address(1), &frame), Ok(()));
@@ -64,4 +65,35 @@ fn a_forged_leave_ends_in_a_conflict() {
     cluster.crash(1);
     cluster.start(1);
     cluster.run_until(15 * SECOND, Cluster::is_whole);
+}
+
+#[test]
+fn a_forged_leave_in_a_profile_is_nothing_while_its_node_lives() {
+    let mut cluster = whole(4, 2);
+    let left = Leave { reason: LeaveReason::Removal, at: 0 };
+    let profile = Profile {
+        instance: cluster.node(1).instance(),
+        roster: [0; 4],
+        config: [0; 4],
+        release: Release::OWN,
+        wire: 1,
+        id: None,
+        away: Away::new(None, Some(left)),
+        standing: crate::proto::Standing::Witness,
+    };
+    let record = Record { owner: NodeName::of(&name(1)), version: 1_000_000, body: Body::Profile(profile) };
+    let more = More { records: vec![record], ..More::default() };
+    let tell = Message::PongMore { echo: 1, hold: 0, digest: Digest::default(), more };
+    let runs = [3, 0].map(|node| (node, cluster.node(node).instance()));
+    let frame = forge::bound(runs[0], runs[1], 10_000, &forge::body(&tell));
+    assert_eq!(cluster.inject(0, address(3), &frame), Ok(()));
+    for _ in 0..20 {
+        let verdict = cluster.view(1, 0).verdict;
+        assert!(matches!(verdict, Verdict::Up | Verdict::ConfigMismatch), "{verdict}");
+        cluster.run(SECOND / 2);
+    }
+    assert_eq!(cluster.view(1, 0).verdict, Verdict::Up, "the node has contradicted it");
+    cluster.crash(1);
+    cluster.run(10 * SECOND);
+    assert_eq!(cluster.view(1, 0).verdict, Verdict::Down, "nothing of it is left");
 }

@@ -238,8 +238,10 @@ fn labels_are_told_to_all() {
 
 #[test]
 fn the_longest_profile_passes_where_only_small_datagrams_do() {
-    use crate::proto::records::{Body, NodeName, Profile, Record, Release};
-    let draining = |reason| Some(Box::new(Drain { until: u64::MAX, reason }));
+    use crate::proto::records::{Away, Body, NodeName, Profile, Record, Release};
+    use crate::proto::{Leave, LeaveReason};
+    let left = Some(Leave { reason: LeaveReason::Restart, at: u64::MAX });
+    let away = |reason| Away::new(Some(Drain { until: u64::MAX, reason }), left);
     let profile = Profile {
         instance: Instance(u64::MAX),
         roster: [0; 4],
@@ -247,13 +249,13 @@ fn the_longest_profile_passes_where_only_small_datagrams_do() {
         release: Release([0; 3]),
         wire: 1,
         id: Some(ServerId::new(&"i".repeat(64)).unwrap()),
-        draining: draining(Reason::new(&"x".repeat(Reason::LONGEST)).unwrap()),
-        witness: true,
+        away: away(Reason::new(&"x".repeat(Reason::LONGEST)).unwrap()),
+        standing: crate::proto::Standing::Witness,
     };
     let len = |body: Body| Record { owner: NodeName([0; 5]), version: u64::MAX, body }.encoded_len();
     let room = |datagram: usize| datagram - 100;
     assert!(len(Body::Profile(profile.clone())) <= room(512));
-    let brief = Profile { draining: draining(Reason::default()), ..profile };
+    let brief = Profile { away: away(Reason::default()), ..profile };
     assert!(len(Body::Profile(brief)) <= room(256));
 }
 

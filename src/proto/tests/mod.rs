@@ -21,6 +21,7 @@ mod relays;
 mod rosters;
 mod stalls;
 mod wire;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

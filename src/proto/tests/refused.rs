@@ -46,6 +46,23 @@ fn crash_refused() {
 }
 
 #[test]
+fn a_peer_that_was_never_heard_is_down_in_time_behind_refusals_on_and_off() {
+    // The host refuses for 0.6 s in every 1.5 s and is silent in between: a series of refusals breaks off and begins anew.
+    for nodes in [5, 64] {
+        let mut cluster = Cluster::new(nodes, 3);
+        cluster.crash(4);
+        cluster.rule = Box::new(|p, now| match now.as_micros() % 1_500_000 {
+            _ if p.to != 4 => Fate::After(PATH),
+            0..600_000 => Fate::Refused,
+            _ => Fate::Lost,
+        });
+        let others = || (0..nodes).filter(|at| *at != 4);
+        let took = cluster.run_until(60 * SECOND, |c| others().all(|at| c.status(4, at) == Down));
+        assert!(took <= 9 * SECOND, "{nodes} nodes: {took:?}");
+    }
+}
+
+#[test]
 fn a_refusal_is_pushed_once() {
     // 16 nodes, one crashes: who sees it first tells the 14 others; these ping, and do not push again.
     const N: usize = 16;

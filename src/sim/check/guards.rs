@@ -1,12 +1,18 @@
 //! Invariant 8: who may act. Later than G after the last change of the two-way graph at most one side holds the quorum guard, and
-//! nobody is told that a peer's work may be taken over while that peer holds it.
+//! nobody is told that a peer's work may be taken over while that peer holds it. At any time two holders of one roster count a common
+//! member, and two of different rosters a common run. A holder whose machine stood still counts again G after that: it may not
+//! have had a datagram yet that says so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Broken, Checker};
-use crate::proto::Time;
+use crate::proto::{Instance, Time};
+use crate::sim::rng::Rng;
 use crate::sim::world::{World, name};
 
+/// Guards are looked at in worlds of at most so many nodes.
+const MOST: usize = 64;
 /// Guards are looked at so many times an interval.
 const LOOKS: u32 = 16;
 
@@ -16,14 +22,25 @@ pub(super) struct Guards {
     /// For each node a bit for each with which it is joined, directly or by others.
     sides: Vec<u64>,
     changed: Time,
-    looked: Time,
     asked: Time,
+    /// Each part of an interval has one look, at a random moment of it: looks in step with a fault would not see what it does. The
+    /// beginning of the next part, and the moment.
+    part: Time,
+    next: Time,
+    rng: Option<Rng>,
     /// Looks at which somebody held the guard, and looks at which somebody was told that it may take something over.
     pub(super) held: u64,
     pub(super) taken: u64,
 }
 
 impl Guards {
+    /// Plans the next look, in the part of the interval that follows.
+    fn plan(&mut self, now: Time, part: Duration) {
+        self.part = if self.part + part < now { now } else { self.part + part };
+        let rng = self.rng.get_or_insert_with(|| Rng::new(0x6A4D));
+        self.next = self.part + part.mul_f64(rng.share());
+    }
+
     /// Which nodes are joined now.
     fn note(&mut self, world: &World) {
         let edges: Vec<u64> = (0..world.len() as u32).map(|node| edges(world, node)).collect();
@@ -57,17 +74,49 @@ fn edges(world: &World, node: u32) -> u64 {
     others.fold(1 << node, |edges, other| edges | 1 << other)
 }
 
+/// Two holders of the guard that count nobody in common: no run, if their rosters differ, and no member of one roster.
+fn apart(world: &World, holders: &[u32]) -> Option<String> {
+    let counted = |node: &u32| {
+        let core = world.node(*node)?;
+        let shown = world.host(*node).clock().show(world.now());
+        Some((*node, core.roster_hash(), core.counted_runs(shown)))
+    };
+    let counted: Vec<_> = holders.iter().filter_map(counted).collect();
+    let is_one = |alike: bool, one: &(Arc<str>, Instance), other: &(Arc<str>, Instance)| {
+        one.0 == other.0 && (alike || one.1 == other.1)
+    };
+    for (n, (node, roster, runs)) in counted.iter().enumerate() {
+        for (other, others_roster, others) in &counted[n + 1..] {
+            let alike = roster == others_roster;
+            if !runs.iter().any(|run| others.iter().any(|other| is_one(alike, run, other))) {
+                return Some(format!(
+                    "n{node} and n{other} hold the guard, and count nobody in common: {runs:?}, {others:?}"
+                ));
+            }
+        }
+    }
+    None
+}
+
 impl Checker {
+    /// When the guards are looked at next, if that is before `end`.
+    pub(super) fn next_look(&self, world: &World, end: Time) -> Time {
+        if world.len() > MOST { end } else { end.min(self.guards.next.max(world.now())) }
+    }
+
     /// See the module.
     pub(super) fn guarded(&mut self, world: &mut World) -> Result<(), Box<Broken>> {
         let (now, interval) = (world.now(), world.setup().config.heartbeat_interval);
-        if world.len() > 64 || now.since(self.guards.looked) < interval / LOOKS {
+        if world.len() > MOST || now < self.guards.next {
             return Ok(());
         }
-        self.guards.looked = now;
+        self.guards.plan(now, interval / LOOKS);
         self.guards.note(world);
         let nodes = 0..world.len() as u32;
-        let holders: Vec<u32> = nodes.clone().filter(|node| world.holds_guard(*node)).collect();
+        let is_known =
+            |node: &u32| now.since(world.host(*node).went_on()) > world.setup().config.proof_horizon();
+        let holds = |node: &u32| world.holds_guard(*node) && is_known(node);
+        let holders: Vec<u32> = nodes.clone().filter(holds).collect();
         self.guards.held += u64::from(!holders.is_empty());
         let notice = world.setup().config.proof_horizon() + drift(interval);
         if now.since(self.guards.changed) > notice
@@ -79,6 +128,9 @@ impl Checker {
                 holders[0],
                 now.since(self.guards.changed)
             );
+            return self.fail(world, what);
+        }
+        if let Some(what) = apart(world, &holders) {
             return self.fail(world, what);
         }
         for taker in nodes.clone().filter(|node| holders.contains(node)) {

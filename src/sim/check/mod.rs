@@ -31,6 +31,12 @@ pub struct Broken {
 pub struct Checker {
     /// Since when each node is well; `None`: it is not.
     well: Vec<Option<Time>>,
+    /// Since when the loop of each node, well otherwise, is late in every turn, and by how much.
+    slow: Vec<Option<(Time, Duration)>>,
+    /// Whether each node has ever run.
+    began: Vec<bool>,
+    /// Who reported whom as `down` at the last look, although others heard it.
+    accused: Vec<(u32, u32)>,
     /// When each last ceased to be so.
     ill: Vec<Time>,
     /// Since when each node runs where it is expected.
@@ -80,6 +86,9 @@ impl Checker {
         let nodes = world.len();
         Checker {
             well: vec![None; nodes],
+            slow: vec![None; nodes],
+            began: vec![false; nodes],
+            accused: Vec::new(),
             ill: vec![Time::ZERO; nodes],
             present: vec![None; nodes],
             open: vec![None; nodes],
@@ -106,10 +115,15 @@ impl Checker {
     /// # Errors
     /// The first thing that does not hold.
     pub fn run(&mut self, world: &mut World, end: Time) -> Result<(), Box<Broken>> {
-        while world.step(end) {
+        loop {
+            // A look may be due while nothing happens.
+            let until = self.next_look(world, end);
+            let happened = world.step(until);
             self.look(world)?;
+            if !happened && world.now() >= end {
+                return Ok(());
+            }
         }
-        self.look(world)
     }
 
     /// Runs until `done` holds; how long that took.
@@ -155,6 +169,9 @@ impl Checker {
             // Of a mute node the others think that it is dead, and ping it seldom: one late datagram is a long silence then.
             let open = !host.is_shut() && (world.net().is_prompt() || !host.is_mute());
             self.open[place] = since(self.open[place], open);
+            self.began[place] |= host.node.is_some();
+            let before = self.slow[place].filter(|(_, by)| same && Some(*by) == host.slowness());
+            self.slow[place] = before.or(host.slowness().map(|by| (now, by)));
             let well = since(self.well[place], host.is_well(now));
             if self.well[place].is_some() && well.is_none() {
                 self.ill[place] = now;
@@ -184,6 +201,9 @@ impl Checker {
             self.watched = world.now();
             self.bounded(world)?;
             self.complete(world)?;
+            self.slow_loops_are_complete(world)?;
+            self.never_started_is_healthy_nowhere(world)?;
+            self.the_living_are_not_accused(world)?;
             self.cut_links_are_shown(world)?;
         }
         if !world.has_records() {
@@ -212,13 +232,20 @@ impl Checker {
             self.wrongs.suspected += u64::from(*to == PeerStatus::Suspected);
             self.wrongs.down += u64::from(*to == PeerStatus::Down);
         }
+        if let (Change::Status { to: PeerStatus::Suspected, .. }, Some(subject)) =
+            (&record.event.change, subject)
+        {
+            self.suspected_by_votes(world, record, subject)?;
+        }
         if let (Change::Status { to: PeerStatus::Down, .. }, Some(subject)) = (&record.event.change, subject)
         {
             if record.event.verdict == Some(crate::proto::Verdict::Left) {
                 self.downs.right += 1;
                 return Ok(());
             }
-            return self.accurate(world, record.node, subject);
+            use crate::proto::Verdict::{LinkDown, OneWay};
+            let is_link = matches!(record.event.verdict, Some(LinkDown | OneWay));
+            return self.accurate(world, record.node, subject, is_link);
         }
         Ok(())
     }

@@ -4,14 +4,21 @@ use std::time::Duration;
 
 use super::{Broken, Checker, window};
 use crate::proto::{PeerStatus, Time};
-use crate::sim::world::World;
+use crate::sim::world::{Record, World};
 
 /// An isolated node calls nobody Down for so long.
 const ISOLATED: Duration = Duration::from_secs(60);
 
 impl Checker {
-    /// Invariant 2: a live node that some path of at most one relay connects to me, both ways, is never Down at me.
-    pub(super) fn accurate(&mut self, world: &World, observer: u32, subject: u32) -> Result<(), Box<Broken>> {
+    /// Invariant 2: a live node that some path of at most one relay connects to me, both ways, is never Down at me. With a
+    /// verdict that blames the link (`is_link`) it may be, if I am ill myself.
+    pub(super) fn accurate(
+        &mut self,
+        world: &World,
+        observer: u32,
+        subject: u32,
+        is_link: bool,
+    ) -> Result<(), Box<Broken>> {
         if world.node(subject).is_none() {
             self.downs.right += 1;
             return Ok(());
@@ -31,6 +38,10 @@ impl Checker {
         let long = |at: Option<Time>| at.is_some_and(|at| at <= since);
         // Who was slow itself, or slept, asks too late to be answered in time.
         let awake = long(self.well[observer as usize]);
+        if is_link && !awake {
+            self.downs.excused += 1;
+            return Ok(());
+        }
         // An own pause is no excuse for calling a peer Down that speaks by itself: of another roster it may only answer.
         let me = long(self.present[observer as usize])
             && (long(self.open[observer as usize]) || self.is_isolated(world, observer))
@@ -96,6 +107,108 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    /// A crashed node is Down at a node whose loop is late in every turn within the bound divided by its awake share: each
+    /// turn grants half a timeout of listening. The turns that begin and judge a heartbeat may come late as well.
+    pub(super) fn slow_loops_are_complete(&mut self, world: &World) -> Result<(), Box<Broken>> {
+        let (now, grant) = (world.now(), world.setup().config.heartbeat_timeout / 2);
+        for subject in 0..world.len() as u32 {
+            let Some(crash) = self.crashed[subject as usize] else { continue };
+            for &observer in world.roster(subject) {
+                let Some((slow, by)) = self.slow[observer as usize] else { continue };
+                if world.status(observer, subject) == Some(PeerStatus::Down) {
+                    continue;
+                }
+                let Some(unblocked) = world.host(observer).unblocked_since() else { continue };
+                let (Some(core), Ok(place)) =
+                    (world.node(observer), world.roster(observer).binary_search(&subject))
+                else {
+                    continue;
+                };
+                let awake_share = (grant.as_secs_f64() / by.as_secs_f64()).min(1.0);
+                let bound = core.notices_within(place).div_f64(awake_share) + by * 2;
+                let since = slow.max(crash).max(unblocked);
+                if now.since(since) > bound {
+                    let what = format!(
+                        "n{observer}, {by:.2?} late in every turn, still calls n{subject} {:?} {:?} after its end",
+                        world.status(observer, subject),
+                        now.since(crash),
+                    );
+                    let mut broken = self.broken(world, what);
+                    self.describe(world, &mut broken, observer, subject);
+                    return Err(Box::new(broken));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A node that never ran is Healthy at no node that is well, once its observers could have missed it and their rows
+    /// have come.
+    pub(super) fn never_started_is_healthy_nowhere(&mut self, world: &World) -> Result<(), Box<Broken>> {
+        let config = &world.setup().config;
+        let bound = config.heartbeat_interval * (4 * config.down_after) + config.max_backoff;
+        // Who has another roster may observe it.
+        if (0..world.len() as u32).any(|node| world.host(node).apart > 0) {
+            return Ok(());
+        }
+        for subject in (0..world.len() as u32).filter(|node| !self.began[*node as usize]) {
+            for observer in 0..world.len() as u32 {
+                let (Some(well), Some(undisturbed)) =
+                    (self.well[observer as usize], world.host(observer).undisturbed_since())
+                else {
+                    continue;
+                };
+                let healthy = world.status(observer, subject) == Some(PeerStatus::Healthy);
+                if healthy && world.now().since(well.max(undisturbed)) > bound {
+                    let what = format!("n{observer} calls n{subject} Healthy, which never ran");
+                    let mut broken = self.broken(world, what);
+                    self.describe(world, &mut broken, observer, subject);
+                    return Err(Box::new(broken));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The verdict of a well node is never `down` for more than an interval while most fresh rows hear the peer.
+    pub(super) fn the_living_are_not_accused(&mut self, world: &World) -> Result<(), Box<Broken>> {
+        let mut accused = Vec::new();
+        for observer in (0..world.len() as u32).filter(|node| self.well[*node as usize].is_some()) {
+            let Some(core) = world.node(observer) else { continue };
+            let roster = world.roster(observer).iter().enumerate();
+            accused.extend(
+                roster.filter(|(place, _)| core.accuses_the_living(*place)).map(|(_, s)| (observer, *s)),
+            );
+        }
+        let again = accused.iter().copied().find(|pair| self.accused.contains(pair));
+        self.accused = accused;
+        let Some((observer, subject)) = again else { return Ok(()) };
+        let what = format!("n{observer} reports n{subject} as down, which most fresh rows hear");
+        let mut broken = self.broken(world, what);
+        self.describe(world, &mut broken, observer, subject);
+        self.describe(world, &mut broken, subject, observer);
+        Err(Box::new(broken))
+    }
+
+    /// A node suspects one that it does not observe only on more than a quarter of the votes, and two at least; or because
+    /// there is no vote.
+    pub(super) fn suspected_by_votes(
+        &self,
+        world: &World,
+        record: &Record,
+        subject: u32,
+    ) -> Result<(), Box<Broken>> {
+        let Some(says) = record.event.evidence.as_ref().map(|evidence| evidence.says) else { return Ok(()) };
+        let against = says.suspected + says.down;
+        // An isolated node calls nobody Down for a minute, whatever the votes.
+        let by_majority = says.down * 2 > says.votes();
+        let by_votes = by_majority || against >= 2 && against * 4 > says.votes();
+        if record.event.observed || says.votes() == 0 || by_votes {
+            return Ok(());
+        }
+        self.fail(world, format!("n{} suspects n{subject}, on these votes: {says:?}", record.node))
     }
 
     /// Invariant 5: what a node sends in an interval stays under the stated bound: one datagram for each that it

@@ -59,6 +59,9 @@ pub struct Scenario {
     /// A checksum for a seal.
     #[serde(default)]
     pub cheap_seal: bool,
+    /// Times, counted as those of faults, at which some node must hold the quorum guard: otherwise what follows shows nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guarded_at: Vec<f64>,
     /// Nodes that never start: the rosters name machines that do not exist.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub never: Vec<u32>,
@@ -134,6 +137,9 @@ pub enum Fault {
     Leave {
         /// Which.
         nodes: Vec<u32>,
+        /// Whether they leave for good, as they say.
+        #[serde(default)]
+        for_good: bool,
     },
     /// Their processes are stopped.
     Freeze {
@@ -231,7 +237,8 @@ pub enum Fault {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timed {
-    /// When it begins.
+    /// When it begins. From `-warm_up` on it may begin before the warm-up is over; a crash that begins with the world puts off
+    /// the first start.
     pub at: f64,
     /// How long it lasts; to the end of the faults by default.
     #[serde(rename = "for")]
@@ -295,9 +302,13 @@ impl Scenario {
         if self.peers.is_some_and(|p| p == 0 || p % 2 == 1) {
             return Err("peers must be an even number, for neighbours on both sides of a circle".to_owned());
         }
-        let times = |timed: &Timed| [("at", Some(timed.at)), ("for", timed.length), ("every", timed.every)];
+        let times = |timed: &Timed| {
+            [("at", Some(timed.at + self.warm_up)), ("for", timed.length), ("every", timed.every)]
+        };
         let own = [("warm_up", Some(self.warm_up)), ("duration", Some(self.duration))];
-        for (what, value) in own.into_iter().chain(self.faults.iter().flat_map(times)) {
+        let guarded = self.guarded_at.iter().map(|at| ("guarded_at", Some(at + self.warm_up)));
+        let all = own.into_iter().chain(guarded).chain(self.faults.iter().flat_map(times));
+        for (what, value) in all {
             if let Some(value) = value.filter(|value| !(0.0..=LONGEST).contains(value)) {
                 return Err(format!("{what} is {value}; it must be 0 to {LONGEST} seconds"));
             }
@@ -352,7 +363,7 @@ impl Fault {
         match self {
             Fault::Links { .. } => &[],
             Fault::Crash { nodes, .. }
-            | Fault::Leave { nodes }
+            | Fault::Leave { nodes, .. }
             | Fault::Freeze { nodes }
             | Fault::Block { nodes }
             | Fault::Deaf { nodes }

@@ -62,14 +62,12 @@ impl Scenario {
         let mut stage = Stage { checker: Checker::new(&world), rng: Rng::new(seed ^ 0x5CE7A210), places: 0 };
         stage.checker.count_as_ill(self.ill_nodes());
         self.never.iter().for_each(|node| world.never_start(*node));
-        let warm = world.now() + secs(self.warm_up);
-        stage.checker.run(&mut world, warm)?;
-        stage.checker.note(&world, "warm");
-        for (at, begins, fault) in self.timeline() {
-            stage.checker.run(&mut world, warm + at)?;
-            stage.apply(&mut world, begins, fault)?;
+        let beginning = world.now();
+        for (at, act) in self.timeline() {
+            stage.checker.run(&mut world, beginning + at)?;
+            stage.act(&mut world, act)?;
         }
-        stage.checker.run(&mut world, warm + secs(self.duration))?;
+        stage.checker.run(&mut world, beginning + secs(self.warm_up + self.duration))?;
         stage.checker.note(&world, "all faults are over");
         let config = self.config();
         let limit = self
@@ -137,9 +135,11 @@ impl Scenario {
         plan.most_false_downs(path.saturating_mul(2), length)
     }
 
-    /// When each fault begins (true) and ends, in order; all end with the scenario's duration.
-    fn timeline(&self) -> Vec<(Duration, bool, &Fault)> {
-        let mut all = Vec::new();
+    /// All acts in order, with the time of each since the world began. All faults end with the scenario's duration.
+    fn timeline(&self) -> Vec<(Duration, Act<'_>)> {
+        let since = |at: f64| secs(self.warm_up + at);
+        let mut all = vec![(since(0.0), Act::Warm)];
+        all.extend(self.guarded_at.iter().map(|at| (since(*at), Act::Guarded)));
         for timed in &self.faults {
             let mut at = timed.at;
             loop {
@@ -147,8 +147,8 @@ impl Scenario {
                 if at >= self.duration {
                     break;
                 }
-                all.push((secs(at), true, &timed.fault));
-                all.push((secs(end), false, &timed.fault));
+                all.push((since(at), Act::Begin(&timed.fault)));
+                all.push((since(end), Act::End(&timed.fault)));
                 match timed.every {
                     Some(every) if every > 0.0 => at += every,
                     _ => break,
@@ -156,9 +156,19 @@ impl Scenario {
             }
         }
         // What ends goes before what begins at the same moment.
-        all.sort_by_key(|(at, begins, _)| (*at, *begins));
+        all.sort_by_key(|(at, act)| (*at, matches!(act, Act::Begin(_))));
         all
     }
+}
+
+/// What happens in a run at one moment.
+enum Act<'a> {
+    Begin(&'a Fault),
+    End(&'a Fault),
+    /// The warm-up is over.
+    Warm,
+    /// Some node holds the quorum guard.
+    Guarded,
 }
 
 /// A run on its way.
@@ -170,6 +180,27 @@ struct Stage {
 }
 
 impl Stage {
+    fn act(&mut self, world: &mut World, act: Act<'_>) -> Result<(), Box<Broken>> {
+        match act {
+            Act::Begin(fault) => self.apply(world, true, fault),
+            Act::End(fault) => self.apply(world, false, fault),
+            Act::Warm => {
+                self.checker.note(world, "warm");
+                Ok(())
+            }
+            Act::Guarded if (0..world.len() as u32).any(|node| world.holds_guard(node)) => Ok(()),
+            Act::Guarded => {
+                let standing = (0..world.len() as u32)
+                    .filter_map(|node| world.node(node))
+                    .map(crate::proto::Node::describe_guard);
+                let standing: Vec<String> = standing.collect();
+                let mut broken = self.checker.broken(world, "nobody holds the guard".to_owned());
+                broken.evidence.push_str(&standing.join("\n"));
+                Err(Box::new(broken))
+            }
+        }
+    }
+
     fn apply(&mut self, world: &mut World, begins: bool, fault: &Fault) -> Result<(), Box<Broken>> {
         if let Fault::Links { between, rule } = fault {
             let scope = between.as_ref().map_or(Scope::All, Between::scope);
@@ -193,10 +224,14 @@ impl Stage {
         let runs = world.node(node).is_some();
         match fault {
             Fault::Crash { refuses, .. } if begins && runs => world.crash(node, *refuses),
-            Fault::Leave { .. } if begins && runs => world.leave(node, LeaveReason::Restart),
+            Fault::Crash { .. } if begins && world.elapsed().is_zero() => world.put_off_start(node, true),
+            Fault::Leave { for_good, .. } if begins && runs => {
+                world.leave(node, if *for_good { LeaveReason::Removal } else { LeaveReason::Restart });
+            }
             Fault::Crash { .. } | Fault::Leave { .. } if !begins => {
                 let left = world.node(node).is_none_or(crate::proto::Node::is_leaving);
                 if left {
+                    world.put_off_start(node, false);
                     world.start(node);
                 }
             }

@@ -175,7 +175,8 @@ fn where_most_are_not_observed_nobody_holds_it() {
 
 #[test]
 fn without_waiting_the_checker_finds_a_fault() {
-    let hasty = Mechanisms { retries: true, relays: true, records: true, waits: false };
+    let hasty =
+        Mechanisms { retries: true, relays: true, records: true, waits: false, memory: true, clocks: true };
     let broken = (0..200).filter(|seed| {
         let result = swarm::scenario(*seed).run_with(*seed, |config| config.with_mechanisms(hasty));
         result.is_err_and(|broken| broken.what.contains("guard"))
@@ -201,5 +202,37 @@ fn entries_in_another_order_are_the_same_roster_and_other_peers() {
     assert!(world.holds_guard(1), "it is the same roster");
     for other in [0, 2, 3, 4] {
         assert!(!world.may_take_over(1, other), "n{other}: what was known of one peer is said of another");
+    }
+}
+
+#[test]
+fn a_machine_that_stood_still_loses_the_guard_with_the_first_frames() {
+    for (seconds, loses, seed) in [(3, false, 1), (3, true, 2), (30, false, 3), (30, true, 4), (600, true, 5)]
+    {
+        let mut world = guarded(5, seed);
+        world.stop_machine(0, true, loses);
+        world.run_for(SECOND * seconds);
+        world.take_records();
+        world.stop_machine(0, false, loses);
+        let lost = until(&mut world, 3 * SECOND, |w| !w.holds_guard(0));
+        assert!(lost.is_some_and(|lost| lost < 1100 * MS), "{seconds} s: {lost:?}");
+        let back = until(&mut world, 30 * SECOND, |w| w.holds_guard(0));
+        assert!(back.is_some_and(|back| back + SECOND > world.setup().config.guard_wait()), "{back:?}");
+        let stood_still = |record: &world::Record| {
+            record.node == 0
+                && matches!(record.event.change, Change::Stall(length) if length * 2 > SECOND * seconds)
+        };
+        assert!(world.take_records().iter().any(stood_still), "{seconds} s: most nodes say so");
+    }
+}
+
+#[test]
+fn a_clock_that_is_a_fifth_slow_holds_no_guard_and_the_others_do() {
+    let mut world = guarded(5, 1);
+    world.set_clock_rate(0, -200_000);
+    world.run_for(5 * SECOND);
+    for _ in 0..500 {
+        world.run_for(20 * MS);
+        assert!(!world.holds_guard(0) && (1..5).all(|node| world.holds_guard(node)));
     }
 }

@@ -2,12 +2,14 @@
 
 mod failures;
 mod guard;
+mod leaves;
 mod mass_loss;
 mod mtu;
 mod regressions;
 mod rings;
 mod rosters;
 mod services;
+mod status;
 mod step;
 mod theory;
 
@@ -152,7 +154,8 @@ fn two_nodes_that_swap_their_addresses_use_no_number_twice() {
 #[test]
 fn without_relays_the_checker_finds_a_fault() {
     // What cannot fail proves nothing: without relays, or with relays that lie, rules are broken.
-    let without = Mechanisms { retries: true, relays: false, records: true, waits: true };
+    let without =
+        Mechanisms { retries: true, relays: false, records: true, waits: true, memory: true, clocks: true };
     let broken = (0..200).filter(|seed| {
         let scenario = swarm::scenario(*seed);
         scenario.run_with(*seed, |config| config.with_mechanisms(without)).is_err()

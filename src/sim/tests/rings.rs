@@ -112,6 +112,33 @@ fn who_left_is_down_once_the_grace_is_over() {
 }
 
 #[test]
+fn the_row_of_an_isolated_node_shows_its_last_known_state_and_the_age_of_that() {
+    let mut world = few(14, |_| ());
+    let cut = world.roster(0)[0];
+    for scope in both(0, cut) {
+        world.add_rule(scope, Rule::Cut);
+    }
+    world.run_for(20 * SECOND);
+    world.block(0, true);
+    world.run_for(60 * SECOND);
+    let far = strangers(&world, 0)[0];
+    for at in [world.roster(0)[1], far] {
+        let rows = world.node(at).unwrap().snapshot(world.now()).rows;
+        let row = rows.into_iter().find(|row| &*row.server_id == "n0").unwrap();
+        let said: Vec<u32> = row.sees.iter().filter_map(|edge| world::index(&edge.peer)).collect();
+        let stale = row.stale.unwrap();
+        assert!(row.age.is_none() && stale > 50 * SECOND && stale < 63 * SECOND, "at n{at}: {stale:?}");
+        assert_eq!(said, [cut], "at n{at}: what it said before it was isolated");
+    }
+    let own = world.node(0).unwrap().snapshot(world.now()).rows;
+    assert!(own.iter().all(|row| row.age.is_some() != row.stale.is_some()), "it believes its own row alone");
+    world.block(0, false);
+    world.run_for(20 * SECOND);
+    let rows = world.node(far).unwrap().snapshot(world.now()).rows;
+    assert!(rows.iter().all(|row| row.age.is_some() && row.stale.is_none()));
+}
+
+#[test]
 fn an_isolated_node_blames_nobody() {
     let mut world = few(12, |_| ());
     let others = strangers(&world, 0);

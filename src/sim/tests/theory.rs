@@ -7,7 +7,8 @@ use super::*;
 use PeerStatus::Down;
 
 /// All off.
-const NONE: Mechanisms = Mechanisms { retries: false, relays: false, records: false, waits: true };
+const NONE: Mechanisms =
+    Mechanisms { retries: false, relays: false, records: false, waits: true, memory: true, clocks: true };
 
 /// What random loss does to 16 nodes.
 struct Measured {
@@ -93,8 +94,12 @@ fn what_each_mechanism_buys() {
         [("reply only", false, false), ("+ retries", true, false), ("+ relays", true, true)]
     {
         for loss in [0.01, 0.05, 0.1, 0.3] {
-            let m =
-                measure(loss, Mechanisms { retries, relays, records: true, waits: true }, 5, 1200 * SECOND);
+            let m = measure(
+                loss,
+                Mechanisms { retries, relays, records: true, waits: true, memory: true, clocks: true },
+                5,
+                1200 * SECOND,
+            );
             let downs = (m.downs[0] + m.downs[1]) / 80.0;
             let missed = m.missed / m.heartbeats * 1000.0;
             let loss = format!("{:.0} %", loss * 100.0);

@@ -92,6 +92,11 @@ impl World {
         self.hosts[node as usize].absent = true;
     }
 
+    /// The node does not start before this is over.
+    pub fn put_off_start(&mut self, node: u32, late: bool) {
+        self.hosts[node as usize].late = late;
+    }
+
     /// In its next turn the node stands still for so long between sealing and sending.
     pub fn pause_in_turn(&mut self, node: u32, length: Duration) {
         self.hosts[node as usize].pause = Some(length);

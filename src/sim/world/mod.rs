@@ -287,6 +287,10 @@ impl World {
         let now = self.net.now;
         let host = &mut self.hosts[node as usize];
         let Some(core) = host.node.as_mut() else { return };
+        while let Some((number, rosters)) = core.poll_state() {
+            host.rosters = rosters;
+            core.handle_state_saved(number, host.clock.show(now));
+        }
         let (shown, late) = (host.clock.show(now), host.pause.unwrap_or_default());
         while let Some(transmit) = core.poll_transmit(shown, &mut self.buffer) {
             host.sent += 1;
@@ -295,7 +299,7 @@ impl World {
             if host.mute {
                 continue;
             }
-            let second = host.second.filter(|_| host.sent % 2 == 0);
+            let second = host.second.filter(|_| host.sent.is_multiple_of(2));
             let from = second.or(host.moved_to).unwrap_or_else(|| address(node));
             if host.rejects {
                 let frame = Frame { from: transmit.to, to: from, bytes: self.buffer.clone(), refused: true };
@@ -315,6 +319,7 @@ impl World {
             }
             self.records.push(Record { at: now, node, event });
         }
+        host.count_probes();
     }
 
     /// Plans the node's next turn.
@@ -330,7 +335,7 @@ impl World {
 
     /// Starts a node that does not run: a new instance. One that [never starts](World::never_start) stays away.
     pub fn start(&mut self, node: u32) {
-        if self.hosts[node as usize].absent {
+        if self.hosts[node as usize].absent || self.hosts[node as usize].late {
             return;
         }
         let own_name: Arc<str> = name(node).into();
@@ -353,7 +358,10 @@ impl World {
                 Node::new(config, keys, instance, seed, now)
             }
         };
-        host.start(core.expect("the settings of a world are valid"));
+        let mut core = core.expect("the settings of a world are valid");
+        core.keep_rosters(host.rosters.clone(), now).expect("the core reads what it wrote");
+        host.start(core);
+        self.flush(node);
         self.arm(node);
     }
 

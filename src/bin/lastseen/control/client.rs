@@ -63,6 +63,11 @@ pub(crate) fn migrate(args: &args::Migrate) -> ExitCode {
     order(&args.order, "migrate", &wish.to_string())
 }
 
+/// Makes the node a witness of its roster.
+pub(crate) fn bootstrap(args: &args::Bootstrap) -> ExitCode {
+    order(&args.order, "bootstrap", &json!({ "confirm": args.confirm }).to_string())
+}
+
 /// Gives the order `command`, and prints what came of it.
 pub(crate) fn run(args: &args::Order, command: &str) -> ExitCode {
     order(args, command, "")

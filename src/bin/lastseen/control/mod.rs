@@ -30,7 +30,7 @@ use crate::drain::Order;
 use crate::http::places::Places;
 use crate::http::{self, answer, error};
 use crate::reload::Outcome;
-use crate::settings;
+use crate::{rosters, settings};
 
 /// Connections at once.
 const CONNECTIONS: usize = 8;
@@ -54,6 +54,7 @@ struct Desk {
     leave: Sender<Result<(), String>>,
     drain: mpsc::Sender<Order>,
     services: mpsc::Sender<crate::services::Order>,
+    bootstrap: mpsc::Sender<rosters::Order>,
 }
 
 /// What the daemon is ordered over the socket. Without a socket nothing ever comes.
@@ -62,6 +63,7 @@ pub(crate) struct Ordered {
     pub(crate) leave: Orders<Result<(), String>>,
     pub(crate) drain: mpsc::Receiver<Order>,
     pub(crate) services: mpsc::Receiver<crate::services::Order>,
+    pub(crate) bootstrap: mpsc::Receiver<rosters::Order>,
 }
 
 /// The socket, bound.
@@ -88,9 +90,11 @@ pub(crate) fn bind(settings: &settings::Control) -> Result<(Option<Control>, Ord
     let (leave, leaves) = mpsc::channel(ORDERS);
     let (drain, drains) = mpsc::channel(ORDERS);
     let (services, wishes) = mpsc::channel(ORDERS);
-    let ordered = Ordered { reload: reloads, leave: leaves, drain: drains, services: wishes };
+    let (bootstrap, bootstraps) = mpsc::channel(ORDERS);
+    let ordered =
+        Ordered { reload: reloads, leave: leaves, drain: drains, services: wishes, bootstrap: bootstraps };
     let Some(path) = &settings.socket else { return Ok((None, ordered)) };
-    match listen(path, settings.mode, Desk { reload, leave, drain, services }) {
+    match listen(path, settings.mode, Desk { reload, leave, drain, services, bootstrap }) {
         Ok(control) => {
             info!("taking commands at {}", path.display());
             Ok((Some(control), ordered))
@@ -122,6 +126,7 @@ fn routes(desk: Desk) -> Router {
     Router::new()
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/leave", post(leave))
+        .route("/api/v1/bootstrap", post(bootstrap))
         .route("/api/v1/drain", post(drain::drain))
         .route("/api/v1/undrain", post(drain::undrain))
         .route("/api/v1/publish", post(services::publish))
@@ -167,6 +172,25 @@ async fn leave(State(desk): State<Desk>, Extension(caller): Extension<Caller>) -
     match order(&desk.leave, |reply| reply).await {
         Some(Ok(())) => answer(StatusCode::OK, &json!({ "message": "has left, announced as a removal" })),
         Some(Err(why)) => error(StatusCode::INTERNAL_SERVER_ERROR, "not_told", &why, &[]),
+        None => ending(),
+    }
+}
+
+/// `{"confirm": "0123456789ab"}`; the hash may be absent, and the body too.
+async fn bootstrap(
+    State(desk): State<Desk>,
+    Extension(caller): Extension<Caller>,
+    body: axum::body::Bytes,
+) -> Response {
+    let read = body::Body::read(&body, &["confirm"]);
+    let confirm = match read.and_then(|body| body.parsed("confirm", rosters::parse_hash)) {
+        Ok(confirm) => confirm,
+        Err(why) => return error(StatusCode::BAD_REQUEST, "bad_body", &why, &[]),
+    };
+    caller.asks("bootstrap");
+    match order(&desk.bootstrap, |reply| (confirm, reply)).await {
+        Some(Ok(done)) => answer(StatusCode::OK, &done),
+        Some(Err(why)) => error(StatusCode::UNPROCESSABLE_ENTITY, "not_bootstrapped", &why, &[]),
         None => ending(),
     }
 }

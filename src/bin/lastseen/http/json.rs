@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 use lastseen::net::Clock;
 use lastseen::proto::seal::WIRE;
-use lastseen::proto::{Labels, Observers, PeerStatus, PeerView, RowView, Snapshot, Time, Verdict};
+use lastseen::proto::{Labels, Missing, Observers, PeerView, RowView, Snapshot, Time, Verdict, WitnessView};
 use serde_json::{Map, Value, json};
+
+use crate::rosters;
 
 /// A time as RFC 3339 in UTC with milliseconds.
 pub(super) fn rfc3339(clock: &Clock, t: Time) -> String {
@@ -68,9 +70,47 @@ pub(super) fn status(s: &Snapshot, clock: &Clock, listen: &str) -> Value {
             "address": stranger.address.to_string(),
             "last_seen_seconds": s.at.since(stranger.heard).as_secs_f64(),
         })).collect::<Vec<_>>(),
-        "roster_hash": format!("{:012x}", s.roster_hash),
+        "witness": witness(&s.witness, s.at),
+        "roster_hash": rosters::hash(s.roster_hash),
         "config_hash": format!("{:012x}", s.config_hash),
     })
+}
+
+/// What this node counts for in the quorum guard, and what it lacks.
+fn witness(view: &WitnessView, now: Time) -> Value {
+    let wait = match view.missing {
+        Some(Missing::Wait(until)) => Some(until.since(now).as_secs_f64()),
+        _ => None,
+    };
+    let former = view.former.iter().map(|former| {
+        let mut not_agreed: Vec<&str> = former.not_agreed.iter().map(|member| &**member).collect();
+        not_agreed.sort_unstable();
+        json!({
+            "members": former.members,
+            "needed": former.needed,
+            "agreed": former.agreed,
+            "not_agreed": not_agreed,
+        })
+    });
+    json!({
+        "standing": view.standing.as_str(),
+        "missing": view.missing.map(missing),
+        "wait_seconds": wait,
+        "former": former.collect::<Vec<_>>(),
+    })
+}
+
+/// The name of what a run lacks to be a witness.
+fn missing(missing: Missing) -> &'static str {
+    match missing {
+        Missing::State => "state_dir",
+        Missing::Observers => "observers",
+        Missing::Save => "save",
+        Missing::Agreement => "agreement",
+        Missing::Wait(_) => "wait",
+        Missing::Witnesses => "witnesses",
+        _ => "other",
+    }
 }
 
 pub(super) fn peer(p: &PeerView, s: &Snapshot, clock: &Clock) -> Value {
@@ -139,7 +179,7 @@ pub(super) fn matrix(s: &Snapshot, clock: &Clock, edges: bool) -> String {
     let nodes: Vec<&str> = s.rows.iter().map(|row| &*row.server_id).collect();
     let row = |row: &RowView| {
         let watched: Vec<&str> = match &row.watches {
-            _ if !edges || row.age.is_none() || row.cut => Vec::new(),
+            _ if !edges || row.age.or(row.stale).is_none() || row.cut => Vec::new(),
             Some(watches) => watches.iter().map(|at| nodes[*at as usize]).collect(),
             None => nodes.iter().copied().filter(|id| *id != &*row.server_id).collect(),
         };
@@ -150,23 +190,14 @@ pub(super) fn matrix(s: &Snapshot, clock: &Clock, edges: bool) -> String {
             let seen = json!({ "status": edge.life.as_str(), "link": edge.link.as_str() });
             peers.insert(edge.peer.to_string(), seen);
         }
-        let age = row.age.map(|age| age.as_secs_f64());
-        let row_of =
-            json!({ "age_seconds": age, "stale_seconds": stale(row, s), "cut": row.cut, "peers": peers });
+        let [age, stale] = [row.age, row.stale].map(|age| age.map(|age| age.as_secs_f64()));
+        let row_of = json!({ "age_seconds": age, "stale_seconds": stale, "cut": row.cut, "peers": peers });
         format!("{}:{row_of}", json!(*row.server_id))
     };
     let mut text = format!("{{\"generated_at\":{},\"nodes\":{},\"rows\":{{", json!(now(clock)), json!(nodes));
     join(&mut text, s.rows.iter().map(row));
     text.push_str("}}");
     text
-}
-
-/// Where the row cannot be believed since its node is not heard any more: seconds since its newest proof of life, if it
-/// is observed here. A healthy node has only not told its row yet.
-fn stale(row: &RowView, s: &Snapshot) -> Option<f64> {
-    let at = s.peers.binary_search_by(|p| p.server_id.cmp(&row.server_id)).ok()?;
-    let silent = row.age.is_none() && s.peers[at].status != PeerStatus::Healthy;
-    s.peers[at].last_seen.filter(|_| silent).map(|t| s.at.since(t).as_secs_f64())
 }
 
 fn join(text: &mut String, parts: impl Iterator<Item = String>) {

@@ -4,8 +4,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use lastseen::net::{self, Options};
-use lastseen::proto::{Keyring, PeerConfig, StaticPeer};
+use lastseen::net::{self, Options, Rosters};
+use lastseen::proto::{Keyring, PeerConfig, RosterState, StaticPeer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,7 +28,9 @@ async fn detector(id: &str, address: SocketAddr, peers: Vec<StaticPeer>) -> Hand
     (config.heartbeat_interval, config.heartbeat_timeout) =
         (Duration::from_millis(200), Duration::from_millis(100));
     let keys = Keyring::new("test", &[], true).unwrap();
-    net::spawn(config, keys, Options::default()).await.unwrap().0
+    let rosters = Rosters { state: RosterState::default(), save: Box::new(|_| Ok(())) };
+    let options = Options { rosters: Some(rosters), ..Options::default() };
+    net::spawn(config, keys, options).await.unwrap().0
 }
 
 /// The full listener of a node and the one for metrics alone.

@@ -124,7 +124,8 @@ settings! {
     /// When more than this share of the peers, and at least three, are lost within down_after intervals, that is told
     /// as a mass loss: what they share is at fault. It changes no status.
     mass_loss: Share, "mass_loss" = r#""20%""#;
-    /// The directory where a drain is kept, so that it survives a restart of the daemon. Empty: it does not.
+    /// The directory where the node keeps its state across restarts: a drain, and the rosters for the quorum guard.
+    /// Empty: nothing is kept, and the node neither holds the guard nor counts for the guard of others.
     state_dir: Option<PathBuf>, "state_dir" = r#""""#;
     /// What this node is for, where it stands, and the like, shown with it everywhere: { rack = "r7", role = "db" }.
     /// At most 16 labels of 512 bytes together. `lastseen label` lays others over them until the daemon ends.

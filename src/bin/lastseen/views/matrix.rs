@@ -35,10 +35,16 @@ pub(crate) fn run_matrix(args: &args::View) -> ExitCode {
 /// What one node sees of another one, as a sign, its meaning, and its colour (of SGR).
 fn sign(matrix: &Value, from: &str, to: &str) -> (char, &'static str, u8) {
     let row = &matrix["rows"][from];
-    let cell = &row["peers"][to];
+    match () {
+        () if from == to => ('=', "itself", 90),
+        () if row["age_seconds"].is_null() => ('?', "no fresh row", 33),
+        () => meaning(&row["peers"][to], row),
+    }
+}
+
+/// What a cell of a row says.
+fn meaning(cell: &Value, row: &Value) -> (char, &'static str, u8) {
     match (cell["status"].as_str(), cell["link"].as_str()) {
-        _ if from == to => ('=', "itself", 90),
-        _ if row["age_seconds"].is_null() => ('?', "no fresh row", 33),
         (Some("down"), _) => ('D', "down", 31),
         (Some("suspected"), _) => ('s', "suspected", 33),
         (Some("unknown"), _) => ('u', "never heard", 33),
@@ -64,7 +70,29 @@ pub(super) fn matrix_text(matrix: &Value, colours: bool) -> String {
         ids,
         colours,
     };
-    grid.with_names().unwrap_or_else(|| grid.with_numbers())
+    let text = grid.with_names().unwrap_or_else(|| grid.with_numbers());
+    text + &last_known(matrix, &grid.ids)
+}
+
+/// What the rows that are not believed any more said last: a line for each.
+fn last_known(matrix: &Value, ids: &[&str]) -> String {
+    let mut text = String::new();
+    for id in ids {
+        let row = &matrix["rows"][*id];
+        let Some(stale) = row["stale_seconds"].as_f64() else { continue };
+        let said = row["peers"].as_object().into_iter().flatten();
+        let said = said.map(|(to, cell)| (to, meaning(cell, row)));
+        let words: Vec<String> = said
+            .filter(|(_, said)| said.0 != '.')
+            .map(|(to, said)| format!("{} {}", name(to), said.1))
+            .collect();
+        let words = if words.is_empty() { "all fine".to_owned() } else { words.join(", ") };
+        let line = format!("{}, {} ago: {words}", name(id), age(stale));
+        for line in fold(line.split(' ').map(str::to_owned), " ", "  ") {
+            text += &format!("{line}\n");
+        }
+    }
+    if text.is_empty() { text } else { format!("last known:\n{text}") }
 }
 
 fn name(id: &str) -> String {

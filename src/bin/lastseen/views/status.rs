@@ -57,6 +57,9 @@ pub(super) fn head(status: &Value, peers: &Value, colours: bool) -> String {
     if status["mass_loss"] == true {
         text += &headline("MASS LOSS", &status["mass_loss"], true, "many were lost at once", colours);
     }
+    if status["witness"]["missing"].is_string() {
+        text += &headline("WITNESS", &Value::Bool(false), false, &witness(&status["witness"]), colours);
+    }
     if status["draining_until"].is_string() {
         text += &headline("DRAINING", &Value::Bool(true), true, &own_drain(status), colours);
     }
@@ -75,6 +78,44 @@ fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
         text += &format!("  ... and {} more\n", odd.len() - SHOWN);
     }
     text + &format!("\nnext: lastseen explain {}\n", plain(&odd[0]["server_id"]))
+}
+
+/// What this node lacks to count for the quorum guard.
+fn witness(witness: &Value) -> String {
+    let text = match witness["missing"].as_str() {
+        Some("state_dir") => "set state_dir: without it there is no quorum guard".to_owned(),
+        Some("observers") => {
+            "it observes too few nodes: the quorum guard needs observers = \"all\"".to_owned()
+        }
+        Some("save") => "its roster is not on disk yet: see the log, and state_dir".to_owned(),
+        Some("wait") => {
+            format!(
+                "settings have changed: it waits {}",
+                age(witness["wait_seconds"].as_f64().unwrap_or(0.0))
+            )
+        }
+        Some("witnesses") => {
+            "not every member reports this roster yet, and no majority is witness".to_owned()
+        }
+        Some("agreement") => rows_of(&witness["former"]).map(former).collect::<Vec<_>>().join("; "),
+        _ => "the rule is unknown to this command".to_owned(),
+    };
+    format!("{}: {text}", plain(&witness["standing"]))
+}
+
+fn rows_of(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// A former roster whose members have not agreed.
+fn former(former: &Value) -> String {
+    let [members, needed, agreed] =
+        ["members", "needed", "agreed"].map(|key| former[key].as_u64().unwrap_or(0));
+    let names: Vec<String> = rows_of(&former["not_agreed"]).map(plain).collect();
+    format!(
+        "{agreed} of a former roster's {members} members have this one, {needed} needed; not: {}",
+        names.join(", ")
+    )
 }
 
 /// What is left of this node's own drain.
@@ -187,6 +228,33 @@ mod tests {
         status["mass_loss"] = Value::from(true);
         let text = status_text(&status, &json!({"peers": []}), false);
         assert!(text.ends_with("\nMASS LOSS yes     many were lost at once\n"), "{text}");
+    }
+
+    #[test]
+    fn what_it_lacks_to_be_a_witness_is_told() {
+        let text = |witness: Value| {
+            let mut status = status(false);
+            status["witness"] = witness;
+            status_text(&status, &json!({"peers": []}), false)
+        };
+        let fine = text(json!({"standing": "witness", "missing": null, "former": []}));
+        assert!(!fine.contains("WITNESS"), "{fine}");
+        let without = text(json!({"standing": "unsaved", "missing": "state_dir", "former": []}));
+        assert!(
+            without.ends_with(
+                "\nWITNESS   no      unsaved: set state_dir: without it there is no quorum guard\n"
+            ),
+            "{without}"
+        );
+        let former = json!({"members": 5, "needed": 3, "agreed": 2, "not_agreed": ["web-4", "web-\u{1b}5"]});
+        let bound = text(json!({"standing": "bound", "missing": "agreement", "former": [former]}));
+        let line: Vec<&str> = bound.split_whitespace().collect();
+        assert!(
+            line.join(" ").ends_with(
+                "WITNESS no bound: 2 of a former roster's 5 members have this one, 3 needed; not: web-4, web-\u{fffd}5"
+            ),
+            "{bound}"
+        );
     }
 
     #[test]

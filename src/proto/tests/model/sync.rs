@@ -98,8 +98,8 @@ impl Tables {
             release: Release::OWN,
             wire: 1,
             id: None,
-            draining: None,
-            witness: true,
+            away: None,
+            standing: crate::proto::Standing::Witness,
         };
         self.tables[node].publish(Body::Profile(profile));
         self.publish(node, Vec::new());

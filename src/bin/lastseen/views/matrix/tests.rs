@@ -52,6 +52,21 @@ fn a_row_that_was_cut_leaves_open_whom_it_does_not_name() {
     assert_eq!(text.lines().nth(1), Some("web-1          =      D      ?   0.4 s"));
 }
 
+#[test]
+fn a_row_that_is_not_believed_any_more_shows_its_last_known_state_and_the_age_of_that() {
+    let mut matrix = matrix(3, &[(2, 1, "healthy", "down")], &[]);
+    for (id, stale) in [("web-2", 48.0), ("web-3", 7.5)] {
+        (matrix["rows"][id]["age_seconds"], matrix["rows"][id]["stale_seconds"]) =
+            (Value::Null, stale.into());
+    }
+    let text = matrix_text(&matrix, false);
+    assert_eq!(text.lines().nth(2), Some("web-2          ?      =      ?   48 s, stale"), "{text}");
+    assert!(
+        text.ends_with("last known:\nweb-2, 48 s ago: web-1 link down\nweb-3, 7.5 s ago: all fine\n"),
+        "{text}"
+    );
+}
+
 /// The matrix of nodes that are called so, of which the last one calls the first Down.
 fn called(names: &[String], fresh: Option<f64>, stale: Option<f64>) -> Value {
     let mut rows = Map::new();
@@ -136,7 +151,14 @@ fn names_that_are_no_headings_stand_behind_their_rows() {
     assert_eq!(lines[0], "   12345 67890 12   row age");
     assert_eq!(lines[1], " 1 =???? ????? ??   48 s, stale  web-prod-01");
     assert_eq!(lines[12], "12 D            =   0.4 s        web-prod-12");
-    assert_eq!(lines.last(), Some(&"columns have the numbers of the rows (their last digit)"));
+    assert_eq!(
+        lines[lines.len() - 3..],
+        [
+            "columns have the numbers of the rows (their last digit)",
+            "last known:",
+            "web-prod-01, 48 s ago: all fine"
+        ]
+    );
 }
 
 #[test]

@@ -1,0 +1,418 @@
+//! Who is a witness: a run whose echoes count for the quorum guard of others.
+//!
+//! Two rosters may have majorities without a common member, so a run that takes another roster is no witness of it at first. It
+//! remembers the rosters that it has reported. A *former* roster is forgotten when more than half of its members report the
+//! present roster, at one moment. From then on no majority of the former roster can be witnesses of it, unless a majority of the
+//! present roster goes back the same way. Restarts change nothing of this, because the shell keeps the state on disk. A change of
+//! roster is reported as `unsaved` until it is there, and counts for nothing until then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Node;
+use super::report::config_hash;
+use crate::proto::config::ConfigError;
+use crate::proto::messages::LeaveReason;
+use crate::proto::records::{Profile, Standing};
+use crate::proto::roster_state::{FormerRoster, MOST_MEMBERS, Member, RosterState};
+use crate::proto::seal::Instance;
+use crate::proto::snapshot::{FormerView, Missing, WitnessView};
+use crate::proto::timer::{Time, micros};
+
+/// A state that could not be saved is offered again after this many intervals.
+const AGAIN: u32 = 10;
+/// Members that a view names.
+const NAMED: usize = 16;
+
+/// The rosters that this node remembers, and whether its run is a witness.
+#[derive(Debug, Default)]
+pub(super) struct Witnessing {
+    /// What the shell keeps; `None`: it keeps nothing, and the run is never a witness.
+    state: Option<RosterState>,
+    /// The number of the newest change of the state, of the newest one on which safety depends, of the newest state that was
+    /// handed out, and of the newest one that is on disk.
+    changed: u64,
+    needed: u64,
+    offered: u64,
+    saved: u64,
+    /// When a state that could not be saved is offered again.
+    again_at: Time,
+    witness: bool,
+    /// The settings were others: no witness before.
+    from: Time,
+    /// A leave for good waits until it is on disk, since then.
+    leaving: Option<Time>,
+}
+
+impl Witnessing {
+    fn change(&mut self, is_needed: bool) {
+        self.changed += 1;
+        if is_needed {
+            self.needed = self.changed;
+        }
+    }
+
+    /// Whether everything on which safety depends is on disk.
+    fn is_saved(&self) -> bool {
+        self.state.is_some() && self.saved >= self.needed
+    }
+
+    fn former(&self) -> &[FormerRoster] {
+        self.state.as_ref().map_or(&[], |state| &state.former)
+    }
+}
+
+/// Why [`Node::bootstrap`] changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BootstrapRefused {
+    /// The hash is not that of the present roster, or none was given. To confirm: repeat it with this hash, if these members are
+    /// known to be stopped or to have the present roster.
+    Unconfirmed {
+        /// The hash of the present roster.
+        roster_hash: u64,
+        /// Members of the present roster and of former ones that this node does not hear, sorted.
+        unheard: Vec<Arc<str>>,
+    },
+    /// The shell keeps no state, or the state is not on disk yet.
+    Unsaved,
+    /// This node hears a witness of another roster.
+    OtherWitness(Arc<str>),
+    /// This node leaves.
+    Leaving,
+}
+
+impl Node {
+    /// The shell keeps the state of rosters from now on, and read this one at its start (`RosterState::default()` if there was
+    /// none). To be called once, right after the node was made. Without it the run is never a witness: its echoes count for
+    /// nobody's quorum guard, and it never holds the guard itself.
+    ///
+    /// # Errors
+    /// The state is not valid; nothing has changed then.
+    pub fn keep_rosters(&mut self, state: RosterState, now: Time) -> Result<(), ConfigError> {
+        self.advance(now);
+        state.validate()?;
+        let (config, wait) = (config_hash(&self.config), micros(self.config.guard_wait()));
+        let kept = Duration::from_micros(state.guard_wait.max(wait));
+        // Proofs that an earlier run gave under other settings may stand for as long as these said.
+        let other = state.format > 0 && (state.config_hash, state.guard_wait) != (config, wait);
+        self.witnessing = Witnessing::default();
+        self.witnessing.from = if other { self.now + kept } else { self.now };
+        self.witnessing.state = Some(state);
+        self.remember_roster();
+        self.note_witness();
+        self.publish_profile();
+        Ok(())
+    }
+
+    /// The newest state of rosters, with its number, if it has changed since the last call. The shell writes it, newest first, and
+    /// then calls [`handle_state_saved`](Node::handle_state_saved), or [`handle_state_failed`](Node::handle_state_failed).
+    pub fn poll_state(&mut self) -> Option<(u64, RosterState)> {
+        let witnessing = &mut self.witnessing;
+        if witnessing.offered == witnessing.changed || self.now < witnessing.again_at {
+            return None;
+        }
+        witnessing.offered = witnessing.changed;
+        Some((witnessing.changed, witnessing.state.clone()?))
+    }
+
+    /// The state of this number, or a newer one, is on disk, and will be there after a loss of power.
+    pub fn handle_state_saved(&mut self, number: u64, now: Time) {
+        self.advance(now);
+        let witnessing = &mut self.witnessing;
+        witnessing.saved = witnessing.saved.max(number.min(witnessing.offered));
+        if self.witnessing.leaving.is_some() && self.witnessing.is_saved() {
+            return self.leave(LeaveReason::Removal, now);
+        }
+        self.note_witness();
+        self.publish_profile();
+    }
+
+    /// The newest state could not be saved. It is offered again in ten intervals; until it is on disk the run is `unsaved`, if it
+    /// took another roster.
+    pub fn handle_state_failed(&mut self, now: Time) {
+        self.advance(now);
+        let witnessing = &mut self.witnessing;
+        witnessing.offered = witnessing.saved;
+        witnessing.again_at = self.now + self.config.heartbeat_interval * AGAIN;
+        if self.witnessing.leaving.is_some() {
+            self.give_up_leaving();
+        }
+    }
+
+    /// Makes this run alone a witness of its present roster, whatever former rosters it had. It is for an operator who knows that
+    /// no other side acts; on more than half of the nodes it makes the guard possible again. `confirm`: the hash of the roster.
+    ///
+    /// # Errors
+    /// It is not confirmed, or must not be; nothing has changed then.
+    pub fn bootstrap(&mut self, confirm: Option<u64>, now: Time) -> Result<(), BootstrapRefused> {
+        self.advance(now);
+        if self.leaving.is_some() || self.witnessing.leaving.is_some() {
+            return Err(BootstrapRefused::Leaving);
+        }
+        if !self.is_saved() {
+            return Err(BootstrapRefused::Unsaved);
+        }
+        let own = self.own_report();
+        let is_other = |told: &Profile| told.standing == Standing::Witness && Some(told.roster) != own;
+        let other = (0..self.sessions.len()).find(|peer| self.report_of(*peer).is_some_and(is_other));
+        if let Some(peer) = other {
+            return Err(BootstrapRefused::OtherWitness(self.registry.at(peer).server_id.clone()));
+        }
+        let roster_hash = self.directory.hash();
+        if confirm != Some(roster_hash) {
+            return Err(BootstrapRefused::Unconfirmed { roster_hash, unheard: self.unheard_members() });
+        }
+        self.stand_as_witness();
+        self.count_majority();
+        self.publish_profile();
+        Ok(())
+    }
+
+    /// Members of the present roster and of former ones that this node does not hear.
+    fn unheard_members(&self) -> Vec<Arc<str>> {
+        let heard = |member: &&Member| {
+            self.is_own(member) || self.peer_called(member).is_some_and(|peer| self.report_of(peer).is_some())
+        };
+        let roster = self.witnessing.state.iter().flat_map(|state| &state.roster);
+        let former = self.witnessing.former().iter().flat_map(|former| &former.members);
+        let unheard = roster.chain(former).filter(|member| !heard(member));
+        let mut names: Vec<Arc<str>> = unheard.map(|member| member.name.as_str().into()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The present roster is another one, perhaps: what was reported before is former now, and this run is no witness.
+    pub(super) fn remember_roster(&mut self) {
+        if !self.can_be_guarded() {
+            self.witnessing.witness = false;
+            return;
+        }
+        let members = self.members();
+        let Some(state) = &mut self.witnessing.state else { return };
+        if state.enter(members) {
+            self.witnessing.witness = false;
+            self.witnessing.change(true);
+        }
+    }
+
+    /// Where a node observes less than half of the others nobody ever holds the guard, and nothing need be remembered.
+    fn can_be_guarded(&self) -> bool {
+        self.directory.len() <= MOST_MEMBERS && self.sessions.len() >= self.directory.len() / 2
+    }
+
+    /// The members of the present roster, in its order.
+    fn members(&self) -> Vec<Member> {
+        let member = |place: usize| {
+            let name = self.directory.id(place).to_string();
+            let called = if place == self.me { &self.config.server_id } else { self.id_of(place) };
+            let id = Some(called.to_string()).filter(|id| *id != name);
+            Member { name, id, left: false }
+        };
+        (0..self.directory.len()).map(member).collect()
+    }
+
+    /// The id of the node at `place` is known now.
+    pub(super) fn note_member_id(&mut self, place: usize) {
+        let (name, id) = (self.directory.id(place).to_string(), self.id_of(place).to_string());
+        let Some(state) = &mut self.witnessing.state else { return };
+        let unknown = |member: &&mut Member| member.name == name && member.id.is_none() && id != name;
+        if let Some(member) = state.roster.iter_mut().find(unknown) {
+            member.id = Some(id);
+            self.witnessing.change(false);
+        }
+    }
+
+    /// The peer left for good, or (`left` is false) a newer run of it was heard.
+    pub(super) fn note_left_for_good(&mut self, peer: usize, left: bool) {
+        let id = self.registry.at(peer).server_id.clone();
+        let name = self.directory.id(self.places[peer]).clone();
+        let Some(state) = &mut self.witnessing.state else { return };
+        let mut changed = false;
+        for member in state.members_mut().filter(|member| is_called(member, &name, &id)) {
+            changed |= std::mem::replace(&mut member.left, left) != left;
+        }
+        if changed {
+            self.witnessing.change(false);
+            self.note_witness();
+        }
+    }
+
+    /// Whether a leave for good must wait until it is on disk: then it begins when the shell says so.
+    pub(super) fn puts_off_leaving(&mut self, reason: LeaveReason) -> bool {
+        let witnessing = &mut self.witnessing;
+        if reason != LeaveReason::Removal {
+            return false;
+        }
+        if let Some(state) = witnessing.state.as_mut().filter(|state| state.witness) {
+            (state.witness, witnessing.witness, witnessing.leaving) = (false, false, Some(self.now));
+            witnessing.change(true);
+            self.count_majority();
+            self.publish_profile();
+        }
+        self.witnessing.leaving.is_some() && !self.witnessing.is_saved()
+    }
+
+    /// The disk does not take the leave for good: it is announced as one for a restart, which frees nobody of this member.
+    fn give_up_leaving(&mut self) {
+        self.witnessing.leaving = None;
+        self.leave(LeaveReason::Restart, self.now);
+    }
+
+    /// Whether this roster is on disk, with all former ones.
+    fn is_saved(&self) -> bool {
+        self.witnessing.is_saved() && self.can_be_guarded()
+    }
+
+    /// What this run reports of itself.
+    pub(super) fn standing(&self) -> Standing {
+        if !self.is_saved() {
+            Standing::Unsaved
+        } else if self.witnessing.witness {
+            Standing::Witness
+        } else if self.witnessing.former().is_empty() {
+            Standing::Free
+        } else {
+            Standing::Bound
+        }
+    }
+
+    /// Whether this run is a witness of its roster.
+    pub(super) fn is_witness(&self) -> bool {
+        self.standing() == Standing::Witness
+    }
+
+    /// Looks whether this run can become a witness.
+    pub(super) fn review_witness(&mut self) {
+        let wait = self.config.guard_wait();
+        if self.witnessing.leaving.is_some_and(|since| self.now.since(since) >= wait) {
+            return self.give_up_leaving();
+        }
+        if self.witnessing.witness || self.witnessing.leaving.is_some() || !self.is_saved() {
+            return;
+        }
+        let former = self.witnessing.former();
+        let agreed: Vec<bool> = former.iter().map(|former| self.has_agreed(former)).collect();
+        if agreed.contains(&true)
+            && let Some(state) = &mut self.witnessing.state
+        {
+            let mut agreed = agreed.iter();
+            state.former.retain(|_| agreed.next() != Some(&true));
+            self.witnessing.change(false);
+        }
+        if !self.config.mechanisms.memory {
+            return self.stand_as_witness();
+        }
+        let was_witness = self.witnessing.state.as_ref().is_some_and(|state| state.witness);
+        let is_free = self.witnessing.former().is_empty();
+        if self.now >= self.witnessing.from
+            && (is_free && (was_witness || self.has_everybody()) || self.is_joined())
+        {
+            self.stand_as_witness();
+        }
+        self.publish_profile();
+    }
+
+    fn stand_as_witness(&mut self) {
+        let (config, wait) = (config_hash(&self.config), micros(self.config.guard_wait()));
+        let Some(state) = &mut self.witnessing.state else { return };
+        state.former.clear();
+        (state.witness, state.config_hash, state.guard_wait) = (true, config, wait);
+        self.witnessing.witness = true;
+        self.witnessing.change(false);
+    }
+
+    /// More than half of the members, this node not counted, are witnesses of this roster.
+    fn is_joined(&self) -> bool {
+        let is_present = |peer: &usize| self.has_witness(*peer) && self.report_of(*peer).is_some();
+        (0..self.sessions.len()).filter(is_present).count() > self.directory.len() / 2
+    }
+
+    /// Every member reports this roster and these settings, and none of them is bound to another one.
+    fn has_everybody(&self) -> bool {
+        let own = self.records.profile(self.me).map(|profile| (profile.roster, profile.config));
+        let is_ready = |peer: usize| {
+            self.report_of(peer).is_some_and(|told| {
+                Some((told.roster, told.config)) == own
+                    && matches!(told.standing, Standing::Free | Standing::Witness)
+            })
+        };
+        self.sessions.len() + 1 == self.directory.len() && (0..self.sessions.len()).all(is_ready)
+    }
+
+    /// Whether enough members of a former roster have agreed to the present one.
+    fn has_agreed(&self, former: &FormerRoster) -> bool {
+        former.members.iter().filter(|member| self.agrees(member)).count() >= former.needed()
+    }
+
+    /// A member agrees if it left for good, or reports the present roster and has this on disk.
+    fn agrees(&self, member: &Member) -> bool {
+        let agrees =
+            |told: &Profile| Some(told.roster) == self.own_report() && told.standing != Standing::Unsaved;
+        member.left
+            || self.is_own(member)
+            || self.peer_called(member).and_then(|peer| self.report_of(peer)).is_some_and(agrees)
+    }
+
+    fn own_report(&self) -> Option<[u8; 4]> {
+        self.records.profile(self.me).map(|profile| profile.roster)
+    }
+
+    fn is_own(&self, member: &Member) -> bool {
+        is_called(member, &self.config.own_name, &self.config.server_id)
+    }
+
+    /// The peer that a member of a former roster is.
+    fn peer_called(&self, member: &Member) -> Option<usize> {
+        (0..self.sessions.len()).find(|peer| {
+            is_called(member, self.directory.id(self.places[*peer]), &self.registry.at(*peer).server_id)
+        })
+    }
+
+    /// What the peer's present run reports, while this node has an echo of the peer that is younger than G. A datagram with an
+    /// echo came with the newest report, or after it.
+    fn report_of(&self, peer: usize) -> Option<&Profile> {
+        let echoed = self.accounts[peer].echoed?;
+        let run: Option<Instance> =
+            self.sessions[peer].confirmed.as_ref().map(|confirmed| confirmed.instance);
+        let is_fresh = self.now < echoed + self.config.proof_horizon();
+        let told = self.records.profile(self.places[peer]);
+        told.filter(|told| is_fresh && Some(told.instance) == run)
+    }
+
+    /// What keeps this run from being a witness.
+    pub(super) fn witness_view(&self) -> WitnessView {
+        let missing = match self.standing() {
+            Standing::Witness => None,
+            Standing::Unsaved if self.witnessing.state.is_none() => Some(Missing::State),
+            Standing::Unsaved if !self.can_be_guarded() => Some(Missing::Observers),
+            Standing::Unsaved => Some(Missing::Save),
+            Standing::Bound => Some(Missing::Agreement),
+            Standing::Free if self.now < self.witnessing.from => Some(Missing::Wait(self.witnessing.from)),
+            Standing::Free => Some(Missing::Witnesses),
+        };
+        let view = |former: &FormerRoster| {
+            let silent = former.members.iter().filter(|member| !self.agrees(member));
+            let mut not_agreed: Vec<Arc<str>> = silent.map(|member| member.name.as_str().into()).collect();
+            let (members, needed, agreed) =
+                (former.members.len(), former.needed(), former.members.len() - not_agreed.len());
+            not_agreed.sort();
+            not_agreed.truncate(NAMED);
+            FormerView { members, needed, agreed, not_agreed }
+        };
+        WitnessView {
+            standing: self.standing(),
+            missing,
+            former: self.witnessing.former().iter().map(view).collect(),
+        }
+    }
+}
+
+/// Whether a member is the node that a roster calls `name`, and that has this id as far as known. An id that is known decides.
+fn is_called(member: &Member, name: &str, id: &str) -> bool {
+    match &member.id {
+        Some(known) => known == id,
+        None => member.name == name || member.name == id,
+    }
+}
