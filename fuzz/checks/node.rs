@@ -472,7 +472,7 @@ impl<'a> Run<'a> {
     /// The operating system draws no instance twice.
     fn renew(&mut self) {
         self.renewed += 1;
-        self.fixture.node.renew(Instance(0x3132_3334_3536_3738 + self.renewed), self.fixture.now);
+        self.fixture.renew(Instance(0x3132_3334_3536_3738 + self.renewed));
         for player in &mut self.fixture.players {
             player.number = 0;
         }

@@ -38,7 +38,8 @@ fn calls(world: &World, subject: u32, status: PeerStatus) -> usize {
 #[test]
 fn with_four_observers_a_death_is_known_to_all_at_once() {
     // While nodes stall for some tenths of a second, too, one of them every third of a second.
-    for (refuses, down_within) in [(true, 4 * SECOND), (false, 7 * SECOND)] {
+    // A host that refuses sends six ICMP errors at once, and one a second after that.
+    for (refuses, down_within) in [(true, 4500 * MS), (false, 7 * SECOND)] {
         let mut setup = Setup { lazy: true, ..Setup::new(32) };
         setup.config.observers = Observers::Number(4);
         let mut world = settled(setup, 5);

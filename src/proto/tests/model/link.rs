@@ -411,7 +411,7 @@ fn a_hello_for_another_is_no_life() {
 #[test]
 #[ignore = "minutes of states; CI runs it"]
 fn a_hello_for_another_is_no_life_within_wider_bounds() {
-    whole(3, 6, 2, 500_000);
+    whole(3, 6, 1, 300_000);
 }
 
 #[test]
