@@ -349,7 +349,7 @@ impl<'a> Run<'a> {
                     Some(bytes) if which < 64 => &bytes[..],
                     _ => self.input.bytes(usize::from(which) % 64),
                 };
-                let source = ErrorSource::ALL[usize::from(which) % ErrorSource::ALL.len()];
+                let source = ErrorSource::ALL[(usize::from(which) + 1) % ErrorSource::ALL.len()];
                 self.fixture.node.handle_send_error(to, kind, source, quoted, now);
             }
         }
