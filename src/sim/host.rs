@@ -125,7 +125,7 @@ pub struct Host {
     pub(super) held: Vec<(SocketAddr, Vec<u8>)>,
     pub(super) sent: u64,
     pub(super) sent_bytes: u64,
-    received: u64,
+    pub(super) received: u64,
     /// Probes for takeovers, which count apart: here only a checker asks.
     pub(super) probes: Probes,
 }

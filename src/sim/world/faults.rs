@@ -167,6 +167,7 @@ impl World {
         let host = &mut self.hosts[to as usize];
         let now = host.clock.show(self.net.now);
         let Some(core) = host.node.as_mut() else { return Ok(()) };
+        host.received += 1;
         let answer = core.handle_datagram(from, None, &mut bytes.to_vec(), now, now);
         self.flush(to);
         self.arm(to);
