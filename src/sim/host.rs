@@ -182,7 +182,7 @@ impl Host {
     /// How much time passes after each turn of its loop, if that is all that ails its node.
     pub fn slowness(&self) -> Option<Duration> {
         let else_well = self.is_present() && self.is_awake() && self.pause.is_none() && self.apart == 0;
-        let passes = !(self.is_shut() || self.mute || self.rejects);
+        let passes = !(self.is_shut() || self.mute);
         let is_slow = self.slow > Duration::ZERO && else_well && passes;
         is_slow.then_some(self.slow)
     }
