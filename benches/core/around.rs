@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lastseen::proto::messages::{Message, More};
+use lastseen::proto::messages::{Message, More, PathReport};
 use lastseen::proto::records::{Body, Digest, Life, LinkState, NodeName, Profile, Record, Release, Seen};
 use lastseen::proto::seal::WIRE;
 use lastseen::proto::{Instance, Node, Observers, PeerConfig, PeerStatus, StaticPeer, Time};
@@ -209,7 +209,8 @@ impl Around {
 
     /// The first player says whether its path is narrow: a verdict changes, and is told.
     pub(crate) fn narrow(&mut self, narrow: bool) -> (SocketAddr, Vec<u8>) {
-        self.tells(0, More { narrow, ..More::default() })
+        let path = if narrow { PathReport::Narrow } else { PathReport::Untold };
+        self.tells(0, More { path, ..More::default() })
     }
 
     /// The node gets these now; what it sends is answered.

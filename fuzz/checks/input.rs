@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lastseen::proto::leave::{Leave, LeaveReason};
-use lastseen::proto::messages::{Message, More};
+use lastseen::proto::messages::{Message, More, PathReport};
 use lastseen::proto::migration::{Migration, Migrations};
 use lastseen::proto::records::{
     Away, Body, Digest, Kind, Mark, NodeName, Notice, Offer, Profile, Record, Seen, Standing,
@@ -189,7 +189,9 @@ impl<'a> Input<'a> {
             more.since_slot = Some(self.number() as u32);
         }
         if which & 16 != 0 {
-            (more.lost, more.padded, more.narrow) = (self.byte() % 65, self.byte(), self.byte() % 2 == 1);
+            (more.lost, more.padded) = (self.byte() % 65, self.byte());
+            more.path =
+                [PathReport::Untold, PathReport::Narrow, PathReport::Used][usize::from(self.byte() % 3)];
         }
         more
     }

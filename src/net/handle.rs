@@ -191,7 +191,7 @@ impl Handle {
     /// loop has ended.
     ///
     /// # Errors
-    /// It is not confirmed, or must not be; nothing has changed.
+    /// The hash is missing or wrong, or a bootstrap is not allowed now; nothing has changed.
     pub async fn bootstrap(&self, confirm: Option<u64>) -> Option<Result<(), BootstrapRefused>> {
         self.ask(|reply| Command::Bootstrap(confirm, reply)).await
     }

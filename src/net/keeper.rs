@@ -60,12 +60,12 @@ impl Shared {
     }
 }
 
-/// The loop's end of the thread that writes. Dropping it ends the thread, and does not wait for that.
+/// The loop's handle of the writing thread. Dropping it ends the thread without waiting for it.
 #[derive(Debug)]
 pub(super) struct Keeper(Arc<Shared>);
 
 impl Keeper {
-    /// Starts the thread. What came of each write goes to the loop as a command.
+    /// Starts the thread. The result of each write is sent to the loop as a command.
     ///
     /// # Errors
     /// The system refuses a further thread.

@@ -141,7 +141,7 @@ pub(crate) struct Mechanisms {
     pub(crate) waits: bool,
     /// A run remembers rosters, and is no witness before their members agree.
     pub(crate) memory: bool,
-    /// What peers held is compared with this node's clock.
+    /// The holds that peers report are checked against this node's clock.
     pub(crate) clocks: bool,
 }
 

@@ -52,10 +52,11 @@ pub(crate) fn said_to(says: Says) -> String {
 
 impl Hearsay {
     /// Down if most of the observers with votes say so; Suspected if more than a quarter do, and at least two: what one
-    /// observer misses may be its own fault, or that of its link. Without a vote the peer becomes Suspected, and Down as
-    /// much later as misses would make it: at once if no observer can be reached; if observers are reached, or nobody has ever
-    /// heard it, once they could have heard it. Nothing changes while an observer has another roster, whose silence may be
-    /// assent, nor while this node has not listened.
+    /// observer misses may be its own fault, or that of its link. Without a vote the peer becomes Suspected, and later
+    /// Down, after the same delay as with misses. That begins at once if no observer can be reached. If observers are
+    /// reached, or nobody has ever heard the peer, it begins once they could have heard it. Nothing changes while an
+    /// observer has another roster, since its silence may mean that it hears the peer, nor while this node has not
+    /// listened.
     pub(crate) fn status(&self) -> PeerStatus {
         let Says { suspected, down, reached, strange, .. } = self.says;
         let votes = self.says.votes();
@@ -180,7 +181,7 @@ impl Hearsay {
                 "suspected: none of its observers has a vote",
             ),
             _ if status == PeerStatus::Suspected => (
-                "Several who observe it miss it: ask one of them why.",
+                "Several of its observers miss it: ask one of them why.",
                 "suspected: more than a quarter of its observers that have a vote miss it",
             ),
             _ if self.says.votes() == 0 => {

@@ -200,15 +200,27 @@ pub struct More {
     pub refused: Vec<Tag>,
     /// What the addressee is owed.
     pub records: Vec<Record>,
-    /// What the sender pads to the limit does not come to the addressee.
-    pub narrow: bool,
+    /// What the sender reports of the path between the two.
+    pub path: PathReport,
     /// Distance back to the sender's newest padded datagram, if that may have been lost for its length; else 0.
     pub padded: u8,
-    /// The sender had heard nothing of the addressee for more than G: the echo of what it had heard before, and for how many
-    /// microseconds it has held that now. An addressee whose clock shows less stood still.
+    /// After a silence of the addressee for more than G: the echo of the last datagram before it, and for how many
+    /// microseconds the sender has held that. If the clock of the addressee shows less, the addressee stood still.
     pub held: Option<(u64, u64)>,
     /// Zeros that pad a ping, and the pong that answers it, to the maximum datagram size.
     pub padding: Padding,
+}
+
+/// What the sender of a datagram reports of the path between the two. The order of the variants is the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathReport {
+    /// Nothing.
+    #[default]
+    Untold,
+    /// Datagrams that the sender pads to the limit do not reach the addressee.
+    Narrow,
+    /// The sender has long datagrams for the addressee: the path is to be tried soon.
+    Used,
 }
 
 /// So many zero bytes.

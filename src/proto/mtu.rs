@@ -7,12 +7,18 @@
 //! more padded ones than small ones were lost, and no padded one passed, the path's MTU is smaller. One that passes ends
 //! that.
 
-/// One first try in so many is padded: with the 16 heartbeats of a search, a change is seen within four minutes.
+use super::messages::PathReport;
+
+/// One in this many first tries is padded: with the 16 heartbeats of a search, a change is seen within four minutes.
 pub(crate) const PERIOD: u16 = 208;
 /// The same while this node sends long datagrams to the peer.
 const USED_PERIOD: u16 = 8;
 /// One in so many once padded ones are known not to pass.
 const NARROW_PERIOD: u16 = 16;
+/// Number of datagrams in which a follower reports that it has long ones.
+const REPORTS: u8 = 8;
+/// After a padded ping was lost, so many are answered by small pongs: a long one that is lost would look like the ping.
+const SMALL_ANSWERS: u8 = 3;
 /// Padded tries lost beyond the small ones until the path counts as narrow.
 const LOST: u32 = 8;
 /// UDP payload that is taken to pass on any path: a host must accept 576 bytes of IPv4 (RFC 791), headers included.
@@ -44,6 +50,10 @@ pub(crate) struct PathMtu {
     told: bool,
     /// The number of the newest padded answer, until the peer's next ping shows whether it came.
     answer: Option<u64>,
+    /// Datagrams that are still to report long ones: only a leader can try the path.
+    reports: u8,
+    /// Pings that are still to be answered by small pongs.
+    small_answers: u8,
 }
 
 impl PathMtu {
@@ -54,14 +64,43 @@ impl PathMtu {
         }
     }
 
-    /// A long datagram goes out: the path is tried soon.
-    pub(crate) fn is_used(&mut self) {
+    /// A long datagram goes out: the path is tried soon, by the peer if this node `follows`.
+    pub(crate) fn is_used(&mut self, follows: bool) {
+        if follows {
+            self.reports = REPORTS;
+        } else {
+            self.try_soon();
+        }
+    }
+
+    fn try_soon(&mut self) {
         if self.lost < LOST {
             self.wait = self.wait.min(USED_PERIOD.saturating_sub(self.since));
         }
     }
 
-    /// A heartbeat's first try goes out under this number: whether it is to be padded. `spare`: it may be lost.
+    /// What the next datagram to the peer reports.
+    pub(crate) fn report(&self) -> PathReport {
+        match () {
+            () if self.lost >= LOST => PathReport::Narrow,
+            () if self.reports > 0 => PathReport::Used,
+            () => PathReport::Untold,
+        }
+    }
+
+    /// A datagram with this report was queued.
+    pub(crate) fn reported(&mut self, report: PathReport) {
+        self.reports = self.reports.saturating_sub(u8::from(report == PathReport::Used));
+    }
+
+    /// Whether the next answer must be small, since a padded ping was lost.
+    pub(crate) fn answers_small(&mut self) -> bool {
+        let small = self.small_answers > 0;
+        self.small_answers = self.small_answers.saturating_sub(1);
+        small
+    }
+
+    /// Returns whether a heartbeat's first try, sent under this number, must be padded. `spare`: it may be lost.
     pub(crate) fn is_due(&mut self, sequence: u64, spare: bool) -> bool {
         self.judge();
         let due = self.wait == 0;
@@ -118,33 +157,41 @@ impl PathMtu {
     /// An answer goes out under this number. The distance back to the padded answer that the peer has not received, to be
     /// reported to it; 0: there is none. `padded`: this one is padded; `retried`: the peer retries a padded ping.
     pub(crate) fn answers(&mut self, sequence: u64, padded: bool, retried: bool) -> u8 {
+        if padded {
+            // The path is tried.
+            self.reports = 0;
+        }
+        if retried {
+            self.small_answers = SMALL_ANSWERS;
+        }
         let before = self.answer.take().filter(|_| retried);
         self.answer = if padded { Some(sequence) } else { before };
         before.and_then(|before| u8::try_from(sequence - before).ok()).unwrap_or(0)
     }
 
-    /// The peer echoed the datagram of this number. `slept`: it had just slept, and echoes the newest of several.
+    /// A padded answer came: long datagrams pass there and back.
+    pub(crate) fn passed(&mut self) {
+        (self.lost, self.newest) = (0, None);
+        self.wait = self.pace();
+    }
+
+    /// The peer echoed the datagram of this number. `slept`: it had just slept, and echoes the newest of several. An echo of a
+    /// padded ping shows only that the ping came: its answer is padded too.
     pub(crate) fn echoed(&mut self, sequence: u64, slept: bool) {
         let Some(first) = &mut self.newest else { return };
-        if first.sequence == sequence {
-            if first.padded {
-                self.lost = 0;
-                self.wait = self.pace();
-            }
+        if first.sequence == sequence && !first.padded {
             self.newest = None;
-        } else if first.retry == Some(sequence) {
+        } else if first.sequence == sequence || first.retry == Some(sequence) {
             first.small_passed |= !slept;
         }
     }
 
-    /// The peer reports whether long datagrams pass.
-    pub(crate) fn told(&mut self, narrow: bool) {
-        self.told = narrow;
-    }
-
-    /// Long datagrams do not pass, to be reported to the peer.
-    pub(crate) fn is_found(&self) -> bool {
-        self.lost >= LOST
+    /// What the peer reports.
+    pub(crate) fn told(&mut self, report: PathReport) {
+        self.told = report == PathReport::Narrow;
+        if report == PathReport::Used {
+            self.try_soon();
+        }
     }
 
     /// Long datagrams are known not to pass: how many padded ones were lost, 0 if the peer reports so.
@@ -174,7 +221,11 @@ mod tests {
             path.padded(number);
         }
         if if padded { padded_passes } else { small_passes } {
-            path.echoed(number, false);
+            if padded {
+                path.passed();
+            } else {
+                path.echoed(number, false);
+            }
         } else {
             assert_eq!(path.retried(number + 1), u8::from(padded));
             if retry {
@@ -218,10 +269,10 @@ mod tests {
             heartbeat(&mut path, n * 10, false, true, false);
         }
         assert_eq!(path.lost, 7, "neither passes: not decided");
-        assert!(heartbeat(&mut path, 400, false, true, true) && !path.is_found(), "the eighth");
-        assert!(!path.is_due(410, true) && path.is_found());
-        path.echoed(400, false);
-        assert!(!path.is_found(), "it was late, not lost");
+        assert!(heartbeat(&mut path, 400, false, true, true) && path.narrow().is_none(), "the eighth");
+        assert!(!path.is_due(410, true) && path.narrow().is_some());
+        path.passed();
+        assert_eq!(path.narrow(), None, "it was late, not lost");
     }
 
     #[test]
@@ -240,14 +291,54 @@ mod tests {
     }
 
     #[test]
+    fn a_short_echo_of_a_padded_ping_is_no_proof_of_the_way_back() {
+        let mut path = PathMtu::default();
+        for n in 0..16 {
+            if path.is_due(n * 10, true) {
+                path.padded(n * 10);
+            }
+            path.echoed(n * 10, false);
+        }
+        assert!(path.narrow().is_some(), "{path:?}");
+    }
+
+    #[test]
     fn a_used_path_is_tried_soon_and_not_more_often() {
         let mut path = PathMtu::default();
         path.begin(100);
         let padded = (0..50).filter(|n| {
-            path.is_used();
+            path.is_used(false);
             heartbeat(&mut path, n * 10, true, true, true)
         });
         assert_eq!(Vec::from_iter(padded), [8, 17, 26, 35, 44]);
+    }
+
+    #[test]
+    fn a_follower_reports_that_it_has_long_ones_until_the_path_is_tried() {
+        let mut path = PathMtu::default();
+        path.is_used(true);
+        assert_eq!(path.report(), PathReport::Used);
+        path.answers(1, true, false);
+        assert_eq!(path.report(), PathReport::Untold);
+        path.is_used(true);
+        let reports = (0..20).filter(|_| {
+            let report = path.report();
+            path.reported(report);
+            report == PathReport::Used
+        });
+        assert_eq!(reports.count(), 8, "nor for ever");
+        let mut leader = PathMtu::default();
+        leader.begin(100);
+        leader.told(PathReport::Used);
+        assert!((0..9).any(|n| heartbeat(&mut leader, n * 10, true, true, true)));
+    }
+
+    #[test]
+    fn after_a_padded_ping_was_lost_answers_are_small() {
+        let mut path = PathMtu::default();
+        assert!(!path.answers_small());
+        path.answers(1, false, true);
+        assert_eq!([0; 4].map(|_| path.answers_small()), [true, true, true, false]);
     }
 
     #[test]
@@ -261,9 +352,13 @@ mod tests {
     #[test]
     fn who_is_told_knows_it_until_told_otherwise() {
         let mut path = PathMtu::default();
-        path.told(true);
-        assert_eq!((path.narrow(), path.is_found()), (Some(0), false));
-        path.told(false);
+        path.told(PathReport::Narrow);
+        assert_eq!(
+            (path.narrow(), path.report()),
+            (Some(0), PathReport::Untold),
+            "it does not report what it was told"
+        );
+        path.told(PathReport::Untold);
         assert_eq!(path.narrow(), None);
     }
 }

@@ -69,7 +69,7 @@ impl Departure {
 pub(crate) enum What {
     /// A hello under this number: a try of a heartbeat.
     Hello(u64),
-    /// A ping: a try of a heartbeat.
+    /// A ping: a try of a heartbeat, or on behalf of another node.
     Ping,
     /// A question about another peer (its index).
     About(u32),

@@ -56,7 +56,7 @@ pub struct Snapshot {
     pub self_health: SelfHealth,
     /// Whether many peers were lost at once, and fewer than half of them are back.
     pub mass_loss: bool,
-    /// What this run counts for in the quorum guard of others, and what it lacks.
+    /// This run's standing for the quorum guard of others, and what it lacks to be a witness.
     pub witness: WitnessView,
     /// This node's own drain, if it drains.
     pub draining: Option<Draining>,

@@ -183,6 +183,15 @@ impl Net {
         Some(past.max().unwrap_or(Time::ZERO))
     }
 
+    /// Since when nothing is lost anywhere; `None`: something may be now.
+    pub(super) fn all_clean_since(&self) -> Option<Time> {
+        if self.rules.iter().any(|(_, rule, _)| rule.loses()) {
+            return None;
+        }
+        let past = self.past.iter().filter(|(_, rule, _)| rule.loses()).map(|(.., at)| *at);
+        Some(past.max().unwrap_or(Time::ZERO))
+    }
+
     /// Whether nothing has ever come very late.
     pub(super) fn is_prompt(&self) -> bool {
         let late = |(_, rule, _): &(Scope, Rule, Time)| matches!(rule, Rule::Tail { .. } | Rule::Rate { .. });

@@ -96,6 +96,9 @@ impl Plan {
         let said = self.predict();
         let one_try = 1.0 - (1.0 - self.loss).powi(2);
         let q = if round_trip <= said.slowest_round_trip { said.miss } else { one_try };
+        // Losses may overlap for a part of the time: between none and all of them the rate is highest at k / (k + 1).
+        let k = f64::from(self.down_after);
+        let q = q.min(k / (k + 1.0));
         let heartbeats = length.as_secs_f64() / self.interval.as_secs_f64();
         let pairs = (self.nodes * self.degree()) as f64;
         poisson_999(pairs * heartbeats * (1.0 - q) * q.powi(self.down_after as i32))

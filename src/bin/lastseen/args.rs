@@ -202,7 +202,8 @@ pub(crate) struct Daemon {
 /// `bootstrap`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Bootstrap {
-    /// The hash of the present roster. Without it nothing changes: the hash is printed, and the members that are not heard
+    /// The hash of the present roster. Without it nothing changes: the command prints the
+    /// hash, and the members that this node does not hear
     #[arg(long, value_name = "ROSTER_HASH", value_parser = is_hash)]
     pub(crate) confirm: Option<String>,
     /// The daemon to order.

@@ -17,7 +17,7 @@ use crate::settings::Values;
 
 /// The longest file, in bytes. The longest state that the core makes has about half of that.
 const LONGEST: u64 = 32 << 20;
-/// A disk that takes longer to give the state hangs: the node starts without it.
+/// The time limit for reading the state. If it passes, the node starts without the state.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// Members that a refusal names.
 const NAMED: usize = 100;
@@ -35,7 +35,7 @@ pub(crate) async fn kept(values: &Values) -> Option<Rosters> {
     let (read, answer) = oneshot::channel();
     let theirs = file.clone();
     let reader = std::thread::Builder::new().name("rosters".to_owned()).spawn(move || {
-        // Nobody waits any more if that took too long.
+        // The receiver is gone if reading took too long.
         let _ = read.send(load(&theirs));
     });
     let loaded = match (reader, tokio::time::timeout(READ_WITHIN, answer).await) {
@@ -55,10 +55,10 @@ pub(crate) async fn kept(values: &Values) -> Option<Rosters> {
     }
 }
 
-/// Reads the state. What is no state of this release is put aside.
+/// Reads the state. A file that is not a state of this release is renamed.
 ///
 /// # Errors
-/// Whether there is a state is not known, or what is no state cannot be put aside.
+/// The file cannot be read, or a file that is not a state cannot be renamed.
 fn load(file: &Path) -> io::Result<RosterState> {
     let meta = match fs::symlink_metadata(file) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(RosterState::default()),
@@ -74,7 +74,8 @@ fn load(file: &Path) -> io::Result<RosterState> {
         let aside = file.with_extension("json.aside");
         fs::rename(file, &aside)?;
         warn!(
-            "{} is no state of rosters that this release reads ({why}); it is now {}, and this node has forgotten its rosters",
+            "{} is not a roster state that this release can read ({why}); renamed to {}; this node has \
+             forgotten its rosters",
             file.display(),
             aside.display()
         );
@@ -100,7 +101,7 @@ fn saver(file: PathBuf) -> impl FnMut(&RosterState) -> io::Result<()> {
                 let why = e.to_string();
                 if failing.as_ref() != Some(&why) {
                     warn!(
-                        "cannot write {}: {why}; a change of the roster counts only once it is there",
+                        "cannot write {}: {why}; a change of the roster counts only once it is on disk",
                         file.display()
                     );
                 }
@@ -126,7 +127,7 @@ fn save(file: &Path, state: &RosterState) -> io::Result<()> {
 /// Carries out bootstraps until the daemon ends.
 pub(crate) async fn bootstrap(handle: Handle, mut orders: mpsc::Receiver<Order>) {
     while let Some((confirm, reply)) = orders.recv().await {
-        // Who no longer waits need not be told.
+        // The requester may no longer be waiting for the answer.
         let _ = reply.send(confirmed(&handle, confirm).await);
     }
 }
@@ -150,12 +151,12 @@ pub(crate) fn hash(roster: u64) -> String {
     format!("{roster:012x}")
 }
 
-/// A roster's hash, as `status` shows it.
+/// Parses a roster's hash, as `status` shows it.
 pub(crate) fn parse_hash(text: &str) -> Result<u64, String> {
     let is_hash = text.len() == 12 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let parsed = u64::from_str_radix(text, 16).ok().filter(|_| is_hash);
     parsed.ok_or_else(|| {
-        format!("{text:?} is no hash of a roster: 12 hexadecimal digits, as `lastseen bootstrap` prints")
+        format!("{text:?} is not the hash of a roster (12 hexadecimal digits, see `lastseen bootstrap`)")
     })
 }
 
@@ -183,7 +184,7 @@ fn why(refused: &BootstrapRefused, confirm: Option<u64>) -> String {
         BootstrapRefused::OtherWitness(peer) => {
             format!("refused: {peer} is a witness of another roster; give both the same roster first")
         }
-        BootstrapRefused::Leaving => "refused: this node leaves".to_owned(),
+        BootstrapRefused::Leaving => "refused: this node is leaving".to_owned(),
         other => format!("refused: {other:?}"),
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn run(a: &Sim) -> ExitCode {
             Err(why) => exit::fail(&why),
             Ok(scenario) => run_file(&scenario, a.seed, a.json),
         },
-        (None, None, _) => exit::fail("there is neither a file nor a swarm"),
+        (None, None, _) => exit::fail("give a scenario file or --swarm"),
     }
 }
 

@@ -147,7 +147,8 @@ impl Heartbeat {
     pub(crate) fn stalled(&mut self, stall: Stall, now: Time, spread: Duration) {
         let Stall { before, planned, unheard } = stall;
         self.catch_up(planned);
-        // What the last stall put off is not put off again: a loop that is late in every turn would never come to it.
+        // A heartbeat that the last stall delayed is not delayed again: a loop that is late in every turn would never
+        // judge it.
         let again = self.open && self.slot <= before;
         self.woke = planned + unheard;
         for older in &mut self.overtaken {
@@ -195,8 +196,8 @@ impl Heartbeat {
         first && !self.told
     }
 
-    /// Ends the pace of refusals if the node has heard nobody for an interval since the first, at `heard` last: their misses
-    /// count as one. Whether it did.
+    /// Ends the pace of refusals if the node has heard nobody for an interval since the first refusal; the misses then
+    /// count as one. `heard`: when the node last heard anybody. Returns whether it ended.
     pub(crate) fn doubt_refusals(&mut self, heard: Time, now: Time) -> bool {
         let doubtful = |r: &Refusals| heard < r.first && now >= r.first + self.rhythm.interval;
         if self.missed() >= self.rhythm.down_after || !self.refusals.as_ref().is_some_and(doubtful) {
@@ -205,14 +206,12 @@ impl Heartbeat {
         self.refusals = None;
         self.calm_until = now + CALM;
         self.misses.excuse(1);
-        if !self.open {
-            self.next_slot = self.newest(self.regular(self.phase, 1), now);
-        }
+        (self.open, self.probe, self.try_at) = (false, false, None);
+        self.next_slot = self.regular(now - self.rhythm.interval / 2, 1);
         true
     }
 
-    /// Whether the peer's host refuses: a ping on behalf of another node would be refused too, and cost one of the few
-    /// errors that its host sends.
+    /// Whether the peer's host refuses the tries of its heartbeats.
     pub(crate) fn is_refused(&self) -> bool {
         self.refused || self.refusals.is_some()
     }

@@ -16,7 +16,7 @@ pub(super) struct Misses {
     slots: VecDeque<Time>,
     /// How many were missed in all since a success.
     count: u32,
-    /// The first slot that was ever missed: a peer that was never heard is silent since then.
+    /// The first slot that was missed after a success.
     first: Option<Time>,
 }
 
@@ -45,12 +45,11 @@ impl Misses {
         self.evidence.is_some_and(|date| date + covered + slack >= slot)
     }
 
-    /// Whether the newest evidence, and what it covers, is older than `slot` by `length`; of a peer that was never heard,
-    /// the first missed slot.
-    pub(super) fn is_silent_for(&self, rhythm: &Rhythm, length: Duration, slot: Time) -> bool {
-        let covered = rhythm.interval.saturating_mul(u32::from(self.covers.saturating_sub(1)));
-        let silent_since = self.evidence.map(|date| date + covered).or(self.first);
-        silent_since.is_some_and(|since| since + length <= slot)
+    /// Whether a peer that is silent in every slot would be missed for the `down_after`th time in this `slot`.
+    pub(super) fn is_overdue(&self, rhythm: &Rhythm, slot: Time) -> bool {
+        // One out of turn stands for the slot that is less than half an interval after it.
+        let due = rhythm.interval * (rhythm.down_after - 1);
+        self.first.is_some_and(|first| first + due <= slot + rhythm.interval / 2)
     }
 
     /// The heartbeat of `slot` was missed. The count rises to `limit` at most.
@@ -74,6 +73,7 @@ impl Misses {
             self.count = limit;
             let gone = self.slots.len().saturating_sub(limit as usize);
             self.slots.drain(..gone);
+            self.first = self.slots.front().copied();
         }
     }
 
@@ -86,6 +86,7 @@ impl Misses {
         if still < self.slots.len() || self.slots.is_empty() {
             self.count = still as u32;
             self.slots.drain(..self.slots.len() - still);
+            self.first = self.slots.front().copied();
         }
     }
 }
@@ -136,14 +137,18 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_was_never_heard_is_silent_since_the_first_missed_slot() {
+    fn a_peer_is_overdue_when_a_silent_one_would_be_down() {
         let (rhythm, mut misses) = (rhythm(), Misses::new(&rhythm()));
-        assert!(!misses.is_silent_for(&rhythm, SECOND * 6, at(99)));
+        assert!(!misses.is_overdue(&rhythm, at(99)));
         (10..20).for_each(|slot| misses.add(&rhythm, at(slot), 4));
-        assert!(!misses.is_silent_for(&rhythm, SECOND * 6, at(15)));
-        assert!(misses.is_silent_for(&rhythm, SECOND * 6, at(16)));
-        misses.evidence(&rhythm, at(19), None, Duration::ZERO);
-        assert!(!misses.is_silent_for(&rhythm, SECOND * 6, at(24)), "once it was heard, the evidence counts");
+        assert!(!misses.is_overdue(&rhythm, at(13)));
+        assert!(misses.is_overdue(&rhythm, at(14)) && misses.is_overdue(&rhythm, at(14) - SECOND / 2));
+        misses.evidence(&rhythm, at(17), None, Duration::ZERO);
+        assert!(!misses.is_overdue(&rhythm, at(21)), "it begins with the first slot that is still missed");
+        assert!(misses.is_overdue(&rhythm, at(22)));
+        misses.excuse(1);
+        assert!(!misses.is_overdue(&rhythm, at(22)), "what is excused was not missed");
+        assert!(misses.is_overdue(&rhythm, at(23)));
     }
 
     #[test]

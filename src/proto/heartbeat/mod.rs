@@ -186,6 +186,8 @@ pub(crate) struct Heartbeat {
     calm_until: Time,
     /// The first try may be lost for its length.
     spared: bool,
+    /// There is no time for a second try after the first: both go out at once.
+    paired: bool,
     /// Another node answered for the peer in the open heartbeat.
     relayed: bool,
     /// The end of the last time in which the loop did not listen: what is asked of an earlier slot is asked from then on.
@@ -225,6 +227,7 @@ impl Heartbeat {
             told: false,
             calm_until: Time::ZERO,
             spared: false,
+            paired: false,
             relayed: false,
             woke: Time::ZERO,
             overtaken: VecDeque::with_capacity(rhythm.down_after as usize),
@@ -317,7 +320,7 @@ impl Heartbeat {
 
     /// The spacing to tell the peer: in how many intervals the next ping comes if this one is silent too.
     pub(crate) fn spacing_to_tell(&self) -> u8 {
-        // A ping after a miss, when no heartbeat is open, is followed by the next slot's whatever becomes of it.
+        // A ping after a miss, when no heartbeat is open, is followed by the next slot's ping, answered or not.
         let this_one = u32::from(self.open || self.spacing > 1);
         match self.missed().saturating_add(this_one).cmp(&self.rhythm.down_after) {
             std::cmp::Ordering::Less => 0,
@@ -374,9 +377,10 @@ impl Heartbeat {
         if !self.open {
             return self.probe_in_rest(now);
         }
-        // On a slow path the follower's own ping is due at the very end: it goes out first.
-        let tried = self.tries > 0 || self.try_at.is_none_or(|at| at > self.judge_at);
-        if now >= self.judge_at && tried {
+        // On a slow path the follower's own ping, and the try that goes with it, are due at the very end. They are sent
+        // before the heartbeat is judged.
+        let untried = |at: Time| if self.tries == 0 { at <= self.judge_at } else { at >= self.judge_at };
+        if now >= self.judge_at && !self.try_at.is_some_and(untried) {
             let judged = self.judge(self.as_asked(), echoed);
             self.count_silent_try(judged);
             self.close(now);
@@ -402,7 +406,7 @@ impl Heartbeat {
         Step::Try { first, hello: false, roster: false, other_key: None, since_slot, ask: Ask::Nobody }
     }
 
-    /// A try at the pace of refusals was judged and was not refused itself: it counts if enough others were.
+    /// Counts a judged try at the pace of refusals that was not refused itself, if enough others were refused.
     fn count_silent_try(&mut self, judged: Step) {
         let missed = matches!(judged, Step::Judged { missed: true, .. });
         let counts = missed && self.spacing == 1;
@@ -428,6 +432,7 @@ impl Heartbeat {
         self.refused = false;
         self.void = false;
         self.spared = false;
+        self.paired = false;
         self.relayed = false;
         self.probe_in_rest = None;
         self.judge_at = slot.max(self.woke) + self.time_to_answer();
@@ -496,9 +501,9 @@ impl Heartbeat {
     fn miss(&mut self, slot: Time) {
         let down_after = self.rhythm.down_after;
         // Each refusal needs its own try, and the last comes one interval after the first: no sooner is it Down.
-        // Unless it has been silent for so long that it would be Down without any: series of them that break off and begin
-        // anew must not hold that up.
-        let overdue = self.misses.is_silent_for(&self.rhythm, self.rhythm.interval * (down_after + 1), slot);
+        // Except if the peer would be Down without refusals: a series that breaks off and begins again must not delay
+        // that.
+        let overdue = self.misses.is_overdue(&self.rhythm, slot);
         let hasty = !overdue && self.refusals.is_some_and(|r| slot < r.first + self.rhythm.interval);
         self.misses.add(&self.rhythm, slot, if hasty { down_after - 1 } else { u32::MAX });
         self.after_miss = true;
@@ -515,10 +520,12 @@ impl Heartbeat {
         self.probe = false;
         self.try_at = None;
         self.next_slot = match self.refusals {
+            // On a slow path the answers come later than that pace.
             Some(r) if self.missed() < self.rhythm.down_after => {
-                r.first + self.rhythm.interval * r.count / (self.rhythm.down_after - 1).max(1)
+                (r.first + self.rhythm.interval * r.count / (self.rhythm.down_after - 1).max(1)).max(now)
             }
             _ => {
+                // A heartbeat out of turn stands for the slot that is less than half an interval after it.
                 // After a stall the judgement may come later than the next slot: the newest that passed begins now.
                 self.newest(self.regular(self.slot, self.spacing), now)
             }
@@ -540,8 +547,8 @@ impl Heartbeat {
         slot + Duration::from_micros(passed)
     }
 
-    /// After a miss, sets one more ping to a random moment of the rest of the interval: loss in step with the slots takes
-    /// all others. `share`: 0 to 1.
+    /// After a miss, schedules one more ping at a random moment in the rest of the interval, since loss in step with
+    /// the slots hits all others. `share`: 0 to 1.
     pub(crate) fn jitter_after_miss(&mut self, share: f64, now: Time) {
         // What is heard so shortly before a slot would count for that slot.
         let end = self.next_slot - self.retry.min(self.rhythm.timeout / 2);

@@ -14,34 +14,35 @@ impl Heartbeat {
         let known_cut = cut && !self.after_miss;
         let again = now + self.retry;
         let room = again < self.judge_at;
-        let ask = self.whom_to_ask(first, known_cut, room);
+        if first {
+            self.paired = self.after_miss && !room && !self.backs_off() && self.rhythm.retries;
+        }
+        let ask = self.whom_to_ask(first, known_cut);
         if known_cut && !refusing && !self.backs_off() {
             return self.try_cut(now, first, ask);
         }
-        // Backing off there are two: the bound ping, by which a deaf peer is heard, and a hello, which a new run
-        // of it can open.
+        // While backing off there are two: the bound ping, by which a deaf peer is heard, and a hello, which a new run
+        // of the peer can open. The same holds after a miss where the path is too slow for retries; the hello then goes
+        // to both addresses in turn.
         let limit = match () {
             () if refusing || !self.rhythm.retries => 1,
-            () if self.backs_off() => 2,
+            () if self.backs_off() || self.paired => 2,
             () => TRIES,
         };
-        // Where the path is too slow for a second try, after a miss every second heartbeat's stands in for the retries.
-        let stands_in = first && self.after_miss && !room && !self.backs_off() && self.turn % 2 == 1;
-        let retry = !first || stands_in;
-        // Backing off both go out at once then: the next are far.
+        // Where there is no time, both go out at once.
         let again = if room { again } else { now };
-        self.try_at = (self.tries < limit && (room || self.backs_off())).then_some(again);
-        if !first && self.backs_off() && (self.role == Role::Alone || self.refused) {
+        self.try_at = (self.tries < limit && (room || self.backs_off() || self.paired)).then_some(again);
+        if !first && (self.backs_off() || self.paired) && (self.role == Role::Alone || self.refused) {
             // The first try was a hello already, or there is nobody to hear one.
             return Step::Ask(ask);
         }
-        let turn = if stands_in { self.turn.div_ceil(2) } else { self.turn };
+        let turn = if self.paired { self.turn.div_ceil(2) } else { self.turn };
         self.turn = self.turn.wrapping_add(1);
         Step::Try {
             first,
-            hello: self.after_miss && retry,
-            roster: self.after_miss && retry && turn % 2 == 1,
-            other_key: (retry || self.role == Role::Alone).then_some(turn),
+            hello: self.after_miss && !first,
+            roster: self.after_miss && !first && turn % 2 == 1,
+            other_key: (!first || self.role == Role::Alone).then_some(turn),
             since_slot: self.slot_to_tell(first, now),
             ask,
         }
@@ -63,8 +64,8 @@ impl Heartbeat {
 
     /// On a link that is known to be cut the other node that knew something last, then, if it is silent, three more:
     /// for a proof of both directions even while one still works. Else nobody once the peer was heard, nobody with the
-    /// first try, but for a follower, whose first is the leader's. `room`: there is time for another try.
-    fn whom_to_ask(&self, first: bool, known_cut: bool, room: bool) -> Ask {
+    /// first try, except for a follower that will have time for another: its first is the leader's second.
+    fn whom_to_ask(&self, first: bool, known_cut: bool) -> Ask {
         match () {
             () if known_cut && first => Ask::Last,
             () if known_cut && self.relayed => Ask::Nobody,
@@ -74,9 +75,7 @@ impl Heartbeat {
             () if self.refusals.is_some() => Ask::Three,
             // The first try may have been lost for its length: this one stands in for it.
             () if self.spared && self.tries == 2 => Ask::Nobody,
-            // Where there is no time for another try, others are asked after a miss.
-            () if !room && self.after_miss => Ask::Three,
-            () if first && (self.backs_off() || !self.passive) => Ask::Nobody,
+            () if first && (self.backs_off() || self.paired || !self.passive) => Ask::Nobody,
             () => Ask::Three,
         }
     }

@@ -79,7 +79,7 @@ fn golden_bytes() {
         lost: 5,
         refused: vec![Tag([9; 8])],
         records: vec![record.clone()],
-        narrow: true,
+        path: PathReport::Narrow,
         padded: 7,
         held: Some((2, 300)),
         padding: Padding(3),
@@ -252,7 +252,7 @@ fn loose_forms_are_rejected() {
         b"\x05\x01\x02\x01\x02\x03\x04\0\0\0\x41\0\0\0\0\0\0", // 65 lost of 64
         b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0\x01\x01", // padding that is not zero
         b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\0\0\0\x80\0", // an overlong length of it
-        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\x02\0\0\0", // neither true nor false
+        b"\x04\x01\x02\x01\x02\x03\x04\0\0\0\0\0\0\x03\0\0\0", // an unknown report of the path
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\0\x01\x06\x06\x06\x06\x06\0\0", // what is fine is in no row
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\0\0\0",                             // version 0
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x05\x01\n\x01", // a reason of two lines
@@ -347,6 +347,10 @@ fn any_record() -> impl Strategy<Value = Record> {
         .prop_map(|(owner, version, body)| Record { owner: NodeName(owner), version, body })
 }
 
+fn any_path() -> impl Strategy<Value = PathReport> {
+    prop_oneof![Just(PathReport::Untold), Just(PathReport::Narrow), Just(PathReport::Used)]
+}
+
 fn any_more() -> impl Strategy<Value = More> {
     (
         any::<u8>(),
@@ -355,17 +359,17 @@ fn any_more() -> impl Strategy<Value = More> {
         0..=64u8,
         prop::collection::vec(any::<[u8; 8]>(), 0..=16),
         prop::collection::vec(any_record(), 0..3),
-        (any::<bool>(), any::<u8>(), any::<Option<(u64, u64)>>(), 0..=1200u16),
+        (any_path(), any::<u8>(), any::<Option<(u64, u64)>>(), 0..=1200u16),
     )
         .prop_map(
-            |(spacing, since_slot, paused, lost, refused, records, (narrow, padded, held, padding))| More {
+            |(spacing, since_slot, paused, lost, refused, records, (path, padded, held, padding))| More {
                 spacing,
                 since_slot,
                 paused,
                 lost,
                 refused: refused.into_iter().map(Tag).collect(),
                 records,
-                narrow,
+                path,
                 padded,
                 held,
                 padding: Padding(padding),

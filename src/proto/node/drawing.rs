@@ -87,9 +87,9 @@ impl Node {
         row.is_some_and(|row| row.binary_search_by_key(&about, |s| s.peer).is_err())
     }
 
-    /// Whether others hear the peer that this node last saw alive `heard` ago: two observers at least say so, in rows that
-    /// are newer than that by more than they need to notice a silence. Of a peer that was never heard here most
-    /// observers must say so.
+    /// Whether others hear the peer that this node last saw alive `heard` ago: at least two observers report it, in
+    /// rows that are newer than that by more than the time needed to notice a silence. For a peer that was never heard
+    /// here, most observers must report it.
     pub(super) fn is_heard_elsewhere(&self, peer: usize, heard: Option<Duration>, now: Time) -> bool {
         let place = self.places[peer];
         let says = self.drawing.picture.says(place);
@@ -112,13 +112,14 @@ impl Node {
         let row = self.records.row(by).unwrap_or_default();
         match row.binary_search_by_key(&name, |seen| seen.peer) {
             Ok(at) => picture::hears(row[at].life, row[at].link),
-            // Whom a node with another roster observes is not known.
+            // It is unknown which peers a node with another roster observes.
             Err(_) => !self.records.is_cut(by) && self.differing(by, |profile| profile.roster).is_none(),
         }
     }
 
-    /// Where this node has no evidence of its own for three times as long as makes a Down, the observers' majority decides:
-    /// a loop that hardly ever listens counts its misses too slowly. What the others say makes nobody Healthy.
+    /// Where this node has no evidence of its own for three times the time that makes a peer Down, the observers'
+    /// majority decides: a loop that hardly ever listens counts its misses too slowly. Votes of others make no peer
+    /// Healthy.
     fn follow_majority(&mut self) {
         if self.gives_nobody_up() {
             return;

@@ -19,6 +19,8 @@ pub(super) const MOMENT: Duration = Duration::from_millis(1);
 pub(super) const SPREAD: Duration = Duration::from_millis(50);
 /// While this node is isolated, nobody is called Down for so long.
 const ISOLATED: Duration = Duration::from_secs(60);
+/// The most refused peers that the others are told of in an interval.
+const PUSHES: usize = 2;
 /// The waits before the three Leaves.
 const LEAVES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(40)];
 
@@ -215,8 +217,8 @@ impl Node {
     }
 
     /// Something authentic came: unless this node is cut off from most, an isolation ends.
-    pub(super) fn note_heard(&mut self) {
-        self.isolation_times.note_heard(self.now);
+    pub(super) fn note_heard(&mut self, received: Time) {
+        self.isolation_times.note_heard(received);
         if self.isolation_times.has_begun() && !self.is_cut_off() {
             self.end_isolation();
         }
@@ -316,12 +318,35 @@ impl Node {
         });
         let Some((peer, sent)) = found else { return };
         self.accounts[peer].refused = Some(self.now);
-        self.doubt_refusals(peer);
+        // After a stall it is looked at once what came meanwhile is read.
+        if self.late_to.is_none() {
+            self.doubt_refusals(peer);
+        }
         if self.beats[peer].refused(sent, self.now) {
-            self.push_refused(peer);
+            // When many refuse at once, others have their own refusals.
+            if self.pushes.take(PUSHES, self.now, self.config.heartbeat_interval) {
+                self.push_refused(peer);
+            }
+        } else if !self.beats[peer].is_refused() {
+            // What was refused was no try of the open heartbeat: a ping on behalf of another node, or one beside it.
+            self.told_refused(peer);
         }
         self.arm(peer);
         self.refresh(peer);
+    }
+
+    /// The peer was refused elsewhere, or out of turn: it is pinged soon.
+    pub(super) fn told_refused(&mut self, peer: usize) {
+        let wait = Duration::from_millis(100).min(self.config.heartbeat_interval / 10).mul_f64(self.share());
+        self.beats[peer].told_refused(self.now + wait, self.now);
+        self.arm(peer);
+    }
+
+    /// Whether its host refused within the last interval, and it has not been heard since.
+    pub(super) fn was_refused(&self, peer: usize) -> bool {
+        let since =
+            self.accounts[peer].refused.filter(|at| self.now.since(*at) < self.config.heartbeat_interval);
+        since.is_some_and(|at| self.registry.at(peer).last_seen.is_none_or(|seen| seen < at))
     }
 
     /// While this node hears nobody, refusals are no more than silence: a firewall on this host makes the same errors.
@@ -329,6 +354,10 @@ impl Node {
         let heard = self.now - self.isolation_times.quiet(self.now);
         if self.sessions.len() >= 3 && self.beats[peer].doubt_refusals(heard, self.now) {
             self.registry.at_mut(peer).missed_heartbeats = self.beats[peer].missed();
+            #[cfg(feature = "sim")]
+            {
+                self.isolation_times.doubted = Some(self.now);
+            }
         }
     }
 

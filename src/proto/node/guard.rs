@@ -131,14 +131,14 @@ impl Node {
         self.majority = Majority { not_before: self.majority.not_before, ..Majority::default() };
     }
 
-    /// Nothing that the peers echoed to this process counts, and nothing that was sent until now.
+    /// Drops all proofs: what the peers echoed so far, and any later echo of a datagram that was sent until now.
     pub(super) fn drop_proofs(&mut self) {
         self.accounts.iter_mut().for_each(|account| account.echoed = None);
         self.drop_majority();
         self.majority.not_before = self.now;
     }
 
-    /// What the message says of a datagram that the peer held over a long silence. False: this node's clock contradicts it.
+    /// Checks the hold that the peer reports over a long silence. Returns false if this node's clock contradicts it.
     pub(super) fn check_held(&mut self, peer: usize, message: &Message, received: Time) -> bool {
         let Some((echo, hold)) = message.more().and_then(|more| more.held) else { return true };
         match self.sessions[peer].read_echo(echo, hold, received) {

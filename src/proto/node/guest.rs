@@ -211,7 +211,9 @@ impl Node {
             // After a stall whatever came is old.
             _ if self.late_to.is_some() => {}
             Message::Ping { .. } | Message::PingMore { .. } => {
-                self.answer(party, &frame.question(Asked::Ping(AnswerLength::Small)));
+                let padded = message.more().is_some_and(|more| !more.padding.is_empty());
+                let length = if padded { AnswerLength::Padded } else { AnswerLength::Small };
+                self.answer(party, &frame.question(Asked::Ping(length)));
             }
             Message::RelayPing { origin, request, .. } => {
                 if let Some(origin) = self.peer_of_tag(frame.key, *origin) {

@@ -14,15 +14,26 @@ pub(super) struct IsolationTimes {
     /// Since when this node is isolated, and when it last ceased to be.
     began: Option<Time>,
     ended: Option<Time>,
+    /// When refusals were last doubted, since nobody was heard.
+    #[cfg(feature = "sim")]
+    pub(super) doubted: Option<Time>,
 }
 
 impl IsolationTimes {
     pub(super) fn new(now: Time) -> IsolationTimes {
-        IsolationTimes { heard: now, contradicted: None, began: None, ended: None }
+        IsolationTimes {
+            heard: now,
+            contradicted: None,
+            began: None,
+            ended: None,
+            #[cfg(feature = "sim")]
+            doubted: None,
+        }
     }
 
-    /// The loop did not listen for `length` until `now`. That counts in none of the waits, except that a silence of at
-    /// least `silence` and a contradiction of at least `contradiction` stand: misses are put off no longer either.
+    /// The loop did not listen for `length` until `now`. That time counts in none of the waits. But a silence of at
+    /// least `silence`, and a contradiction of at least `contradiction`, stay: misses are not delayed any longer
+    /// either.
     pub(super) fn slept(&mut self, length: Duration, now: Time, silence: Duration, contradiction: Duration) {
         let moved = |at: Time, wait: Duration| at.max((at + length).min(now - wait));
         self.heard = moved(self.heard, silence);
@@ -30,8 +41,9 @@ impl IsolationTimes {
         self.began = self.began.map(|at| moved(at, Duration::ZERO));
     }
 
-    pub(super) fn note_heard(&mut self, now: Time) {
-        self.heard = now;
+    /// Something authentic came at `received`, and may have waited in the socket since.
+    pub(super) fn note_heard(&mut self, received: Time) {
+        self.heard = self.heard.max(received);
     }
 
     /// Whether others contradict this node at `now`.

@@ -61,7 +61,7 @@ impl Node {
     }
 
     /// Why and how long ago the run of a peer that this node knows left: as the peer said itself, else as its profile says
-    /// while the peer is missed. A profile proves no life and ends none, so that a forged one does not make a live peer
+    /// while the peer is missed. A profile neither proves life nor ends it, so a forged one does not make a live peer
     /// `left`.
     pub(super) fn leave_of(&self, peer: usize, now: Time) -> Option<(LeaveReason, Duration)> {
         let Account { left, returned, .. } = self.accounts[peer];

@@ -163,6 +163,8 @@ pub struct Node {
     filtered: Option<Time>,
     /// Its own questions to relays.
     relays_asked: Budget,
+    /// Refused peers that it told the others of.
+    pushes: Budget,
     last_recovery: Option<Time>,
     last_rollback: Option<Time>,
     conflict_told: Option<Time>,
@@ -251,6 +253,7 @@ impl Node {
             drops: None,
             filtered: None,
             relays_asked: Budget::default(),
+            pushes: Budget::default(),
             last_recovery: None,
             last_rollback: None,
             conflict_told: None,
@@ -420,7 +423,8 @@ impl Node {
         self.leaving.as_ref().is_some_and(Leaving::is_done) && self.out.is_empty()
     }
 
-    /// As what this run leaves; `None` before it does. A leave for good that could not be saved is one for a restart.
+    /// The reason that this run's leave announces; `None` before it leaves. A leave for good that could not be saved is
+    /// announced as one for a restart.
     pub fn leave_reason(&self) -> Option<LeaveReason> {
         self.leaving.as_ref().map(Leaving::reason)
     }

@@ -155,12 +155,12 @@ impl Node {
         self.leaving.is_some()
     }
 
-    /// Whether this node reports the peer at this place of the roster as `down` although two observers and most of those
+    /// Since when this node has reported the peer at this place of the roster as `down`, if two observers and most of those
     /// whose rows are new enough to know hear it.
-    pub(crate) fn accuses_the_living(&self, peer: usize) -> bool {
-        let Some(heard) = self.registry.at(peer).time_since_heartbeat(self.now) else { return false };
+    pub(crate) fn accuses_the_living(&self, peer: usize) -> Option<Time> {
+        let heard = self.registry.at(peer).time_since_heartbeat(self.now)?;
         if self.told_of(peer) != (PeerStatus::Down, Verdict::Down) {
-            return false;
+            return None;
         }
         let (place, picture) = (self.places[peer], self.draw(self.now));
         let notice = self.config.proof_horizon() + self.config.heartbeat_interval;
@@ -171,7 +171,7 @@ impl Node {
                 && self.is_alike(**by)
         };
         let hear = new.iter().filter(hears).count();
-        hear >= 2 && hear * 2 > new.len()
+        (hear >= 2 && hear * 2 > new.len()).then_some(self.accounts[peer].since)
     }
 
     /// When this run began, or last lost datagrams in its queue or was isolated.
@@ -183,10 +183,12 @@ impl Node {
             .fold(self.started, Time::max)
     }
 
-    /// When this run began, and when it was last disturbed: woke late, lost datagrams in its queue, or was isolated.
+    /// When this run began, and when it was last disturbed: woke late, lost datagrams in its queue, was isolated, or doubted
+    /// refusals.
     pub(crate) fn undisturbed_since(&self) -> Time {
         let stall = self.stall.map(|(end, _)| end);
-        [stall, Some(self.unblocked_since())].into_iter().flatten().fold(self.started, Time::max)
+        let doubted = self.isolation_times.doubted;
+        [stall, doubted, Some(self.unblocked_since())].into_iter().flatten().fold(self.started, Time::max)
     }
 }
 

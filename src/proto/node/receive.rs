@@ -10,7 +10,7 @@ use super::send::{AnswerLength, Asked, Question};
 use crate::proto::config::PeerConfig;
 use crate::proto::event::Change;
 use crate::proto::heartbeat::Role;
-use crate::proto::messages::{LeaveReason, Message, More};
+use crate::proto::messages::{LeaveReason, Message, More, PathReport};
 use crate::proto::mtu::{PERIOD, SMALL};
 use crate::proto::seal::{FrameKind, Header, Instance, NUMBER_LIMIT, Tag, leads};
 use crate::proto::server_id::ServerId;
@@ -263,10 +263,11 @@ impl Node {
         }
         if let Some(lost) = message.lost().filter(|_| newest) {
             confirmed.loss.told(lost);
-            self.pool.at_mut(peer).path.told(message.more().is_some_and(|more| more.narrow));
+            let path = &mut self.pool.at_mut(peer).path;
+            path.told(message.more().map_or(PathReport::Untold, |more| more.path));
         }
         self.registry.at_mut(peer).add_bytes_received(len as u64);
-        self.note_heard();
+        self.note_heard(frame.received);
         self.note_heard_of(peer);
         if let Message::Leave { reason, .. } = message {
             self.peer_left(peer, reason);
@@ -330,6 +331,11 @@ impl Node {
             | Message::PongMore { .. }
             | Message::Leave { .. } => {}
         }
+        if let Message::PongMore { more, .. } = &message
+            && !more.padding.is_empty()
+        {
+            self.pool.at_mut(peer).path.passed();
+        }
         if let Message::PingMore { more, .. } | Message::PongMore { more, .. } = &message {
             self.note_told(peer, key, more);
         }
@@ -379,7 +385,8 @@ impl Node {
         self.sessions[peer].note_echo(echo, departure);
         let sent = departure.sealed;
         let there = micros(frame.received.since(sent));
-        // Of what was sent before a stall nobody knows when it left, nor, without the kernel's stamps, when its echo came.
+        // For a datagram sent before a stall it is unknown when it left and, without the kernel's stamps, when its echo
+        // came.
         let stood_still =
             departure.left > sent || self.late_to.is_some() || self.stall.is_some_and(|(end, _)| sent < end);
         if let Some(rtt) = there.checked_sub(hold).filter(|_| !stood_still).map(Duration::from_micros) {
@@ -446,10 +453,7 @@ impl Node {
         for tag in &more.refused {
             let Some(other) = self.peer_of_tag(key, *tag) else { continue };
             if other != peer {
-                let wait =
-                    Duration::from_millis(100).min(self.config.heartbeat_interval / 10).mul_f64(self.share());
-                self.beats[other].told_refused(self.now + wait, self.now);
-                self.arm(other);
+                self.told_refused(other);
             }
         }
     }

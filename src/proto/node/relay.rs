@@ -110,9 +110,9 @@ impl Node {
         }
     }
 
-    /// The index in `observers` of the relay to ask next. Relays are asked in rounds: nobody is asked twice before all
-    /// were asked once. In a round those come first whose rows say that the peer is fine and that answered this node
-    /// last time; among equals they take turns.
+    /// The index in `observers` of the relay to ask next. Relays are asked in rounds: no relay is asked twice before
+    /// all were asked once. In a round, relays come first that answered this node last time and whose rows report the
+    /// peer as fine; equal relays take turns.
     fn next_relay(&self, about: usize, observers: &[usize]) -> Option<usize> {
         let inquiry = &self.accounts[about].inquiry;
         let times_asked = |relay: usize| inquiry.asked.iter().filter(|asked| **asked == relay).count();
@@ -199,9 +199,10 @@ impl Node {
             return;
         }
         let works = self.sessions[peer].confirmed.is_some() && self.pool.at(peer).is_active;
-        if works && !self.beats[peer].is_refused() {
+        // A ping would be refused too, and cost one of the few errors that its host sends.
+        if works && !self.beats[peer].is_refused() && !self.was_refused(peer) {
             let ping = |echo, hold, origin| Message::RelayPing { echo, hold, origin, request };
-            self.send_to_run(target, What::Other, ping, from);
+            self.send_to_run(target, What::Ping, ping, from);
         } else {
             self.send_relay_reply(from, target, request, false);
         }

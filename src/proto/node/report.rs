@@ -56,7 +56,7 @@ pub(super) struct Account {
     pub(super) answer: Option<Box<Question>>,
     pub(super) answer_at: Time,
     pub(super) paging: Paging,
-    since: Time,
+    pub(super) since: Time,
     /// When its host last refused.
     pub(super) refused: Option<Time>,
     pub(super) foreign_keys: u64,

@@ -97,7 +97,9 @@ impl Node {
         self.publish_profile();
         self.note_witness();
         self.move_offers();
-        self.news.changed = true;
+        // The owner of a row is taken to hear each peer that the row omits. The profile names another roster now, so
+        // the row is sent with it.
+        (self.news.changed, self.news.published) = (true, Time::ZERO);
         if let Some(why) = why {
             self.push_event(None, Change::Roster, why);
         }

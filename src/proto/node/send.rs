@@ -9,6 +9,7 @@ use super::guest::Party;
 use super::probe::Probes;
 use super::views::OVERHEAD;
 use super::{Node, Transmit};
+use crate::proto::heartbeat::Role;
 use crate::proto::messages::{LeaveReason, Message, More};
 use crate::proto::mtu::SMALL;
 use crate::proto::records::{Digest, Record};
@@ -182,7 +183,7 @@ impl Outbox {
     }
 }
 
-/// A batch that leaves so long after it was sealed left late: the system calls of a batch take less.
+/// A batch that leaves later than this after it was sealed left late: the system calls of a batch take less time.
 const PROMPT: Duration = Duration::from_millis(20);
 
 /// Who is owed more than a datagram holds is told the rest in this share of an interval, over and over.
@@ -249,21 +250,21 @@ impl Node {
                 });
             }
             Asked::Ping(length) => {
-                let room = if length == AnswerLength::Any { usize::MAX } else { SMALL };
+                let small = peer.is_some_and(|peer| self.pool.at_mut(peer).path.answers_small());
+                let room = match length {
+                    AnswerLength::Any if !small => usize::MAX,
+                    // It is known by its padding.
+                    AnswerLength::Padded => SMALL.min(self.config.max_datagram / 2),
+                    _ => SMALL,
+                };
                 let mut more =
                     peer.filter(|_| confirmed).map_or_else(More::default, |peer| self.tell(peer, None, room));
                 let number = self.session(party).upcoming();
-                let mut filled = None;
+                let padded = length == AnswerLength::Padded;
+                let filled = padded.then(|| question.len.min(self.config.max_datagram));
                 if let Some(peer) = peer {
                     let path = &mut self.pool.at_mut(peer).path;
-                    more.padded = path.answers(
-                        number,
-                        length == AnswerLength::Padded,
-                        length == AnswerLength::AfterPadded,
-                    );
-                    if length == AnswerLength::Padded {
-                        filled = Some(question.len.min(self.config.max_datagram));
-                    }
+                    more.padded = path.answers(number, padded, length == AnswerLength::AfterPadded);
                 }
                 // Guests have other rosters: nothing is compared.
                 let digest = peer.map_or_else(Digest::default, |peer| self.records.digest(peer));
@@ -479,6 +480,9 @@ impl Node {
         let number = session.next_sequence(now, transmit.to, what);
         let (mut echo, mut received) = session.echo();
         let mut message = message(echo, 0);
+        if let (Party::Peer(peer), Some(more)) = (party, message.more()) {
+            self.pool.at_mut(peer).path.reported(more.path);
+        }
         if let Party::Peer(peer) = party
             && message.digest().is_some()
             && self.config.mechanisms.records
@@ -594,13 +598,15 @@ impl Node {
         if again && self.accounts[peer].rest_at.is_none() {
             self.accounts[peer].rest_at = Some(self.now + self.config.heartbeat_interval / REST);
         }
-        let narrow = self.pool.at(peer).path.is_found();
         let gap = self.accounts[peer].gap.filter(|(_, _, until)| self.now < *until);
         let held = gap.map(|(echo, came, _)| (echo, micros(self.now.since(came))));
-        let more = More { spacing, since_slot, paused, lost, records, narrow, held, ..More::default() };
-        if self.is_long(&more) {
-            self.pool.at_mut(peer).path.is_used();
+        let mut more = More { spacing, since_slot, paused, lost, records, held, ..More::default() };
+        let (long, follows) = (self.is_long(&more), self.beats[peer].role == Role::Follower);
+        let path = &mut self.pool.at_mut(peer).path;
+        if long {
+            path.is_used(follows);
         }
+        more.path = path.report();
         more
     }
 }

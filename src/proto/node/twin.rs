@@ -1,7 +1,7 @@
 //! Another process under this node's own id.
 //!
-//! A hello proves nothing: it can be a recording of an earlier run of this node. It is answered, and whoever gets the
-//! answer and is alive echoes it in a frame that is sealed to this run. Only that is a conflict.
+//! A hello proves nothing: it can be a recording of an earlier run of this node. It is answered, and a live
+//! process that gets the answer echoes it in a frame that is sealed to this run. Only such an echo is a conflict.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -67,7 +67,7 @@ impl Paging {
 pub(super) struct News {
     /// That has changed since it was last published; and when that was.
     pub(super) changed: bool,
-    published: Time,
+    pub(super) published: Time,
     /// Somebody is newly Down, or back, which the neighbours are told at once; and when they were last.
     pub(super) urgent: bool,
     pub(super) pushed: Time,

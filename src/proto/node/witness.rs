@@ -1,4 +1,4 @@
-//! Who is a witness: a run whose echoes count for the quorum guard of others.
+//! Witnesses: runs whose echoes count for the quorum guard of other nodes.
 //!
 //! Two rosters may have majorities without a common member, so a run that takes another roster is no witness of it at first. It
 //! remembers the rosters that it has reported. A *former* roster is forgotten when more than half of its members report the
@@ -38,9 +38,9 @@ pub(super) struct Witnessing {
     /// When a state that could not be saved is offered again.
     again_at: Time,
     witness: bool,
-    /// The settings were others: no witness before.
+    /// The run is not a witness before this time, because the settings have changed.
     from: Time,
-    /// A leave for good waits until it is on disk, since then.
+    /// Since when a leave for good has been waiting to be on disk.
     leaving: Option<Time>,
 }
 
@@ -83,9 +83,9 @@ pub enum BootstrapRefused {
 }
 
 impl Node {
-    /// The shell keeps the state of rosters from now on, and read this one at its start (`RosterState::default()` if there was
-    /// none). To be called once, right after the node was made. Without it the run is never a witness: its echoes count for
-    /// nobody's quorum guard, and it never holds the guard itself.
+    /// Sets the state of rosters that the shell read at its start (`RosterState::default()` if there was none). The
+    /// shell keeps the state from now on. Call this once, right after the node was made. Without it the run is never a
+    /// witness: its echoes count for nobody's quorum guard, and it never holds the guard itself.
     ///
     /// # Errors
     /// The state is not valid; nothing has changed then.
@@ -144,7 +144,7 @@ impl Node {
     /// no other side acts; on more than half of the nodes it makes the guard possible again. `confirm`: the hash of the roster.
     ///
     /// # Errors
-    /// It is not confirmed, or must not be; nothing has changed then.
+    /// The hash is missing or wrong, or a bootstrap is not allowed now; nothing has changed then.
     pub fn bootstrap(&mut self, confirm: Option<u64>, now: Time) -> Result<(), BootstrapRefused> {
         self.advance(now);
         if self.leaving.is_some() || self.witnessing.leaving.is_some() {
@@ -183,7 +183,8 @@ impl Node {
         names
     }
 
-    /// The present roster is another one, perhaps: what was reported before is former now, and this run is no witness.
+    /// Records the present roster. If it differs from the one reported before, that becomes a former one, and this run
+    /// is not a witness.
     pub(super) fn remember_roster(&mut self) {
         if !self.can_be_guarded() {
             self.witnessing.witness = false;
@@ -254,7 +255,7 @@ impl Node {
         self.witnessing.leaving.is_some() && !self.witnessing.is_saved()
     }
 
-    /// The disk does not take the leave for good: it is announced as one for a restart, which frees nobody of this member.
+    /// The leave for good cannot be saved: it is announced as one for a restart, so others still count this member.
     fn give_up_leaving(&mut self) {
         self.witnessing.leaving = None;
         self.leave(LeaveReason::Restart, self.now);

@@ -47,7 +47,8 @@ fn crash_refused() {
 
 #[test]
 fn a_peer_that_was_never_heard_is_down_in_time_behind_refusals_on_and_off() {
-    // The host refuses for 0.6 s in every 1.5 s and is silent in between: a series of refusals breaks off and begins anew.
+    // The host refuses for 0.6 s in every 1.5 s and is silent in between: a series of refusals breaks off and begins
+    // again.
     for nodes in [5, 64] {
         let mut cluster = Cluster::new(nodes, 3);
         cluster.crash(4);

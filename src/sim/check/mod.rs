@@ -33,10 +33,13 @@ pub struct Checker {
     well: Vec<Option<Time>>,
     /// Since when the loop of each node, well otherwise, is late in every turn, and by how much.
     slow: Vec<Option<(Time, Duration)>>,
+    /// Since when all have one roster.
+    together: Option<Time>,
     /// Whether each node has ever run.
     began: Vec<bool>,
-    /// Who reported whom as `down` at the last look, although others heard it.
-    accused: Vec<(u32, u32)>,
+    /// Observer, subject, and since when the observer has reported the subject as `down` at every look, although others
+    /// hear it.
+    accused: Vec<(u32, u32, Time)>,
     /// When each last ceased to be so.
     ill: Vec<Time>,
     /// Since when each node runs where it is expected.
@@ -60,7 +63,7 @@ pub struct Checker {
     pub wrongs: Wrongs,
 }
 
-/// How often well nodes held well nodes for something worse than Healthy.
+/// How often well nodes gave well nodes a status worse than Healthy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wrongs {
     /// Changes to Suspected.
@@ -87,6 +90,7 @@ impl Checker {
         Checker {
             well: vec![None; nodes],
             slow: vec![None; nodes],
+            together: Some(world.now()),
             began: vec![false; nodes],
             accused: Vec::new(),
             ill: vec![Time::ZERO; nodes],
@@ -156,6 +160,8 @@ impl Checker {
     /// A fault began or ended: who is well now.
     pub fn note(&mut self, world: &World, what: &str) {
         let now = world.now();
+        let is_one = (0..world.len() as u32).all(|node| world.host(node).apart == 0);
+        self.together = is_one.then(|| self.together.unwrap_or(now));
         for node in 0..world.len() as u32 {
             let host = world.host(node);
             let place = node as usize;

@@ -149,10 +149,11 @@ impl Checker {
     pub(super) fn never_started_is_healthy_nowhere(&mut self, world: &World) -> Result<(), Box<Broken>> {
         let config = &world.setup().config;
         let bound = config.heartbeat_interval * (4 * config.down_after) + config.max_backoff;
-        // Who has another roster may observe it.
-        if (0..world.len() as u32).any(|node| world.host(node).apart > 0) {
+        // A node with another roster may observe it. A node that got this one lately observes it only since then, and
+        // its row must come.
+        let (Some(together), Some(clean)) = (self.together, world.net().all_clean_since()) else {
             return Ok(());
-        }
+        };
         for subject in (0..world.len() as u32).filter(|node| !self.began[*node as usize]) {
             for observer in 0..world.len() as u32 {
                 let (Some(well), Some(undisturbed)) =
@@ -161,7 +162,7 @@ impl Checker {
                     continue;
                 };
                 let healthy = world.status(observer, subject) == Some(PeerStatus::Healthy);
-                if healthy && world.now().since(well.max(undisturbed)) > bound {
+                if healthy && world.now().since(well.max(undisturbed).max(together).max(clean)) > bound {
                     let what = format!("n{observer} calls n{subject} Healthy, which never ran");
                     let mut broken = self.broken(world, what);
                     self.describe(world, &mut broken, observer, subject);
@@ -172,19 +173,28 @@ impl Checker {
         Ok(())
     }
 
-    /// The verdict of a well node is never `down` for more than an interval while most fresh rows hear the peer.
+    /// The verdict of a well node is never `down` for more than an interval while most fresh rows hear the peer; in rings,
+    /// where the picture is drawn every two intervals, for more than three.
     pub(super) fn the_living_are_not_accused(&mut self, world: &World) -> Result<(), Box<Broken>> {
         let mut accused = Vec::new();
         for observer in (0..world.len() as u32).filter(|node| self.well[*node as usize].is_some()) {
             let Some(core) = world.node(observer) else { continue };
             let roster = world.roster(observer).iter().enumerate();
-            accused.extend(
-                roster.filter(|(place, _)| core.accuses_the_living(*place)).map(|(_, s)| (observer, *s)),
-            );
+            for (place, subject) in roster {
+                let Some(reported) = core.accuses_the_living(place) else { continue };
+                let reported = world.host(observer).clock().when(reported);
+                let before = self.accused.iter().find(|(by, of, _)| (by, of) == (&observer, subject));
+                // What was reported anew since the last look is looked at from now on.
+                let since = before.map(|(.., since)| *since).filter(|since| reported <= *since);
+                accused.push((observer, *subject, since.unwrap_or(world.now())));
+            }
         }
-        let again = accused.iter().copied().find(|pair| self.accused.contains(pair));
         self.accused = accused;
-        let Some((observer, subject)) = again else { return Ok(()) };
+        let config = &world.setup().config;
+        let looks = if config.observers.most(world.len() - 1) + 1 < world.len() { 3 } else { 1 };
+        let limit = config.heartbeat_interval * looks;
+        let again = self.accused.iter().find(|(.., since)| world.now().since(*since) >= limit);
+        let Some((observer, subject, _)) = again.copied() else { return Ok(()) };
         let what = format!("n{observer} reports n{subject} as down, which most fresh rows hear");
         let mut broken = self.broken(world, what);
         self.describe(world, &mut broken, observer, subject);
@@ -213,14 +223,14 @@ impl Checker {
 
     /// Invariant 5: what a node sends in an interval stays under the stated bound: one datagram for each that it
     /// received, three tries a peer, twice (a window may see two heartbeats), 64 questions, twice, and a push to all for
-    /// each peer that is refused; none of them longer than the limit of a datagram.
+    /// two peers that are refused, twice; none of them longer than the limit of a datagram.
     pub(super) fn bounded(&mut self, world: &World) -> Result<(), Box<Broken>> {
         for node in 0..world.len() as u32 {
             let peers = world.roster(node).len() as u64;
             let ((sent, bytes), received) = (world.host(node).sent(), world.host(node).received());
             let was = std::mem::replace(&mut self.moved[node as usize], [sent, bytes, received]);
             let (burst, bytes, came) = (sent - was[0], bytes - was[1], received - was[2]);
-            let limit = came + 6 * peers + 128 + peers * peers.min(64);
+            let limit = came + 6 * peers + 128 + 4 * peers;
             if burst > limit {
                 let what =
                     format!("n{node} sent {burst} datagrams in an interval, more than {limit}: {came} came");
@@ -242,10 +252,12 @@ impl Checker {
         Ok(())
     }
 
-    /// Whether a node hears nobody, all of a sudden, and not yet for so long that it gives the others up.
+    /// Whether a node hears nobody, all of a sudden, and not yet for so long that it gives the others up. A node with two peers
+    /// cannot tell their crash from a firewall on its own host that rejects.
     fn is_isolated(&self, world: &World, node: u32) -> bool {
         let shut = self.shut[node as usize];
-        shut.is_some_and(|since| world.len() > 2 && world.now().since(since) < ISOLATED)
+        let peers = if world.host(node).rejects { 3 } else { 2 };
+        shut.is_some_and(|since| world.roster(node).len() >= peers && world.now().since(since) < ISOLATED)
     }
 }
 
@@ -253,15 +265,18 @@ fn observes(world: &World, node: u32, other: u32) -> bool {
     world.roster(node).binary_search(&other).is_ok()
 }
 
-/// Whether most of those that observe `subject` hear it, and can be reached by `from` over links that work.
+/// Whether most of those that observe `subject` hear it, and can be reached by `from` over links that work. Each hop makes a row
+/// an interval older, and a row of twice `down_after` intervals is not believed.
 fn is_vouched_for(world: &World, from: u32, subject: u32, works: impl Fn(u32, u32) -> bool) -> bool {
     let (mut reached, mut open) = (vec![false; world.len()], vec![from]);
     reached[from as usize] = true;
-    while let Some(node) = open.pop() {
-        for &next in world.roster(node) {
-            if next != subject && !reached[next as usize] && works(node, next) {
-                reached[next as usize] = true;
-                open.push(next);
+    for _hop in 0..2 * world.setup().config.down_after - 2 {
+        for node in std::mem::take(&mut open) {
+            for &next in world.roster(node) {
+                if next != subject && !reached[next as usize] && works(node, next) {
+                    reached[next as usize] = true;
+                    open.push(next);
+                }
             }
         }
     }

@@ -137,7 +137,7 @@ pub enum Fault {
     Leave {
         /// Which.
         nodes: Vec<u32>,
-        /// Whether they leave for good, as they say.
+        /// Whether they announce a leave for good.
         #[serde(default)]
         for_good: bool,
     },

@@ -70,9 +70,11 @@ impl Scenario {
         stage.checker.run(&mut world, beginning + secs(self.warm_up + self.duration))?;
         stage.checker.note(&world, "all faults are over");
         let config = self.config();
-        let limit = self
-            .settle_within
-            .map_or(config.max_backoff + config.heartbeat_interval * (config.down_after + 5), secs);
+        // In rings a node that never ran is Suspected once its observers could have heard it, and Down after that.
+        let unheard = if self.never.is_empty() || self.observers.is_none() { 0 } else { config.down_after };
+        let intervals = config.down_after + unheard + 5;
+        let limit =
+            self.settle_within.map_or(config.max_backoff + config.heartbeat_interval * intervals, secs);
         let settled = stage.checker.settle(&mut world, limit, World::is_right)?;
         // Links are lossy until their window has passed, each in its own time.
         let limit = limit + config.heartbeat_interval * WINDOW;

@@ -571,3 +571,26 @@ fn who_crashes_soon_after_a_restart_is_down_as_soon() {
         world.run_for(10 * SECOND);
     }
 }
+
+#[test]
+fn what_is_refused_elsewhere_makes_no_misses() {
+    // Node 2 stands still for less than makes a Down. Only the way from node 1 refuses, for 30 ms of every 150.
+    let refused = Scope::Between(vec![1], vec![2]);
+    for seed in 0..30 {
+        let mut world = whole(Setup::new(5), seed);
+        world.freeze(2, true);
+        for _ in 0..22 {
+            world.add_rule(refused.clone(), Rule::Refuse);
+            world.run_for(30 * MS);
+            world.remove_rule(&refused, &Rule::Refuse);
+            world.run_for(120 * MS);
+        }
+        world.freeze(2, false);
+        world.run_for(5 * SECOND);
+        let wrong: Vec<_> = changes(&mut world)
+            .into_iter()
+            .filter(|(by, of, to)| (*of, *to) == (2, Down) && *by != 1)
+            .collect();
+        assert_eq!(wrong, [], "seed {seed}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Paths that pass small datagrams and lose long ones.
 
 use super::failures::{both, verdict};
+use super::services::{publish, service};
 use super::*;
 use crate::proto::{PeerView, Verdict};
 
@@ -65,6 +66,31 @@ fn a_small_mtu_is_told_from_loss() {
         let missed: u64 = (0..4).map(|n| world.node(n).unwrap().stats().heartbeats_missed).sum();
         assert_eq!(missed, 0, "seed {seed}");
     }
+}
+
+#[test]
+fn a_small_mtu_is_found_soon_where_long_datagrams_are_sent() {
+    // Either end has something long to tell every other second, and the path is narrow in either direction, or both.
+    let mut longest = 0;
+    for (publisher, ways) in [0, 1].into_iter().flat_map(|n| [(n, 0..1), (n, 1..2), (n, 0..2)]) {
+        for seed in 0..8 {
+            let mut world = whole(Setup::new(4), seed);
+            world.run_for(20 * SECOND + MS * 130 * seed as u32);
+            both(0, 1)[ways.clone()].iter().for_each(|scope| world.add_rule(scope.clone(), LIMIT));
+            let mut took = 0;
+            while (verdict(&world, 0, 1), verdict(&world, 1, 0)) != (Verdict::Mtu, Verdict::Mtu) {
+                if took % 2 == 0 {
+                    publish(&mut world, publisher, service("web", took, 900));
+                }
+                world.run_for(SECOND);
+                took += 1;
+                assert!(took <= 30, "seed {seed}: n{publisher} publishes, narrow are {ways:?}");
+            }
+            longest = longest.max(took);
+            assert_eq!(changes(&mut world), [], "seed {seed}: nobody is suspected");
+        }
+    }
+    println!("after {longest} s at most");
 }
 
 #[test]
@@ -171,5 +197,16 @@ fn bursts_in_step_with_the_slots_are_no_small_mtu() {
             assert_eq!(count(&world, Verdict::Mtu), 0, "seed {seed}, after {second} s");
         }
         assert!(!changes(&mut world).iter().any(|change| change.2 == PeerStatus::Down));
+    }
+}
+
+#[test]
+fn datagrams_that_are_short_anyway_pass() {
+    let mut setup = Setup::new(3);
+    setup.config.max_datagram = 400;
+    let mut world = whole(setup, 1);
+    for _ in 0..60 {
+        world.run_for(10 * SECOND);
+        assert_eq!(count(&world, Verdict::Mtu), 0, "nothing is lost");
     }
 }

@@ -1,18 +1,26 @@
 //! Regressions: each file of `scenarios/regressions` shows a fault that once broke a rule, as a test of its name.
 //!
-//! Each of these files was run with its mend reverted to what is named here, and broke with all its
-//! seeds:
+//! Each of these files was run with its fix reverted to what is named here, and broke a rule with all
+//! its seeds:
 //!
 //! - `a_one_way_cut_at_a_timeout_of_an_interval`: `Heartbeat::follow` calls a heartbeat answered without
 //!   asking for its echo.
 //! - `a_stalled_node_that_hears_nobody_is_isolated`: `wake_up` adds the whole stall to `heard`.
 //! - `a_page_lost_for_its_length_comes_in_parts`: `longest_page` never shortens a page.
 //! - `a_cut_link_is_asked_about_while_many_die`: `ask` has no fair share, and `ask_one` guarantees no
-//!   question. Either mend alone is enough for this file.
+//!   question. Either fix alone is enough for this file.
 //! - `the_last_slots_are_asked_about_too`: `ask_one` guarantees no question.
 //! - `refusals_that_break_off_hold_no_down_up`: `Heartbeat::miss` ignores `overdue`.
+//! - `what_waited_in_the_socket_is_not_heard_now`, `own_firewalls_in_a_ring`: `note_heard` takes the time of the turn.
+//! - `own_firewalls_on_slow_paths`: `doubt_refusals` leaves the open heartbeat, and begins the newest slot.
+//! - `a_mute_node_on_slow_paths`: every second heartbeat after a miss is a hello alone where there is no time for a second try.
+//! - `a_one_way_cut_on_a_slow_path`: a heartbeat is judged before the second try that is due at its end.
+//! - `refusals_on_a_slow_path`: `close` plans the next try of a series of refusals in the past.
+//! - `refusals_and_silence_in_turn`: `overdue` counts from the last evidence, an interval longer.
+//! - `long_answers_on_a_narrow_path`: `PathMtu::is_used` asks for no try where this node follows.
+//! - `many_refuse_at_once`: every refused peer is pushed to all.
 //!
-//! These are seeds of the swarm that broke once. They hold today even with their mend reverted:
+//! These are seeds of the swarm that broke once. They hold today even with their fix reverted:
 //!
 //! - `lost_votes_are_no_down_at_once`: `Hearsay` counts from when the peer became Suspected, not from when
 //!   the votes were lost, and `listens` is always true.
@@ -47,6 +55,15 @@ macro_rules! regressions {
 
 regressions! { HELD, holds:
     a_cut_link_is_asked_about_while_many_die
+    a_mute_node_on_slow_paths
+    a_one_way_cut_on_a_slow_path
+    long_answers_on_a_narrow_path
+    many_refuse_at_once
+    own_firewalls_in_a_ring
+    own_firewalls_on_slow_paths
+    refusals_and_silence_in_turn
+    refusals_on_a_slow_path
+    what_waited_in_the_socket_is_not_heard_now
     a_pause_before_sending_and_then_no_sound
     a_late_profile_stops_no_pings
     a_one_way_cut_at_a_timeout_of_an_interval

@@ -151,3 +151,26 @@ fn who_drops_everybody_and_takes_them_in_again_learns_what_they_told_before() {
         nobody_reused_a_number(&world);
     }
 }
+
+#[test]
+fn a_roster_that_takes_a_node_in_again_makes_no_dead_one_healthy() {
+    // Nobody has ever heard node 10. One of its observers has a roster without it for a while: its row does not name it then.
+    let mut setup = Setup { cheap_seal: true, ..Setup::new(20) };
+    setup.config.observers = crate::proto::Observers::Number(8);
+    for seed in 0..10 {
+        let mut world = World::new(setup.clone(), seed);
+        world.never_start(10);
+        world.run_for(60 * SECOND);
+        let down = (0..20).filter(|n| world.status(*n, 10) == Some(Down));
+        assert_eq!(down.count(), 19, "seed {seed}");
+        let observer = world.roster(10)[0];
+        world.leave_out(observer, &[10]);
+        world.run_for(20 * SECOND + MS * 170 * seed as u32);
+        changes(&mut world);
+        world.leave_out(observer, &[]);
+        world.run_for(10 * SECOND);
+        let healthy = |(by, of, to): &(u32, u32, PeerStatus)| (*of, *to) == (10, Healthy) && *by != observer;
+        let wrong: Vec<_> = changes(&mut world).into_iter().filter(healthy).collect();
+        assert_eq!(wrong, [], "seed {seed}");
+    }
+}

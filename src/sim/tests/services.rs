@@ -7,11 +7,11 @@ use crate::proto::{
     Drain, LeaveReason, Migration, Move, Reason, ServerId, Service, ServiceName, ServiceState,
 };
 
-fn service(name: &str, version: u64, payload: usize) -> Service {
+pub(super) fn service(name: &str, version: u64, payload: usize) -> Service {
     Service { version, payload: vec![7; payload].into(), ..Service::new(name, "h:80").unwrap() }
 }
 
-fn publish(world: &mut World, node: u32, service: Service) {
+pub(super) fn publish(world: &mut World, node: u32, service: Service) {
     let published = world.tell(node, |core, now| core.publish_service(service, now));
     assert!(published.is_some_and(|p| p.is_ok()), "n{node}");
 }

@@ -74,7 +74,7 @@ pub(super) fn matrix_text(matrix: &Value, colours: bool) -> String {
     text + &last_known(matrix, &grid.ids)
 }
 
-/// What the rows that are not believed any more said last: a line for each.
+/// The last believed content of the rows that are no longer believed, one line each.
 fn last_known(matrix: &Value, ids: &[&str]) -> String {
     let mut text = String::new();
     for id in ids {

@@ -95,10 +95,10 @@ fn witness(witness: &Value) -> String {
             )
         }
         Some("witnesses") => {
-            "not every member reports this roster yet, and no majority is witness".to_owned()
+            "not every member reports this roster yet, and there is no majority of witnesses".to_owned()
         }
         Some("agreement") => rows_of(&witness["former"]).map(former).collect::<Vec<_>>().join("; "),
-        _ => "the rule is unknown to this command".to_owned(),
+        _ => "this command does not know the reason".to_owned(),
     };
     format!("{}: {text}", plain(&witness["standing"]))
 }

@@ -118,7 +118,9 @@ fn cut_in_turn(
                 most if alone[me] => counted.clamp(1, most),
                 most => most,
             };
-            is_judged(&cluster, me, peer, missed[me][peer])
+            let hears = |other: usize| other != me && is_heard(links(cuts, heartbeat - 1), dead, me, other);
+            let heard_lately = heartbeat > 0 && (0..3).any(hears);
+            is_judged(&cluster, me, peer, missed[me][peer], heard_lately)
                 .map_err(|what| format!("{cuts:b} {dead:?} {heartbeat}: {what}"))?;
         }
         for (me, alone) in alone.iter_mut().enumerate() {
@@ -128,16 +130,31 @@ fn cut_in_turn(
     heals(&mut cluster, dead).map_err(|what| format!("{cuts:b} {dead:?}: {what}"))
 }
 
-/// Whether a node counts so many misses of a peer, and calls it what follows.
-fn is_judged(cluster: &Cluster, me: usize, peer: usize, missed: u32) -> Result<(), String> {
+/// Whether a node counts so many misses of a peer, and calls it what follows. `heard_lately`: it heard somebody in the heartbeat
+/// before, so it may give the peer up before it notices that it hears nobody.
+fn is_judged(
+    cluster: &Cluster,
+    me: usize,
+    peer: usize,
+    missed: u32,
+    heard_lately: bool,
+) -> Result<(), String> {
     let node = cluster.node(me);
     let info = node.registry().get_peer(&name(peer)).unwrap();
     let thresholds = node.config().thresholds();
+    let is_its = |at: usize, event: &Event| at == me && event.peer.as_deref() == Some(name(peer).as_str());
+    let last = cluster.events.iter().rev().find_map(|(at, event)| match event.change {
+        Change::Status { .. } if is_its(*at, event) => event.evidence.as_ref(),
+        _ => None,
+    });
+    let early = heard_lately && last.is_some_and(|evidence| evidence.self_health != SelfHealth::Isolated);
+    let before = early && info.status == PeerStatus::Down;
+    let isolated = node.snapshot(cluster.now).self_health == SelfHealth::Isolated;
     let expected = match missed {
         0 => PeerStatus::Healthy,
         n if n < thresholds.down_after => PeerStatus::Suspected,
         // Who hears nobody gives nobody up.
-        _ if node.snapshot(cluster.now).self_health == SelfHealth::Isolated => PeerStatus::Suspected,
+        _ if isolated && !before => PeerStatus::Suspected,
         _ => PeerStatus::Down,
     };
     if (info.missed_heartbeats, info.status) == (missed, expected) {

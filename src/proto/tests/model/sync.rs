@@ -9,8 +9,8 @@ use crate::proto::records::{Body, Life, LinkState, Met, NodeName, Profile, Recor
 
 /// More than a few records, less than a table.
 const ROOM: usize = 60;
-/// After so many rounds without loss all is equal.
-const ROUNDS: usize = 8;
+/// After so many rounds without loss all is equal: a profile that a neighbour may lack goes before all else.
+const ROUNDS: usize = 10;
 
 /// Rules that can be left out, to see what they are worth.
 #[derive(Clone, Copy, Debug)]
