@@ -157,6 +157,10 @@ impl Heartbeat {
         if self.open {
             self.judge_at += unheard;
         }
+        // The interval that a refusing host is given is one of listening.
+        if let Some(refusals) = &mut self.refusals {
+            refusals.first += unheard;
+        }
         if let Some(next) = self.overtakes().filter(|next| *next <= now) {
             self.overtake(next, now);
         } else if self.open {

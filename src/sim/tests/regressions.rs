@@ -18,6 +18,7 @@
 //! - `refusals_on_a_slow_path`: `close` plans the next try of a series of refusals in the past.
 //! - `refusals_and_silence_in_turn`: `overdue` counts from the last evidence, an interval longer.
 //! - `long_answers_on_a_narrow_path`: `PathMtu::is_used` asks for no try where this node follows.
+//! - `refused_before_it_stood_still`: `Heartbeat::stalled` leaves the time of the first refusal.
 //! - `many_refuse_at_once`: every refused peer is pushed to all.
 //!
 //! These are seeds of the swarm that broke once. They hold today even with their fix reverted:
@@ -62,6 +63,7 @@ regressions! { HELD, holds:
     own_firewalls_in_a_ring
     own_firewalls_on_slow_paths
     refusals_and_silence_in_turn
+    refused_before_it_stood_still
     refusals_on_a_slow_path
     what_waited_in_the_socket_is_not_heard_now
     a_pause_before_sending_and_then_no_sound
