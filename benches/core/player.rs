@@ -1,6 +1,6 @@
 //! A peer of a node that is only played: it holds the keys, answers well, and costs little.
 
-use lastseen::proto::messages::Message;
+use lastseen::proto::messages::{Message, More};
 use lastseen::proto::seal::{FrameKey, FrameKind, Header, leads};
 use lastseen::proto::{Instance, Keyring, Node, Scope, ServerId, Tag, Time};
 
@@ -91,6 +91,11 @@ impl Player {
         let (echo, hold) = (number + 1, 0);
         Some(match message {
             Message::Hello { .. } => Message::Welcome { echo, hold, server_id: self.id.clone() },
+            // What is padded is answered so.
+            Message::PingMore { digest, more, .. } if !more.padding.is_empty() => {
+                let more = More { padding: more.padding, ..More::default() };
+                Message::PongMore { echo, hold, digest: *digest, more }
+            }
             Message::Ping { digest, .. } | Message::PingMore { digest, .. } => {
                 Message::Pong { echo, hold, digest: *digest }
             }

@@ -211,9 +211,18 @@ pub(crate) struct Bootstrap {
     pub(crate) order: Order,
 }
 
+/// Parses a roster's hash, as `status` shows it.
+pub(crate) fn parse_hash(text: &str) -> Result<u64, String> {
+    let is_hash = text.len() == 12 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let parsed = u64::from_str_radix(text, 16).ok().filter(|_| is_hash);
+    parsed.ok_or_else(|| {
+        format!("{text:?} is not the hash of a roster (12 hexadecimal digits, see `lastseen bootstrap`)")
+    })
+}
+
 /// The text itself, if it is the hash of a roster.
 fn is_hash(text: &str) -> Result<String, String> {
-    crate::rosters::parse_hash(text).map(|_| text.to_owned())
+    parse_hash(text).map(|_| text.to_owned())
 }
 
 /// `drain`.

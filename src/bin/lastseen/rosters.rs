@@ -151,15 +151,6 @@ pub(crate) fn hash(roster: u64) -> String {
     format!("{roster:012x}")
 }
 
-/// Parses a roster's hash, as `status` shows it.
-pub(crate) fn parse_hash(text: &str) -> Result<u64, String> {
-    let is_hash = text.len() == 12 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let parsed = u64::from_str_radix(text, 16).ok().filter(|_| is_hash);
-    parsed.ok_or_else(|| {
-        format!("{text:?} is not the hash of a roster (12 hexadecimal digits, see `lastseen bootstrap`)")
-    })
-}
-
 fn why(refused: &BootstrapRefused, confirm: Option<u64>) -> String {
     match refused {
         BootstrapRefused::Unconfirmed { roster_hash, unheard } => {
@@ -257,7 +248,11 @@ mod tests {
             "{text}"
         );
         assert!(text.contains(": web-4, web-5. ") && text.contains("--confirm 0000000000ab"), "{text}");
-        assert_eq!(parse_hash("0000000000ab"), Ok(0xab));
-        assert!(["", "ab", "+000000000ab", "0000000000ag"].iter().all(|text| parse_hash(text).is_err()));
+        assert_eq!(crate::args::parse_hash("0000000000ab"), Ok(0xab));
+        assert!(
+            ["", "ab", "+000000000ab", "0000000000ag"]
+                .iter()
+                .all(|text| crate::args::parse_hash(text).is_err())
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Between, Fault, Scenario, secs};
+use super::{Between, Fault, Link, Scenario, secs};
 use crate::proto::{LeaveReason, PeerConfig};
 use crate::sim::check::{Broken, Checker, Downs, Wrongs};
 use crate::sim::link::{Rule, Scope};
@@ -13,6 +13,9 @@ use crate::sim::world::World;
 
 /// Heartbeats over which loss is counted, and a few more.
 const WINDOW: u32 = 64 + 6;
+/// Within so many intervals every path is found to be narrow, and loses no more long datagrams, which are counted as lost
+/// before: 208 until the first padded ping, and twice the 16 of a search without other losses.
+const SEARCH: u32 = 208 + 2 * 16;
 
 /// What a run showed.
 #[derive(Clone, Debug)]
@@ -76,8 +79,10 @@ impl Scenario {
         let limit =
             self.settle_within.map_or(config.max_backoff + config.heartbeat_interval * intervals, secs);
         let settled = stage.checker.settle(&mut world, limit, World::is_right)?;
-        // Links are lossy until their window has passed, each in its own time.
-        let limit = limit + config.heartbeat_interval * WINDOW;
+        // Links are lossy until their window has passed, each in its own time; a small MTU is found before that.
+        let narrow = self.links.iter().any(|link| matches!(link, Link::Mtu { .. }));
+        let search = if narrow { SEARCH } else { 0 };
+        let limit = limit + config.heartbeat_interval * (WINDOW + search);
         let equal = settled + stage.checker.settle(&mut world, limit, World::is_settled)?;
         let after = world.now() + config.heartbeat_interval * 3;
         stage.checker.run(&mut world, after)?;

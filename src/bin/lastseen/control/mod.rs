@@ -183,7 +183,7 @@ async fn bootstrap(
     body: axum::body::Bytes,
 ) -> Response {
     let read = body::Body::read(&body, &["confirm"]);
-    let confirm = match read.and_then(|body| body.parsed("confirm", rosters::parse_hash)) {
+    let confirm = match read.and_then(|body| body.parsed("confirm", crate::args::parse_hash)) {
         Ok(confirm) => confirm,
         Err(why) => return error(StatusCode::BAD_REQUEST, "bad_body", &why, &[]),
     };
