@@ -220,6 +220,12 @@ impl Fixture {
                 let server_id = ServerId::new(self.players[player].id).expect("a valid id");
                 Message::Welcome { echo, hold, server_id }
             }
+            Message::PingMore { digest, ref more, .. } if !more.padding.is_empty() => Message::PongMore {
+                echo,
+                hold,
+                digest,
+                more: More { padding: more.padding, ..More::default() },
+            },
             Message::Ping { digest, .. } | Message::PingMore { digest, .. } => {
                 Message::Pong { echo, hold, digest }
             }

@@ -326,7 +326,7 @@ mod tests {
             path.reported(report);
             report == PathReport::Used
         });
-        assert_eq!(reports.count(), 8, "nor for ever");
+        assert_eq!(reports.count(), 8, "the reports end");
         let mut leader = PathMtu::default();
         leader.begin(100);
         leader.told(PathReport::Used);

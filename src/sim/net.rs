@@ -175,20 +175,20 @@ impl Net {
 
     /// Since when nothing is lost from `from` to `to`; `None`: something may be now.
     pub(super) fn clean_since(&self, from: u32, to: u32) -> Option<Time> {
-        let about = |scope: &Scope, rule: &Rule| rule.loses() && scope.covers(from, to);
-        if self.rules.iter().any(|(scope, rule, _)| about(scope, rule)) {
-            return None;
-        }
-        let past = self.past.iter().filter(|(scope, rule, _)| about(scope, rule)).map(|(.., at)| *at);
-        Some(past.max().unwrap_or(Time::ZERO))
+        self.lossless_since(|scope| scope.covers(from, to))
     }
 
     /// Since when nothing is lost anywhere; `None`: something may be now.
     pub(super) fn all_clean_since(&self) -> Option<Time> {
-        if self.rules.iter().any(|(_, rule, _)| rule.loses()) {
+        self.lossless_since(|_| true)
+    }
+
+    fn lossless_since(&self, is_about: impl Fn(&Scope) -> bool) -> Option<Time> {
+        let loses = |(scope, rule, _): &&(Scope, Rule, Time)| rule.loses() && is_about(scope);
+        if self.rules.iter().any(|rule| loses(&rule)) {
             return None;
         }
-        let past = self.past.iter().filter(|(_, rule, _)| rule.loses()).map(|(.., at)| *at);
+        let past = self.past.iter().filter(loses).map(|(.., at)| *at);
         Some(past.max().unwrap_or(Time::ZERO))
     }
 

@@ -26,13 +26,13 @@ impl Heartbeat {
         // to both addresses in turn.
         let limit = match () {
             () if refusing || !self.rhythm.retries => 1,
-            () if self.backs_off() || self.paired => 2,
+            () if self.has_two_tries() => 2,
             () => TRIES,
         };
         // Where there is no time, both go out at once.
         let again = if room { again } else { now };
-        self.try_at = (self.tries < limit && (room || self.backs_off() || self.paired)).then_some(again);
-        if !first && (self.backs_off() || self.paired) && (self.role == Role::Alone || self.refused) {
+        self.try_at = (self.tries < limit && (room || self.has_two_tries())).then_some(again);
+        if !first && self.has_two_tries() && (self.role == Role::Alone || self.refused) {
             // The first try was a hello already, or there is nobody to hear one.
             return Step::Ask(ask);
         }
@@ -46,6 +46,11 @@ impl Heartbeat {
             since_slot: self.slot_to_tell(first, now),
             ask,
         }
+    }
+
+    /// Whether the tries are a ping and then a hello, and no more.
+    fn has_two_tries(&self) -> bool {
+        self.backs_off() || self.paired
     }
 
     /// A link that is known to be cut costs one ping, and one question to another node; if that is silent for two
@@ -75,7 +80,7 @@ impl Heartbeat {
             () if self.refusals.is_some() => Ask::Three,
             // The first try may have been lost for its length: this one stands in for it.
             () if self.spared && self.tries == 2 => Ask::Nobody,
-            () if first && (self.backs_off() || self.paired || !self.passive) => Ask::Nobody,
+            () if first && (self.has_two_tries() || !self.passive) => Ask::Nobody,
             () => Ask::Three,
         }
     }

@@ -19,7 +19,7 @@ pub(super) const MOMENT: Duration = Duration::from_millis(1);
 pub(super) const SPREAD: Duration = Duration::from_millis(50);
 /// While this node is isolated, nobody is called Down for so long.
 const ISOLATED: Duration = Duration::from_secs(60);
-/// The most refused peers that the others are told of in an interval.
+/// In an interval this node reports at most so many refused peers to the others.
 const PUSHES: usize = 2;
 /// The waits before the three Leaves.
 const LEAVES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(40)];
@@ -318,7 +318,7 @@ impl Node {
         });
         let Some((peer, sent)) = found else { return };
         self.accounts[peer].refused = Some(self.now);
-        // After a stall it is looked at once what came meanwhile is read.
+        // After a stall the datagrams that arrived meanwhile must be read first: `run_peer` does it then.
         if self.late_to.is_none() {
             self.doubt_refusals(peer);
         }
@@ -344,9 +344,7 @@ impl Node {
 
     /// Whether its host refused within the last interval, and it has not been heard since.
     pub(super) fn was_refused(&self, peer: usize) -> bool {
-        let since =
-            self.accounts[peer].refused.filter(|at| self.now.since(*at) < self.config.heartbeat_interval);
-        since.is_some_and(|at| self.registry.at(peer).last_seen.is_none_or(|seen| seen < at))
+        self.refused_for(peer, self.now).is_some_and(|ago| ago < self.config.heartbeat_interval)
     }
 
     /// While this node hears nobody, refusals are no more than silence: a firewall on this host makes the same errors.

@@ -326,15 +326,13 @@ impl Node {
             Message::SyncResponse { bucket, after, last, records, .. } => {
                 self.sync_response(peer, *bucket, *after, *last, records);
             }
+            Message::PongMore { more, .. } if !more.padding.is_empty() => {
+                self.pool.at_mut(peer).path.passed();
+            }
             Message::Hello { .. }
             | Message::Pong { .. }
             | Message::PongMore { .. }
             | Message::Leave { .. } => {}
-        }
-        if let Message::PongMore { more, .. } = &message
-            && !more.padding.is_empty()
-        {
-            self.pool.at_mut(peer).path.passed();
         }
         if let Message::PingMore { more, .. } | Message::PongMore { more, .. } = &message {
             self.note_told(peer, key, more);

@@ -287,6 +287,13 @@ impl Node {
         }
     }
 
+    /// How long ago the peer's host refused, if the peer has not been heard since.
+    pub(super) fn refused_for(&self, peer: usize, now: Time) -> Option<Duration> {
+        let at = self.accounts[peer].refused?;
+        let heard_since = self.registry.at(peer).last_seen.is_some_and(|seen| seen >= at);
+        (!heard_since).then(|| now.since(at))
+    }
+
     fn evidence_of(&self, peer: usize, now: Time) -> Evidence {
         let (info, connection, account) = (self.registry.at(peer), self.pool.at(peer), &self.accounts[peer]);
         let interval = self.config.heartbeat_interval;
@@ -313,10 +320,7 @@ impl Node {
             rtt: connection.round_trip.smoothed(),
             left: self.leave_of(peer, now),
             leave_grace: self.config.leave_grace,
-            refused: account
-                .refused
-                .filter(|at| info.last_seen.is_none_or(|s| *at > s))
-                .map(|at| now.since(at)),
+            refused: self.refused_for(peer, now),
             error: self.last_error(peer, now),
             refused_for: self.config.max_backoff * 2 + interval,
             conflict: account.conflict_until.is_some_and(|until| now < until),

@@ -184,7 +184,7 @@ impl Checker {
                 let Some(reported) = core.accuses_the_living(place) else { continue };
                 let reported = world.host(observer).clock().when(reported);
                 let before = self.accused.iter().find(|(by, of, _)| (by, of) == (&observer, subject));
-                // What was reported anew since the last look is looked at from now on.
+                // A report that began after the last look counts from now.
                 let since = before.map(|(.., since)| *since).filter(|since| reported <= *since);
                 accused.push((observer, *subject, since.unwrap_or(world.now())));
             }

@@ -130,8 +130,8 @@ fn cut_in_turn(
     heals(&mut cluster, dead).map_err(|what| format!("{cuts:b} {dead:?}: {what}"))
 }
 
-/// Whether a node counts so many misses of a peer, and calls it what follows. `heard_lately`: it heard somebody in the heartbeat
-/// before, so it may give the peer up before it notices that it hears nobody.
+/// Checks that a node has counted `missed` misses of a peer, and has given it the status that follows. `heard_lately`: the node
+/// heard a peer in the previous heartbeat, so it may call the peer Down before it notices that it is isolated.
 fn is_judged(
     cluster: &Cluster,
     me: usize,
