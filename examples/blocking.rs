@@ -188,7 +188,7 @@ impl Blocking {
         while let Some((number, state)) = self.node.poll_state() {
             match write(&self.rosters, &state) {
                 Ok(()) => self.node.handle_state_saved(number, now()),
-                Err(_) => return self.node.handle_state_failed(now()),
+                Err(_) => return self.node.handle_state_failed(number, now()),
             }
         }
     }

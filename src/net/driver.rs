@@ -339,7 +339,7 @@ impl Driver {
                     let _ = reply.send(self.node.bootstrap(confirm, self.now));
                 }
                 Command::Saved(number, true) => self.node.handle_state_saved(number, self.now),
-                Command::Saved(_, false) => self.node.handle_state_failed(self.now),
+                Command::Saved(number, false) => self.node.handle_state_failed(number, self.now),
                 Command::Keys(keys, reply) => {
                     // The core drops what waits.
                     self.transmit(socket);

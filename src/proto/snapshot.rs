@@ -106,7 +106,7 @@ pub enum Missing {
     Observers,
     /// The present roster is not on disk yet.
     Save,
-    /// More members of a former roster must report the present one.
+    /// More members of a former roster must report the present one, and be ready (see [`Standing::Ready`]).
     Agreement,
     /// The settings changed: it waits until then.
     Wait(Time),

@@ -256,7 +256,7 @@ fn loose_forms_are_rejected() {
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\0\x01\x06\x06\x06\x06\x06\0\0", // what is fine is in no row
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\0\0\0",                             // version 0
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\x01\x05\x01\n\x01", // a reason of two lines
-        b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\0\x04", // an unknown standing
+        b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x01\x09\0\0\0\0\0\0\0\x07\x07\x07\x07\x08\x08\x08\x08\0\x01\0\x01\0\0\x05", // an unknown standing
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x03\x02\x01b\x01x\x01a\x01x\0", // labels out of order
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x04\x09\0\0\0\0\0\0\0\x01\x01a\x03h:1\0\0\0\0", // a weight of 0
         b"\x0c\x01\x02\0\0\x01\x01\x05\x05\x05\x05\x05\x01\x04\x09\0\0\0\0\0\0\0\x01\x01a\x03h:0\0\x01\0\0", // a port of 0
@@ -306,7 +306,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         any::<bool>(),
     );
     let profile = profile.prop_map(|(told, [until, gone], reason, is_witness)| {
-        let standing = if is_witness { Standing::Witness } else { Standing::Bound };
+        let standing = if is_witness { Standing::Witness } else { Standing::Ready };
         let (instance, roster, config, release, wire, named) = told;
         let draining = until.map(|until| Drain { until, reason });
         let (instance, release) = (Instance(instance), Release(release));

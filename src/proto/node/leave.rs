@@ -42,12 +42,18 @@ impl Node {
                     self.note_left_for_good(peer, true);
                 }
             }
-            None if !is_known && self.sessions[peer].known.is_some() => {
-                let account = &mut self.accounts[peer];
-                account.left = account.left.or(left.map(|(reason, age)| (reason, self.now - age)));
-                account.returned = account.returned.or(Some(self.now));
+            Some(_) => {}
+            None => {
+                // It is back, or it never left: a profile can be forged. What it said itself stands.
+                if !is_known || self.accounts[peer].left.is_none() {
+                    self.note_left_for_good(peer, false);
+                }
+                if !is_known && self.sessions[peer].known.is_some() {
+                    let account = &mut self.accounts[peer];
+                    account.left = account.left.or(left.map(|(reason, age)| (reason, self.now - age)));
+                    account.returned = account.returned.or(Some(self.now));
+                }
             }
-            _ => {}
         }
         self.refresh(peer);
     }

@@ -230,8 +230,9 @@ impl Node {
             account.restarts += 1;
             self.stats.restarts += 1;
             self.tell_restart(peer, instance);
-            self.note_left_for_good(peer, false);
         }
+        // A run that left is not confirmed again, not even by the next run of this node: this one is newer.
+        self.note_left_for_good(peer, false);
     }
 
     /// A new datagram of the confirmed run: evidence, and what it says.

@@ -1,10 +1,12 @@
 //! Witnesses: runs whose echoes count for the quorum guard of other nodes.
 //!
 //! Two rosters may have majorities without a common member, so a run that takes another roster is no witness of it at first. It
-//! remembers the rosters that it has reported. A *former* roster is forgotten when more than half of its members report the
-//! present roster, at one moment. From then on no majority of the former roster can be witnesses of it, unless a majority of the
-//! present roster goes back the same way. Restarts change nothing of this, because the shell keeps the state on disk. A change of
-//! roster is reported as `unsaved` until it is there, and counts for nothing until then.
+//! remembers the rosters that it has reported. A run is *ready* when of each *former* roster more than half of the members report
+//! the present roster, at one moment. A former roster is forgotten when more than half of its members are ready, or further. From
+//! then on no majority of the former roster can be witnesses of it, unless a majority of the present roster goes back the same way.
+//! Nor can a majority be witnesses of another roster that it had agreed to before: a member that took part has that one as a former
+//! roster too. Restarts change nothing of this, because the shell keeps the state on disk. A change of roster is reported as
+//! `unsaved` until it is there, and counts for nothing until then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub(super) struct Witnessing {
     /// When a state that could not be saved is offered again.
     again_at: Time,
     witness: bool,
+    /// Of each former roster more than half of the members have reported the present one.
+    ready: bool,
     /// The run is not a witness before this time, because the settings have changed.
     from: Time,
     /// Since when a leave for good has been waiting to be on disk.
@@ -128,11 +132,14 @@ impl Node {
         self.publish_profile();
     }
 
-    /// The newest state could not be saved. It is offered again in ten intervals; until it is on disk the run is `unsaved`, if it
-    /// took another roster.
-    pub fn handle_state_failed(&mut self, now: Time) {
+    /// The state of this number could not be saved. If none newer was handed out, it is offered again in ten intervals; until it
+    /// is on disk the run is `unsaved`, if it took another roster.
+    pub fn handle_state_failed(&mut self, number: u64, now: Time) {
         self.advance(now);
         let witnessing = &mut self.witnessing;
+        if number < witnessing.offered {
+            return;
+        }
         witnessing.offered = witnessing.saved;
         witnessing.again_at = self.now + self.config.heartbeat_interval * AGAIN;
         if self.witnessing.leaving.is_some() {
@@ -193,7 +200,7 @@ impl Node {
         let members = self.members();
         let Some(state) = &mut self.witnessing.state else { return };
         if state.enter(members) {
-            self.witnessing.witness = false;
+            (self.witnessing.witness, self.witnessing.ready) = (false, false);
             self.witnessing.change(true);
         }
     }
@@ -225,18 +232,22 @@ impl Node {
         }
     }
 
-    /// The peer left for good, or (`left` is false) a newer run of it was heard.
+    /// The peer left for good, or (`left` is false) it is back. It may then be a witness of a former roster again, so its return
+    /// must be on disk before this run counts.
     pub(super) fn note_left_for_good(&mut self, peer: usize, left: bool) {
         let id = self.registry.at(peer).server_id.clone();
         let name = self.directory.id(self.places[peer]).clone();
         let Some(state) = &mut self.witnessing.state else { return };
         let mut changed = false;
-        for member in state.members_mut().filter(|member| is_called(member, &name, &id)) {
-            changed |= std::mem::replace(&mut member.left, left) != left;
+        for member in state.members_mut().filter(|member| member.left != left) {
+            if is_called(member, &name, &id) {
+                (member.left, changed) = (left, true);
+            }
         }
         if changed {
-            self.witnessing.change(false);
+            self.witnessing.change(!left);
             self.note_witness();
+            self.publish_profile();
         }
     }
 
@@ -274,6 +285,8 @@ impl Node {
             Standing::Witness
         } else if self.witnessing.former().is_empty() {
             Standing::Free
+        } else if self.witnessing.ready {
+            Standing::Ready
         } else {
             Standing::Bound
         }
@@ -294,7 +307,9 @@ impl Node {
             return;
         }
         let former = self.witnessing.former();
-        let agreed: Vec<bool> = former.iter().map(|former| self.has_agreed(former)).collect();
+        let ready = self.witnessing.ready || former.iter().all(|former| self.has_agreed(former, false));
+        let agreed: Vec<bool> = former.iter().map(|former| ready && self.has_agreed(former, true)).collect();
+        self.witnessing.ready = ready;
         if agreed.contains(&true)
             && let Some(state) = &mut self.witnessing.state
         {
@@ -342,15 +357,22 @@ impl Node {
         self.sessions.len() + 1 == self.directory.len() && (0..self.sessions.len()).all(is_ready)
     }
 
-    /// Whether enough members of a former roster have agreed to the present one.
-    fn has_agreed(&self, former: &FormerRoster) -> bool {
-        former.members.iter().filter(|member| self.agrees(member)).count() >= former.needed()
+    /// Whether enough members of a former roster have agreed to the present one; `ready`: and are ready.
+    fn has_agreed(&self, former: &FormerRoster, ready: bool) -> bool {
+        former.members.iter().filter(|member| self.agrees(member, ready)).count() >= former.needed()
     }
 
-    /// A member agrees if it left for good, or reports the present roster and has this on disk.
-    fn agrees(&self, member: &Member) -> bool {
-        let agrees =
-            |told: &Profile| Some(told.roster) == self.own_report() && told.standing != Standing::Unsaved;
+    /// A member agrees if it left for good, or reports the present roster and has this on disk; `ready`: and is not bound by a
+    /// former roster of its own.
+    fn agrees(&self, member: &Member, ready: bool) -> bool {
+        let agrees = |told: &Profile| {
+            let far_enough = match told.standing {
+                Standing::Unsaved => false,
+                Standing::Bound => !ready,
+                Standing::Ready | Standing::Free | Standing::Witness => true,
+            };
+            Some(told.roster) == self.own_report() && far_enough
+        };
         member.left
             || self.is_own(member)
             || self.peer_called(member).and_then(|peer| self.report_of(peer)).is_some_and(agrees)
@@ -366,9 +388,11 @@ impl Node {
 
     /// The peer that a member of a former roster is.
     fn peer_called(&self, member: &Member) -> Option<usize> {
-        (0..self.sessions.len()).find(|peer| {
+        let is_it = |peer: &usize| {
             is_called(member, self.directory.id(self.places[*peer]), &self.registry.at(*peer).server_id)
-        })
+        };
+        let likely = self.directory.place(&member.name).and_then(|place| self.peer_at(place));
+        likely.filter(is_it).or_else(|| (0..self.sessions.len()).find(is_it))
     }
 
     /// What the peer's present run reports, while this node has an echo of the peer that is younger than G. A datagram with an
@@ -389,12 +413,12 @@ impl Node {
             Standing::Unsaved if self.witnessing.state.is_none() => Some(Missing::State),
             Standing::Unsaved if !self.can_be_guarded() => Some(Missing::Observers),
             Standing::Unsaved => Some(Missing::Save),
-            Standing::Bound => Some(Missing::Agreement),
+            Standing::Bound | Standing::Ready => Some(Missing::Agreement),
             Standing::Free if self.now < self.witnessing.from => Some(Missing::Wait(self.witnessing.from)),
             Standing::Free => Some(Missing::Witnesses),
         };
         let view = |former: &FormerRoster| {
-            let silent = former.members.iter().filter(|member| !self.agrees(member));
+            let silent = former.members.iter().filter(|member| !self.agrees(member, self.witnessing.ready));
             let mut not_agreed: Vec<Arc<str>> = silent.map(|member| member.name.as_str().into()).collect();
             let (members, needed, agreed) =
                 (former.members.len(), former.needed(), former.members.len() - not_agreed.len());

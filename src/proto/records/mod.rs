@@ -150,16 +150,19 @@ pub enum Standing {
     Free,
     /// Its echoes count.
     Witness,
+    /// Of each former roster enough members report the present one, but too few of them are ready themselves.
+    Ready,
 }
 
 impl Standing {
-    /// The name in JSON: `unsaved`, `bound`, `free`, `witness`.
+    /// The name in JSON: `unsaved`, `bound`, `ready`, `free`, `witness`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Standing::Unsaved => "unsaved",
             Standing::Bound => "bound",
             Standing::Free => "free",
             Standing::Witness => "witness",
+            Standing::Ready => "ready",
         }
     }
 }

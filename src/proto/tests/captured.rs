@@ -69,7 +69,7 @@ fn a_forged_leave_ends_in_a_conflict() {
 
 #[test]
 fn a_forged_leave_in_a_profile_is_nothing_while_its_node_lives() {
-    let mut cluster = whole(4, 2);
+    let (mut cluster, _) = super::witness::guarded_nodes(4, 2);
     let left = Leave { reason: LeaveReason::Removal, at: 0 };
     let profile = Profile {
         instance: cluster.node(1).instance(),
@@ -93,6 +93,8 @@ fn a_forged_leave_in_a_profile_is_nothing_while_its_node_lives() {
         cluster.run(SECOND / 2);
     }
     assert_eq!(cluster.view(1, 0).verdict, Verdict::Up, "the node has contradicted it");
+    let saved = cluster.save(0).expect("the leave was noted, and taken back");
+    assert!(saved.roster.iter().all(|member| !member.left), "{saved:?}");
     cluster.crash(1);
     cluster.run(10 * SECOND);
     assert_eq!(cluster.view(1, 0).verdict, Verdict::Down, "nothing of it is left");

@@ -10,7 +10,7 @@ impl Cluster {
     }
 
     /// The newest state that a node hands out is saved.
-    fn save(&mut self, at: usize) -> Option<RosterState> {
+    pub(super) fn save(&mut self, at: usize) -> Option<RosterState> {
         let (number, state) = self.on(at, |node, _| node.poll_state())?;
         self.on(at, |node, now| node.handle_state_saved(number, now));
         Some(state)
@@ -64,8 +64,8 @@ fn a_state_that_cannot_be_saved_is_offered_again_and_makes_no_witness() {
     let mut cluster = Cluster::new(3, 1);
     (0..3).for_each(|node| cluster.keep(node, RosterState::default()));
     [1, 2].into_iter().for_each(|node| assert!(cluster.save(node).is_some()));
-    assert!(cluster.on(0, |node, _| node.poll_state()).is_some());
-    cluster.on(0, Node::handle_state_failed);
+    let (number, _) = cluster.on(0, |node, _| node.poll_state()).unwrap();
+    cluster.on(0, |node, now| node.handle_state_failed(number, now));
     cluster.run(9 * SECOND);
     assert_eq!(cluster.standing(0), (Standing::Unsaved, Some(Missing::Save)));
     assert_eq!(cluster.standing(1), (Standing::Free, Some(Missing::Witnesses)), "every member must be saved");
@@ -114,9 +114,12 @@ fn a_leave_for_good_that_cannot_be_saved_is_announced_as_one_for_a_restart() {
     for hangs in [false, true] {
         let (mut cluster, _) = guarded();
         cluster.on(0, |node, now| node.leave(LeaveReason::Removal, now));
-        assert!(cluster.on(0, |node, _| node.poll_state()).is_some());
+        let (number, _) = cluster.on(0, |node, _| node.poll_state()).unwrap();
+        // An older state that fails changes nothing.
+        cluster.on(0, |node, now| node.handle_state_failed(number - 1, now));
+        assert!(!cluster.node(0).is_leaving(), "hangs: {hangs}");
         if !hangs {
-            cluster.on(0, Node::handle_state_failed);
+            cluster.on(0, |node, now| node.handle_state_failed(number, now));
         }
         cluster.run(5 * SECOND);
         assert!(cluster.node(0).has_left(), "hangs: {hangs}");

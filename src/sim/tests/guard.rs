@@ -163,6 +163,35 @@ fn two_rosters_never_both_count_a_majority() {
 }
 
 #[test]
+fn who_left_for_good_and_is_back_agrees_to_no_other_roster() {
+    // Three of five have a roster of their own. One of them leaves it for good, another restarts, and the first is back.
+    for seed in 0..10 {
+        let mut world = guarded(5, seed);
+        [3, 4].into_iter().for_each(|node| world.crash(node, false));
+        (0..3).for_each(|node| world.leave_out(node, &[3, 4]));
+        let three = |w: &mut World| (0..3).all(|node| w.holds_guard(node));
+        assert!(until(&mut world, 20 * SECOND, three).is_some(), "seed {seed}");
+        world.leave(2, crate::proto::LeaveReason::Removal);
+        world.run_for(5 * SECOND);
+        world.crash(1, false);
+        world.start(1);
+        world.run_for(5 * SECOND);
+        world.start(2);
+        assert!(until(&mut world, 20 * SECOND, three).is_some(), "seed {seed}: it is a witness again");
+        // The one that restarted has another roster now, with those that the first two no longer know.
+        [1, 3, 4].into_iter().for_each(|node| world.leave_out(node, &[0, 2]));
+        [3, 4].into_iter().for_each(|node| world.start(node));
+        until(&mut world, 60 * SECOND, |w| {
+            let [one, other] =
+                [vec![0, 2], vec![1, 3, 4]].map(|side| side.into_iter().any(|n| w.holds_guard(n)));
+            assert!(!(one && other), "seed {seed}: both rosters have a guard");
+            false
+        });
+        assert!(world.holds_guard(0) && world.holds_guard(2), "seed {seed}: they know nothing of it");
+    }
+}
+
+#[test]
 fn where_most_are_not_observed_nobody_holds_it() {
     let mut world = super::rings::settled(Setup::new(80), 1);
     world.run_for(20 * SECOND);
