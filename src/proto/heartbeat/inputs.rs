@@ -191,8 +191,9 @@ impl Heartbeat {
             return false;
         }
         let first = self.refusals.is_none();
-        let refusals = self.refusals.get_or_insert(Refusals { first: sent, count: 0 });
+        let refusals = self.refusals.get_or_insert(Refusals { first: sent, count: 0, silent: false });
         refusals.count += 1;
+        refusals.silent = false;
         self.try_at = None;
         // The socket is emptied before it is judged, so that only the peer's laziness counts.
         let wait = self.retry.saturating_sub(self.rhythm.laziness).max(self.rhythm.timeout / 8);

@@ -126,6 +126,8 @@ struct Refusals {
     first: Time,
     /// Tries at this pace so far: refused, or silent after the first [`REFUSED`].
     count: u32,
+    /// The last of them was silent.
+    silent: bool,
 }
 
 /// Refused tries after which a silent one counts at the same pace. Hosts limit their ICMP errors: Linux sends six to one
@@ -412,8 +414,8 @@ impl Heartbeat {
         let counts = missed && self.spacing == 1;
         self.refusals = match self.refusals {
             refusals if self.refused && self.spacing == 1 => refusals,
-            Some(Refusals { first, count }) if counts && count >= REFUSED => {
-                Some(Refusals { first, count: count + 1 })
+            Some(Refusals { first, count, .. }) if counts && count >= REFUSED => {
+                Some(Refusals { first, count: count + 1, silent: true })
             }
             _ => None,
         };

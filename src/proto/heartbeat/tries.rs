@@ -40,7 +40,8 @@ impl Heartbeat {
         self.turn = self.turn.wrapping_add(1);
         Step::Try {
             first,
-            hello: self.after_miss && !first,
+            // Who no longer refuses may be another run already, which opens no ping to the one before.
+            hello: self.after_miss && !first || self.refusals.is_some_and(|refusals| refusals.silent),
             roster: self.after_miss && !first && turn % 2 == 1,
             other_key: (!first || self.role == Role::Alone).then_some(turn),
             since_slot: self.slot_to_tell(first, now),

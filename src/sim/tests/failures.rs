@@ -594,3 +594,23 @@ fn what_is_refused_elsewhere_makes_no_misses() {
         assert_eq!(wrong, [], "seed {seed}");
     }
 }
+
+#[test]
+fn a_process_that_is_back_soon_is_not_called_down() {
+    // Its host refuses for 1.05 s: for some a series of refused tries has begun, and goes on with silent ones, since the new run
+    // opens no ping to the one before.
+    for seed in 0..100 {
+        let mut world = whole(Setup::new(5), seed);
+        world.crash(2, true);
+        world.run_for(1050 * MS);
+        world.start(2);
+        let back = world.now();
+        world.run_for(5 * SECOND);
+        let late = |record: &world::Record| {
+            let is_down = matches!(record.event.change, Change::Status { to: Down, .. });
+            is_down && record.at > back + SECOND / 2
+        };
+        let wrong: Vec<_> = world.take_records().into_iter().filter(late).collect();
+        assert!(wrong.is_empty(), "seed {seed}: {wrong:?}");
+    }
+}
