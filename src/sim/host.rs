@@ -104,7 +104,8 @@ pub struct Host {
     pub(super) pause: Option<Duration>,
     /// Without its process it answers that the port is closed.
     pub(super) refuses: bool,
-    pub(super) moved_to: Option<SocketAddr>,
+    /// Where it has moved to, and again; empty: it is where the rosters say.
+    pub(super) moves: Vec<SocketAddr>,
     /// A second address: it sends from both in turn, and hears at both.
     pub(super) second: Option<SocketAddr>,
     /// When it last went on.
@@ -146,7 +147,7 @@ impl Host {
             slow: Duration::ZERO,
             pause: None,
             refuses: false,
-            moved_to: None,
+            moves: Vec::new(),
             second: None,
             went_on: Time::ZERO,
             rejects: false,
@@ -198,9 +199,14 @@ impl Host {
             && self.rests_until <= now + Duration::from_millis(50)
     }
 
+    /// Where it is now, if not where the rosters say.
+    pub(super) fn moved_to(&self) -> Option<SocketAddr> {
+        self.moves.last().copied()
+    }
+
     /// Whether its node runs, and means to, where it is expected.
     pub fn is_present(&self) -> bool {
-        self.node.as_ref().is_some_and(|core| !core.is_leaving()) && self.moved_to.is_none()
+        self.node.as_ref().is_some_and(|core| !core.is_leaving()) && self.moves.is_empty()
     }
 
     /// Whether its process is not stopped.

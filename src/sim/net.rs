@@ -141,7 +141,9 @@ impl Net {
 
     pub(super) fn relocate(&mut self, node: u32, from: Option<SocketAddr>, to: Option<SocketAddr>) {
         if let Some(old) = from {
-            self.elsewhere.remove(&old);
+            if self.elsewhere.get(&old) == Some(&node) {
+                self.elsewhere.remove(&old);
+            }
             self.away.remove(&node);
         }
         if let Some(new) = to {

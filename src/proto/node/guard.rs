@@ -237,10 +237,12 @@ impl Node {
     /// Whether what a peer did may be taken over at `now`: this node holds the guard, and the peer neither holds it nor can before
     /// the time that is returned. Asked for by [`watch_takeover`](Node::watch_takeover); without that nothing is known.
     pub fn takeover_safe(&self, server_id: &str, now: Time) -> Option<Time> {
-        let guarded = self.quorum_guard(now)?;
         let named = |peer: &usize| &*self.registry.at(*peer).server_id == server_id;
-        let watch = self.majority.watches.iter().find(|(peer, _)| named(peer))?.1;
-        (now < watch.until).then_some(watch.until.min(guarded))
+        let (_, watch) = self.majority.watches.iter().find(|(peer, _)| named(peer))?;
+        if now >= watch.until {
+            return None;
+        }
+        Some(watch.until.min(self.quorum_guard(now)?))
     }
 
     /// Begins the rounds that are due: about some at a time, in turn.

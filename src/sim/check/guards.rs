@@ -1,7 +1,7 @@
 //! Invariant 8: who may act. Later than G after the last change of the two-way graph at most one side holds the quorum guard, and
-//! nobody is told that a peer's work may be taken over while that peer holds it. At any time two holders of one roster count a common
-//! member, and two of different rosters a common run. A holder whose machine stood still counts again G after that: it may not
-//! have had a datagram yet that says so.
+//! nobody is told that a peer's work may be taken over while that peer holds it. At any time two holders count a common run, or have
+//! one roster and a common member that started less than G ago. A holder whose machine stood still counts again G after that: it
+//! may not have had a datagram yet that says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Broken, Checker};
 use crate::proto::{Instance, Time};
 use crate::sim::rng::Rng;
-use crate::sim::world::{World, name};
+use crate::sim::world::{World, index, name};
 
 /// Guards are looked at in worlds of at most so many nodes.
 const MOST: usize = 64;
@@ -74,8 +74,9 @@ fn edges(world: &World, node: u32) -> u64 {
     others.fold(1 << node, |edges, other| edges | 1 << other)
 }
 
-/// Two holders of the guard that count nobody in common: no run, if their rosters differ, and no member of one roster.
-fn apart(world: &World, holders: &[u32]) -> Option<String> {
+/// Two holders of the guard that count no common run. What `is_new` says started so lately that one of them may still count its
+/// run before: where they have one roster, that will do.
+fn apart(world: &World, holders: &[u32], is_new: impl Fn(&str) -> bool) -> Option<String> {
     let counted = |node: &u32| {
         let core = world.node(*node)?;
         let shown = world.host(*node).clock().show(world.now());
@@ -83,7 +84,7 @@ fn apart(world: &World, holders: &[u32]) -> Option<String> {
     };
     let counted: Vec<_> = holders.iter().filter_map(counted).collect();
     let is_one = |alike: bool, one: &(Arc<str>, Instance), other: &(Arc<str>, Instance)| {
-        one.0 == other.0 && (alike || one.1 == other.1)
+        one.0 == other.0 && (one.1 == other.1 || alike && is_new(&one.0))
     };
     for (n, (node, roster, runs)) in counted.iter().enumerate() {
         for (other, others_roster, others) in &counted[n + 1..] {
@@ -130,7 +131,11 @@ impl Checker {
             );
             return self.fail(world, what);
         }
-        if let Some(what) = apart(world, &holders) {
+        let is_new = |name: &str| {
+            let since = index(name).and_then(|node| self.present[node as usize]);
+            since.is_none_or(|since| now.since(since) <= notice)
+        };
+        if let Some(what) = apart(world, &holders, is_new) {
             return self.fail(world, what);
         }
         for taker in nodes.clone().filter(|node| holders.contains(node)) {
@@ -168,7 +173,7 @@ impl World {
         let shown = self.host(node).clock().show(self.now());
         self.node(node).is_some_and(|core| {
             let (from, until) = core.guard_window();
-            core.quorum_guard(shown).is_some() || from <= shown && shown < until
+            from <= shown && shown < until || core.quorum_guard(shown).is_some()
         })
     }
 

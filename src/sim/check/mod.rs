@@ -245,7 +245,8 @@ impl Checker {
         }
         if let (Change::Status { to: PeerStatus::Down, .. }, Some(subject)) = (&record.event.change, subject)
         {
-            if record.event.verdict == Some(crate::proto::Verdict::Left) {
+            let runs = world.node(subject).is_some_and(|node| !node.is_leaving());
+            if record.event.verdict == Some(crate::proto::Verdict::Left) && !runs {
                 self.downs.right += 1;
                 return Ok(());
             }

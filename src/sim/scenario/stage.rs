@@ -253,14 +253,20 @@ impl Stage {
             Fault::Firewall { .. } => world.reject_at_host(node, begins),
             Fault::Swap { nodes } => {
                 let at = nodes.iter().position(|n| *n == node).expect("it is one of them");
-                world.relocate(node, begins.then(|| address(nodes[at ^ 1])));
+                let other = address(nodes[at ^ 1]);
+                if begins {
+                    world.relocate(node, other);
+                } else {
+                    world.move_back(node, |to| *to == other);
+                }
             }
-            Fault::Move { .. } => {
+            Fault::Move { .. } if begins => {
                 self.places += 1;
                 let mut elsewhere = address(node);
                 elsewhere.set_port(10_000 + self.places % 50_000);
-                world.relocate(node, begins.then_some(elsewhere));
+                world.relocate(node, elsewhere);
             }
+            Fault::Move { .. } => world.move_back(node, |to| to.ip() == address(node).ip()),
             Fault::Roster { without, .. } => {
                 let absent: Vec<u32> = without.iter().copied().filter(|n| begins && *n != node).collect();
                 world.leave_out(node, &absent);

@@ -147,8 +147,8 @@ fn changes(world: &mut World) -> Vec<(u32, u32, PeerStatus)> {
 fn two_nodes_that_swap_their_addresses_use_no_number_twice() {
     // Frames are sealed to runs and not to addresses: to one address come the numbers of two pairs.
     let mut world = whole(Setup::new(4), 1);
-    world.relocate(0, Some(net::address(1)));
-    world.relocate(1, Some(net::address(0)));
+    world.relocate(0, net::address(1));
+    world.relocate(1, net::address(0));
     world.run_for(20 * SECOND);
     assert_eq!(world.net().reused, None);
     // What the check cannot find it does not prove: a node that numbers anew is found, wherever its peers are.

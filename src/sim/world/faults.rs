@@ -54,7 +54,7 @@ impl World {
     pub fn block(&mut self, node: u32, blocked: bool) {
         let host = &mut self.hosts[node as usize];
         host.blocked = blocked;
-        let from = host.moved_to.unwrap_or_else(|| address(node));
+        let from = host.moved_to().unwrap_or_else(|| address(node));
         for (to, bytes) in std::mem::take(&mut host.held) {
             self.net.send(node, from, to, &bytes, Duration::ZERO);
         }
@@ -144,9 +144,20 @@ impl World {
     }
 
     /// The node speaks from another address from now on, and hears nothing that is sent to the old one.
-    pub fn relocate(&mut self, node: u32, to: Option<SocketAddr>) {
-        self.net.relocate(node, self.hosts[node as usize].moved_to, to);
-        self.hosts[node as usize].moved_to = to;
+    pub fn relocate(&mut self, node: u32, to: SocketAddr) {
+        let host = &mut self.hosts[node as usize];
+        self.net.relocate(node, host.moved_to(), Some(to));
+        host.moves.push(to);
+    }
+
+    /// The newest of these moves is over: the node is where it was before, or where it has moved since.
+    pub fn move_back(&mut self, node: u32, is_over: impl Fn(&SocketAddr) -> bool) {
+        let host = &mut self.hosts[node as usize];
+        let before = host.moved_to();
+        if let Some(over) = host.moves.iter().rposition(is_over) {
+            host.moves.remove(over);
+        }
+        self.net.relocate(node, before, host.moved_to());
     }
 
     /// Adds a rule, after the others.

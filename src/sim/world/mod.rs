@@ -286,6 +286,7 @@ impl World {
     fn flush(&mut self, node: u32) {
         let now = self.net.now;
         let host = &mut self.hosts[node as usize];
+        let place = host.moved_to().unwrap_or_else(|| address(node));
         let Some(core) = host.node.as_mut() else { return };
         while let Some((number, rosters)) = core.poll_state() {
             host.rosters = rosters;
@@ -300,7 +301,7 @@ impl World {
                 continue;
             }
             let second = host.second.filter(|_| host.sent.is_multiple_of(2));
-            let from = second.or(host.moved_to).unwrap_or_else(|| address(node));
+            let from = second.unwrap_or(place);
             if host.rejects {
                 let frame = Frame { from: transmit.to, to: from, bytes: self.buffer.clone(), refused: true };
                 self.net.return_error(frame);
