@@ -98,6 +98,8 @@ impl RosterState {
         }
         // What is known of members that stay: the id that they led to, and whether they left.
         let before = std::mem::replace(&mut self.roster, members);
+        // Who was alone had nobody's agreement, so it is not a vote that it brings along.
+        self.witness &= before.len() != 1;
         for member in &mut self.roster {
             if let Some(known) = before.iter().find(|known| known.name == member.name) {
                 member.left |= known.left;
@@ -147,7 +149,8 @@ fn names(members: &[Member]) -> impl Iterator<Item = &str> {
 impl FormerRoster {
     /// How many of its members must agree.
     pub fn needed(&self) -> usize {
-        if self.all { self.members.len() } else { self.members.len() / 2 + 1 }
+        let present = self.members.iter().filter(|member| !member.left).count();
+        if self.all { present } else { present / 2 + 1 }
     }
 }
 
@@ -166,7 +169,7 @@ mod tests {
         assert!(!state.enter(roster(&["a", "b"])));
         state.roster[0].left = true;
         assert!(state.enter(roster(&["a", "b", "c"])));
-        assert_eq!((state.former.len(), state.former[0].needed()), (1, 2));
+        assert_eq!((state.former.len(), state.former[0].needed()), (1, 1), "who left is not counted");
         assert!(state.roster[0].left, "what is known of a member goes with it");
         state.enter(roster(&["a", "b"]));
         assert!(state.former.len() == 1 && state.former[0].members.len() == 3);

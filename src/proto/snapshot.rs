@@ -118,7 +118,7 @@ pub enum Missing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FormerView {
-    /// How many members it has.
+    /// How many members it has. Those that left for good are not counted.
     pub members: usize,
     /// How many must agree.
     pub needed: usize,

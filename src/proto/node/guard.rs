@@ -126,16 +126,10 @@ impl Node {
         self.majority.watches.clear();
     }
 
-    /// This node has another roster, or this process may not be the one that counted: nothing that was counted counts.
-    pub(super) fn drop_majority(&mut self) {
-        self.majority = Majority { not_before: self.majority.not_before, ..Majority::default() };
-    }
-
     /// Drops all proofs: what the peers echoed so far, and any later echo of a datagram that was sent until now.
     pub(super) fn drop_proofs(&mut self) {
         self.accounts.iter_mut().for_each(|account| account.echoed = None);
-        self.drop_majority();
-        self.majority.not_before = self.now;
+        self.majority = Majority { not_before: self.now, ..Majority::default() };
     }
 
     /// Checks the hold that the peer reports over a long silence. Returns false if this node's clock contradicts it.

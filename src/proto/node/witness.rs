@@ -142,7 +142,7 @@ impl Node {
         }
         witnessing.offered = witnessing.saved;
         witnessing.again_at = self.now + self.config.heartbeat_interval * AGAIN;
-        if self.witnessing.leaving.is_some() {
+        if witnessing.leaving.is_some() && number >= witnessing.needed {
             self.give_up_leaving();
         }
     }
@@ -233,8 +233,12 @@ impl Node {
     }
 
     /// The peer left for good, or (`left` is false) it is back. It may then be a witness of a former roster again, so its return
-    /// must be on disk before this run counts.
+    /// must be on disk before this run counts. Who left with another roster than this run's may have agreed to that one.
     pub(super) fn note_left_for_good(&mut self, peer: usize, left: bool) {
+        let reported = self.records.profile(self.places[peer]).map(|profile| profile.roster);
+        if left && reported != self.own_report() {
+            return;
+        }
         let id = self.registry.at(peer).server_id.clone();
         let name = self.directory.id(self.places[peer]).clone();
         let Some(state) = &mut self.witnessing.state else { return };
@@ -259,6 +263,8 @@ impl Node {
         }
         if let Some(state) = witnessing.state.as_mut().filter(|state| state.witness) {
             (state.witness, witnessing.witness, witnessing.leaving) = (false, false, Some(self.now));
+            // Even if an older state could not be saved just now.
+            witnessing.again_at = self.now;
             witnessing.change(true);
             self.count_majority();
             self.publish_profile();
@@ -359,11 +365,12 @@ impl Node {
 
     /// Whether enough members of a former roster have agreed to the present one; `ready`: and are ready.
     fn has_agreed(&self, former: &FormerRoster, ready: bool) -> bool {
-        former.members.iter().filter(|member| self.agrees(member, ready)).count() >= former.needed()
+        let present = former.members.iter().filter(|member| !member.left);
+        present.filter(|member| self.agrees(member, ready)).count() >= former.needed()
     }
 
-    /// A member agrees if it left for good, or reports the present roster and has this on disk; `ready`: and is not bound by a
-    /// former roster of its own.
+    /// A member agrees if it reports the present roster and has this on disk; `ready`: and is not bound by a former roster of its
+    /// own.
     fn agrees(&self, member: &Member, ready: bool) -> bool {
         let agrees = |told: &Profile| {
             let far_enough = match told.standing {
@@ -373,8 +380,7 @@ impl Node {
             };
             Some(told.roster) == self.own_report() && far_enough
         };
-        member.left
-            || self.is_own(member)
+        self.is_own(member)
             || self.peer_called(member).and_then(|peer| self.report_of(peer)).is_some_and(agrees)
     }
 
@@ -418,13 +424,13 @@ impl Node {
             Standing::Free => Some(Missing::Witnesses),
         };
         let view = |former: &FormerRoster| {
-            let silent = former.members.iter().filter(|member| !self.agrees(member, self.witnessing.ready));
+            let present = || former.members.iter().filter(|member| !member.left);
+            let silent = present().filter(|member| !self.agrees(member, self.witnessing.ready));
             let mut not_agreed: Vec<Arc<str>> = silent.map(|member| member.name.as_str().into()).collect();
-            let (members, needed, agreed) =
-                (former.members.len(), former.needed(), former.members.len() - not_agreed.len());
+            let (members, agreed) = (present().count(), present().count() - not_agreed.len());
             not_agreed.sort();
             not_agreed.truncate(NAMED);
-            FormerView { members, needed, agreed, not_agreed }
+            FormerView { members, needed: former.needed(), agreed, not_agreed }
         };
         WitnessView {
             standing: self.standing(),

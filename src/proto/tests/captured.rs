@@ -71,9 +71,10 @@ fn a_forged_leave_ends_in_a_conflict() {
 fn a_forged_leave_in_a_profile_is_nothing_while_its_node_lives() {
     let (mut cluster, _) = super::witness::guarded_nodes(4, 2);
     let left = Leave { reason: LeaveReason::Removal, at: 0 };
+    let roster = cluster.node(0).records().profile(1).unwrap().roster;
     let profile = Profile {
         instance: cluster.node(1).instance(),
-        roster: [0; 4],
+        roster,
         config: [0; 4],
         release: Release::OWN,
         wire: 1,

@@ -110,6 +110,54 @@ fn a_leave_for_good_is_saved_before_it_is_announced() {
 }
 
 #[test]
+fn who_saw_a_member_leave_for_good_and_come_back_counts_once_that_is_saved() {
+    let (mut cluster, _) = guarded();
+    cluster.on(0, |node, now| node.leave(LeaveReason::Removal, now));
+    let left = cluster.save(0).unwrap();
+    cluster.run(3 * SECOND);
+    let is_left = |state: &RosterState| state.roster.iter().any(|m| m.name == name(0) && m.left);
+    [1, 2].into_iter().for_each(|node| assert!(is_left(&cluster.save(node).unwrap())));
+    assert!(cluster.holds_guard(1) && cluster.holds_guard(2), "a leave takes nothing from the others");
+    cluster.crash(0);
+    cluster.start(0);
+    cluster.keep(0, left);
+    cluster.run(3 * SECOND);
+    for node in [1, 2] {
+        assert_eq!(cluster.standing(node), (Standing::Unsaved, Some(Missing::Save)));
+        assert!(!cluster.holds_guard(node));
+    }
+    assert_ne!(cluster.standing(0).0, Standing::Witness, "nobody counts for it yet");
+    [1, 2].into_iter().for_each(|node| assert!(!is_left(&cluster.save(node).unwrap())));
+    cluster.save(0);
+    cluster.run(10 * SECOND);
+    for node in 0..3 {
+        assert!(cluster.standing(node) == (Standing::Witness, None) && cluster.holds_guard(node), "{node}");
+    }
+}
+
+#[test]
+fn a_leave_for_good_is_offered_at_once_though_an_older_state_could_not_be_saved() {
+    let (mut cluster, _) = guarded();
+    let newcomer = StaticPeer {
+        server_id: Some(name(7).into()),
+        name: address(7).to_string().into(),
+        address: Some(address(7)),
+    };
+    let roster: Vec<_> = cluster.node(0).config().static_peers.iter().cloned().chain([newcomer]).collect();
+    cluster.on(0, |node, now| node.set_roster(roster.into(), name(0).into(), now)).unwrap();
+    let (number, _) = cluster.on(0, |node, _| node.poll_state()).unwrap();
+    cluster.on(0, |node, now| node.handle_state_failed(number, now));
+    assert!(cluster.save(0).is_none(), "not before ten intervals");
+    cluster.on(0, |node, now| node.leave(LeaveReason::Removal, now));
+    assert!(!cluster.save(0).expect("it is offered at once").witness);
+    cluster.run(SECOND);
+    assert!(cluster.node(0).has_left());
+    let leave =
+        |(at, event): &(usize, Event)| *at == 1 && event.change == Change::Leave(LeaveReason::Removal);
+    assert!(cluster.events.iter().any(leave));
+}
+
+#[test]
 fn a_leave_for_good_that_cannot_be_saved_is_announced_as_one_for_a_restart() {
     for hangs in [false, true] {
         let (mut cluster, _) = guarded();

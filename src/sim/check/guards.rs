@@ -131,10 +131,8 @@ impl Checker {
             );
             return self.fail(world, what);
         }
-        let is_new = |name: &str| {
-            let since = index(name).and_then(|node| self.present[node as usize]);
-            since.is_none_or(|since| now.since(since) <= notice)
-        };
+        let is_new =
+            |name: &str| index(name).is_some_and(|node| now.since(self.changed_run[node as usize]) <= notice);
         if let Some(what) = apart(world, &holders, is_new) {
             return self.fail(world, what);
         }

@@ -50,6 +50,8 @@ pub struct Checker {
     /// When each node ended that does not run.
     crashed: Vec<Option<Time>>,
     runs: Vec<Option<Instance>>,
+    /// When that changed.
+    changed_run: Vec<Time>,
     recent: VecDeque<String>,
     watched: Time,
     /// What each node had sent, in datagrams and bytes, and received when that was looked at last.
@@ -99,6 +101,7 @@ impl Checker {
             shut: vec![None; nodes],
             crashed: vec![None; nodes],
             runs: vec![None; nodes],
+            changed_run: vec![world.now(); nodes],
             recent: VecDeque::with_capacity(KEPT),
             watched: world.now(),
             moved: vec![[0; 3]; nodes],
@@ -167,6 +170,9 @@ impl Checker {
             let place = node as usize;
             let run = host.node.as_ref().map(crate::proto::Node::instance);
             let same = std::mem::replace(&mut self.runs[place], run) == run;
+            if !same {
+                self.changed_run[place] = now;
+            }
             let since = |before: Option<Time>, is: bool| is.then(|| before.filter(|_| same).unwrap_or(now));
             self.present[place] = since(self.present[place], host.is_present());
             let sound = self.well[place].is_some_and(|at| now.since(at) >= window(world));

@@ -181,13 +181,73 @@ fn who_left_for_good_and_is_back_agrees_to_no_other_roster() {
         // The one that restarted has another roster now, with those that the first two no longer know.
         [1, 3, 4].into_iter().for_each(|node| world.leave_out(node, &[0, 2]));
         [3, 4].into_iter().for_each(|node| world.start(node));
-        until(&mut world, 60 * SECOND, |w| {
-            let [one, other] =
-                [vec![0, 2], vec![1, 3, 4]].map(|side| side.into_iter().any(|n| w.holds_guard(n)));
-            assert!(!(one && other), "seed {seed}: both rosters have a guard");
-            false
-        });
+        never_both(&mut world, &[0, 2], &[1, 3, 4], &format!("seed {seed}"));
         assert!(world.holds_guard(0) && world.holds_guard(2), "seed {seed}: they know nothing of it");
+    }
+}
+
+/// For a minute at most one of two groups holds the guard.
+fn never_both(world: &mut World, one: &[u32], other: &[u32], what: &str) {
+    let end = world.now() + 60 * SECOND;
+    while world.now() < end {
+        let [one, other] = [one, other].map(|group| group.iter().any(|node| world.holds_guard(*node)));
+        assert!(!(one && other), "{what}: both rosters have a guard");
+        world.run_for(10 * MS);
+    }
+}
+
+#[test]
+fn who_left_for_good_agrees_to_no_roster() {
+    // Of five one leaves for good. Two of the others drop two, and these two the first.
+    for seed in 0..5 {
+        let mut world = guarded(5, seed);
+        world.leave(4, crate::proto::LeaveReason::Removal);
+        world.run_for(5 * SECOND);
+        [0, 1].into_iter().for_each(|node| world.leave_out(node, &[3, 4]));
+        [2, 3].into_iter().for_each(|node| world.leave_out(node, &[0, 1]));
+        never_both(&mut world, &[0, 1], &[2, 3], &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn of_two_that_take_each_others_roster_one_at_most_counts_the_other() {
+    // Three of five have a roster of their own; two of them know the five again, and the third is late.
+    for seed in 0..20 {
+        let mut world = guarded(5, seed);
+        [3, 4].into_iter().for_each(|node| world.crash(node, false));
+        (0..3).for_each(|node| world.leave_out(node, &[3, 4]));
+        let three = |w: &mut World| (0..3).all(|node| w.holds_guard(node));
+        assert!(until(&mut world, 20 * SECOND, three).is_some(), "seed {seed}");
+        [3, 4].into_iter().for_each(|node| world.start(node));
+        (0..2).for_each(|node| world.leave_out(node, &[]));
+        let four = |w: &mut World| [0, 1, 3, 4].into_iter().all(|node| w.holds_guard(node));
+        assert!(until(&mut world, 20 * SECOND, four).is_some(), "seed {seed}");
+        // A cut, and each side is told what the other had.
+        world.add_rule(groups(&[0, 1], &[2, 3, 4]), Rule::Cut);
+        world.run_for(seed as u32 * 20 * MS);
+        (0..2).for_each(|node| world.leave_out(node, &[3, 4]));
+        world.leave_out(2, &[]);
+        never_both(&mut world, &[0, 1], &[2, 3, 4], &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn who_ran_alone_brings_no_vote() {
+    // Four that know nobody yet, and then all; three that know only each other.
+    for seed in 0..5 {
+        let mut world = World::new(Setup { drift: 200, ..Setup::new(7) }, seed);
+        (0..3).for_each(|node| world.leave_out(node, &[3, 4, 5, 6]));
+        for node in 3..7 {
+            let others: Vec<u32> = (0..7).filter(|other| *other != node).collect();
+            world.leave_out(node, &others);
+        }
+        let seven = |w: &World| (0..7).all(|node| w.holds_guard(node));
+        assert!(world.run_until(20 * SECOND, seven).is_some(), "seed {seed}");
+        (3..7).for_each(|node| world.leave_out(node, &[]));
+        never_both(&mut world, &[0, 1, 2], &[3, 4, 5, 6], &format!("seed {seed}"));
+        assert!((0..3).all(|node| world.holds_guard(node)), "seed {seed}");
+        (0..3).for_each(|node| world.leave_out(node, &[]));
+        assert!(world.run_until(20 * SECOND, seven).is_some(), "seed {seed}: all have one roster now");
     }
 }
 
