@@ -31,6 +31,8 @@ pub struct RosterState {
     pub guard_wait: u64,
     /// Whether this run or an earlier one was a witness since the node last left for good.
     pub witness: bool,
+    /// Whether the node left for good since it was last a witness. It agrees to no roster then: others may no longer count it.
+    pub returned: bool,
     /// The members of the roster that was reported last.
     pub roster: Vec<Member>,
     /// Rosters that were reported before, and of which too few members have agreed to the present one. The oldest is first.
@@ -98,10 +100,11 @@ impl RosterState {
         }
         // What is known of members that stay: the id that they led to, and whether they left.
         let before = std::mem::replace(&mut self.roster, members);
-        // Who was alone had nobody's agreement, so it is not a vote that it brings along.
-        self.witness &= before.len() != 1;
+        // Who was a witness alone had nobody's agreement, so that is no vote to bring along.
+        self.witness &= before.len() != 1 || !self.former.is_empty();
         for member in &mut self.roster {
-            if let Some(known) = before.iter().find(|known| known.name == member.name) {
+            let former = self.former.iter().rev().flat_map(|former| &former.members);
+            if let Some(known) = before.iter().chain(former).find(|known| known.name == member.name) {
                 member.left |= known.left;
                 member.id = member.id.take().or_else(|| known.id.clone());
             }
@@ -173,6 +176,35 @@ mod tests {
         assert!(state.roster[0].left, "what is known of a member goes with it");
         state.enter(roster(&["a", "b"]));
         assert!(state.former.len() == 1 && state.former[0].members.len() == 3);
+    }
+
+    #[test]
+    fn who_left_is_known_as_long_as_a_roster_with_it_is() {
+        let mut state = RosterState { witness: true, ..RosterState::default() };
+        state.enter(roster(&["a", "b", "c"]));
+        state.roster[2].left = true;
+        // Back and forth between the old roster and the new one.
+        for names in [&["a", "b"][..], &["a", "b", "c"], &["a", "b"]] {
+            state.enter(roster(names));
+        }
+        let is_left = |member: &Member| member.name == "c" && member.left;
+        assert!(state.former[0].members.iter().any(is_left), "{state:?}");
+        assert_eq!((state.former.len(), state.former[0].needed()), (1, 2));
+    }
+
+    #[test]
+    fn a_vote_outlives_a_start_alone_and_none_comes_from_it() {
+        let mut state = RosterState { witness: true, ..RosterState::default() };
+        state.enter(roster(&["a", "b", "c"]));
+        assert!(state.witness);
+        // A restart whose sources are not answered yet.
+        state.enter(roster(&["a"]));
+        state.enter(roster(&["a", "b", "c"]));
+        assert!(state.witness, "it never stood for the roster of one");
+        let mut alone =
+            RosterState { witness: true, format: FORMAT, roster: roster(&["a"]), ..RosterState::default() };
+        alone.enter(roster(&["a", "b", "c"]));
+        assert!(!alone.witness);
     }
 
     #[test]

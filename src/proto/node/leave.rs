@@ -38,15 +38,12 @@ impl Node {
         match profile.left() {
             Some(leave) if is_known && self.accounts[peer].left.is_none() => {
                 self.tell_left(peer, leave.reason, "its profile reports");
-                if leave.reason == LeaveReason::Removal {
-                    self.note_left_for_good(peer, true);
-                }
             }
             Some(_) => {}
             None => {
                 // It is back, or it never left: a profile can be forged. What it said itself stands.
                 if !is_known || self.accounts[peer].left.is_none() {
-                    self.note_left_for_good(peer, false);
+                    self.note_return(peer);
                 }
                 if !is_known && self.sessions[peer].known.is_some() {
                     let account = &mut self.accounts[peer];
@@ -55,6 +52,7 @@ impl Node {
                 }
             }
         }
+        self.note_left_for_good(peer);
         self.refresh(peer);
     }
 

@@ -232,7 +232,7 @@ impl Node {
             self.tell_restart(peer, instance);
         }
         // A run that left is not confirmed again, not even by the next run of this node: this one is newer.
-        self.note_left_for_good(peer, false);
+        self.note_return(peer);
     }
 
     /// A new datagram of the confirmed run: evidence, and what it says.
@@ -464,9 +464,6 @@ impl Node {
         self.registry.at_mut(peer).proof = None;
         (self.accounts[peer].left, self.accounts[peer].returned) = (Some((reason, self.now)), None);
         self.tell_left(peer, reason, "it said");
-        if reason == LeaveReason::Removal {
-            self.note_left_for_good(peer, true);
-        }
         self.arm(peer);
         self.refresh(peer);
     }

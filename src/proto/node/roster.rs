@@ -97,6 +97,7 @@ impl Node {
             self.remember_roster();
         }
         self.publish_profile();
+        (0..self.sessions.len()).for_each(|peer| self.note_left_for_good(peer));
         self.note_witness();
         self.move_offers();
         // The owner of a row is taken to hear each peer that the row omits. The profile names another roster now, so

@@ -232,13 +232,28 @@ impl Node {
         }
     }
 
-    /// The peer left for good, or (`left` is false) it is back. It may then be a witness of a former roster again, so its return
-    /// must be on disk before this run counts. Who left with another roster than this run's may have agreed to that one.
-    pub(super) fn note_left_for_good(&mut self, peer: usize, left: bool) {
-        let reported = self.records.profile(self.places[peer]).map(|profile| profile.roster);
-        if left && reported != self.own_report() {
-            return;
+    /// The peer is back, or never left: it may be a witness of a former roster again, so that must be on disk before this run
+    /// counts.
+    pub(super) fn note_return(&mut self, peer: usize) {
+        self.mark(peer, false);
+    }
+
+    /// Notes that a peer left for good, if its profile says so: with this roster, and bound by no other. Who agreed to another
+    /// roster, or may have, is counted where this one is a former roster.
+    pub(super) fn note_left_for_good(&mut self, peer: usize) {
+        let known = self.sessions[peer].known;
+        let has_left = self.records.profile(self.places[peer]).is_some_and(|told| {
+            told.left().is_some_and(|leave| leave.reason == LeaveReason::Removal)
+                && known.is_none_or(|run| run == told.instance)
+                && Some(told.roster) == self.own_report()
+                && told.standing == Standing::Free
+        });
+        if has_left {
+            self.mark(peer, true);
         }
+    }
+
+    fn mark(&mut self, peer: usize, left: bool) {
         let id = self.registry.at(peer).server_id.clone();
         let name = self.directory.id(self.places[peer]).clone();
         let Some(state) = &mut self.witnessing.state else { return };
@@ -261,8 +276,12 @@ impl Node {
         if reason != LeaveReason::Removal {
             return false;
         }
-        if let Some(state) = witnessing.state.as_mut().filter(|state| state.witness) {
-            (state.witness, witnessing.witness, witnessing.leaving) = (false, false, Some(self.now));
+        // Where no roster was ever remembered there is nothing to leave.
+        let leaves =
+            |state: &&mut RosterState| !state.roster.is_empty() && (state.witness || !state.returned);
+        if let Some(state) = witnessing.state.as_mut().filter(leaves) {
+            (state.witness, state.returned) = (false, true);
+            (witnessing.witness, witnessing.leaving) = (false, Some(self.now));
             // Even if an older state could not be saved just now.
             witnessing.again_at = self.now;
             witnessing.change(true);
@@ -291,11 +310,18 @@ impl Node {
             Standing::Witness
         } else if self.witnessing.former().is_empty() {
             Standing::Free
+        } else if self.has_returned() {
+            Standing::Returned
         } else if self.witnessing.ready {
             Standing::Ready
         } else {
             Standing::Bound
         }
+    }
+
+    /// Whether this node left for good and has not been a witness since.
+    fn has_returned(&self) -> bool {
+        self.witnessing.state.as_ref().is_some_and(|state| state.returned)
     }
 
     /// Whether this run is a witness of its roster.
@@ -340,7 +366,7 @@ impl Node {
         let (config, wait) = (config_hash(&self.config), micros(self.config.guard_wait()));
         let Some(state) = &mut self.witnessing.state else { return };
         state.former.clear();
-        (state.witness, state.config_hash, state.guard_wait) = (true, config, wait);
+        (state.witness, state.returned, state.config_hash, state.guard_wait) = (true, false, config, wait);
         self.witnessing.witness = true;
         self.witnessing.change(false);
     }
@@ -374,13 +400,13 @@ impl Node {
     fn agrees(&self, member: &Member, ready: bool) -> bool {
         let agrees = |told: &Profile| {
             let far_enough = match told.standing {
-                Standing::Unsaved => false,
+                Standing::Unsaved | Standing::Returned => false,
                 Standing::Bound => !ready,
                 Standing::Ready | Standing::Free | Standing::Witness => true,
             };
             Some(told.roster) == self.own_report() && far_enough
         };
-        self.is_own(member)
+        self.is_own(member) && !self.has_returned()
             || self.peer_called(member).and_then(|peer| self.report_of(peer)).is_some_and(agrees)
     }
 
@@ -420,6 +446,7 @@ impl Node {
             Standing::Unsaved if !self.can_be_guarded() => Some(Missing::Observers),
             Standing::Unsaved => Some(Missing::Save),
             Standing::Bound | Standing::Ready => Some(Missing::Agreement),
+            Standing::Returned => Some(Missing::Witnesses),
             Standing::Free if self.now < self.witnessing.from => Some(Missing::Wait(self.witnessing.from)),
             Standing::Free => Some(Missing::Witnesses),
         };

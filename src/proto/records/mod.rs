@@ -152,10 +152,13 @@ pub enum Standing {
     Witness,
     /// Of each former roster enough members report the present one, but too few of them are ready themselves.
     Ready,
+    /// It left for good and is back, with former rosters. It agrees to nothing until more than half of the members are witnesses of
+    /// its roster: then it is one too.
+    Returned,
 }
 
 impl Standing {
-    /// The name in JSON: `unsaved`, `bound`, `ready`, `free`, `witness`.
+    /// The name in JSON: `unsaved`, `bound`, `ready`, `returned`, `free`, `witness`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Standing::Unsaved => "unsaved",
@@ -163,6 +166,7 @@ impl Standing {
             Standing::Free => "free",
             Standing::Witness => "witness",
             Standing::Ready => "ready",
+            Standing::Returned => "returned",
         }
     }
 }

@@ -80,7 +80,7 @@ fn a_forged_leave_in_a_profile_is_nothing_while_its_node_lives() {
         wire: 1,
         id: None,
         away: Away::new(None, Some(left)),
-        standing: crate::proto::Standing::Witness,
+        standing: crate::proto::Standing::Free,
     };
     let record = Record { owner: NodeName::of(&name(1)), version: 1_000_000, body: Body::Profile(profile) };
     let more = More { records: vec![record], ..More::default() };

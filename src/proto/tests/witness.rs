@@ -31,6 +31,15 @@ impl Cluster {
     }
 }
 
+/// The entry of a node in a roster.
+fn entry(node: usize) -> StaticPeer {
+    StaticPeer {
+        server_id: Some(name(node).into()),
+        name: address(node).to_string().into(),
+        address: Some(address(node)),
+    }
+}
+
 /// Three nodes that hold the guard, and what each has saved.
 fn guarded() -> (Cluster, Vec<RosterState>) {
     guarded_nodes(3, 1)
@@ -136,14 +145,27 @@ fn who_saw_a_member_leave_for_good_and_come_back_counts_once_that_is_saved() {
 }
 
 #[test]
+fn a_leave_is_noted_where_the_leaver_reported_the_same_roster() {
+    for other in [false, true] {
+        let (mut cluster, _) = guarded();
+        if other {
+            let roster: Vec<_> = [0, 1].map(entry).into();
+            cluster.on(0, |node, now| node.set_roster(roster.into(), name(0).into(), now)).unwrap();
+            cluster.save(0).unwrap();
+            cluster.run(2 * SECOND);
+        }
+        cluster.on(0, |node, now| node.leave(LeaveReason::Removal, now));
+        cluster.save(0).unwrap();
+        cluster.run(3 * SECOND);
+        let is_left = |state: RosterState| state.roster.iter().any(|m| m.name == name(0) && m.left);
+        assert_eq!(cluster.save(1).is_some_and(is_left), !other, "the leaver has another roster: {other}");
+    }
+}
+
+#[test]
 fn a_leave_for_good_is_offered_at_once_though_an_older_state_could_not_be_saved() {
     let (mut cluster, _) = guarded();
-    let newcomer = StaticPeer {
-        server_id: Some(name(7).into()),
-        name: address(7).to_string().into(),
-        address: Some(address(7)),
-    };
-    let roster: Vec<_> = cluster.node(0).config().static_peers.iter().cloned().chain([newcomer]).collect();
+    let roster: Vec<_> = cluster.node(0).config().static_peers.iter().cloned().chain([entry(7)]).collect();
     cluster.on(0, |node, now| node.set_roster(roster.into(), name(0).into(), now)).unwrap();
     let (number, _) = cluster.on(0, |node, _| node.poll_state()).unwrap();
     cluster.on(0, |node, now| node.handle_state_failed(number, now));
@@ -180,11 +202,6 @@ fn a_leave_for_good_that_cannot_be_saved_is_announced_as_one_for_a_restart() {
 #[test]
 fn bootstrap_is_confirmed_by_the_hash_and_refused_while_it_hears_a_witness_of_another_roster() {
     let (mut cluster, _) = guarded();
-    let entry = |node: usize| StaticPeer {
-        server_id: Some(name(node).into()),
-        name: address(node).to_string().into(),
-        address: Some(address(node)),
-    };
     let roster: Vec<StaticPeer> = [0, 2].map(entry).into();
     cluster.on(0, |node, now| node.set_roster(roster.into(), name(0).into(), now)).unwrap();
     assert_eq!(cluster.standing(0).0, Standing::Unsaved);

@@ -230,7 +230,9 @@ impl Checker {
             let ((sent, bytes), received) = (world.host(node).sent(), world.host(node).received());
             let was = std::mem::replace(&mut self.moved[node as usize], [sent, bytes, received]);
             let (burst, bytes, came) = (sent - was[0], bytes - was[1], received - was[2]);
-            let limit = came + 6 * peers + 128 + 4 * peers;
+            // At the pace of refusals a peer gets almost `down_after` tries an interval.
+            let tries = u64::from(world.setup().config.down_after).max(6);
+            let limit = came + tries * peers + 128 + 4 * peers;
             if burst > limit {
                 let what =
                     format!("n{node} sent {burst} datagrams in an interval, more than {limit}: {came} came");

@@ -210,6 +210,27 @@ fn who_left_for_good_agrees_to_no_roster() {
 }
 
 #[test]
+fn who_is_back_agrees_to_nothing_before_it_is_a_witness() {
+    // Two of five leave for good; the others drop them, of whom one is late. Then these two are back, and with the late one they
+    // drop the first two.
+    for seed in 0..5 {
+        let mut world = guarded(5, seed);
+        [3, 4].into_iter().for_each(|node| world.leave(node, crate::proto::LeaveReason::Removal));
+        world.run_for(5 * SECOND);
+        [0, 1].into_iter().for_each(|node| world.leave_out(node, &[3, 4]));
+        let two = |w: &mut World| [0, 1].into_iter().all(|node| w.holds_guard(node));
+        assert!(
+            until(&mut world, 20 * SECOND, two).is_some(),
+            "seed {seed}: two of the three that stay are enough"
+        );
+        [2, 3, 4].into_iter().for_each(|node| world.leave_out(node, &[0, 1]));
+        [3, 4].into_iter().for_each(|node| world.start(node));
+        never_both(&mut world, &[0, 1], &[2, 3, 4], &format!("seed {seed}"));
+        assert!(two(&mut world), "seed {seed}");
+    }
+}
+
+#[test]
 fn of_two_that_take_each_others_roster_one_at_most_counts_the_other() {
     // Three of five have a roster of their own; two of them know the five again, and the third is late.
     for seed in 0..20 {
