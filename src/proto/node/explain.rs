@@ -87,6 +87,12 @@ impl Questions {
         self.answered = self.answered.saturating_add(1).min(self.asked);
     }
 
+    /// Whether this relay was one of the last that were asked, and nobody has answered yet.
+    pub(super) fn is_in_vain(&self, relay: usize) -> bool {
+        let asked = self.whom.len().min(self.asked as usize);
+        self.answered == 0 && self.whom[..asked].contains(&relay)
+    }
+
     /// Who was asked last, the newest last, each once.
     fn whom(&self) -> Vec<usize> {
         let newest = (self.asked.saturating_sub(self.whom.len() as u32)..self.asked)

@@ -111,11 +111,14 @@ impl Node {
     }
 
     /// The index in `observers` of the relay to ask next. Relays are asked in rounds: no relay is asked twice before
-    /// all were asked once. In a round, relays come first that answered this node last time and whose rows report the
-    /// peer as fine; equal relays take turns.
+    /// all were asked once, and while none has answered others than the last ones come first, in the next heartbeat too. In a
+    /// round, relays come first that answered this node last time and whose rows report the peer as fine; equal relays take turns.
     fn next_relay(&self, about: usize, observers: &[usize]) -> Option<usize> {
         let inquiry = &self.accounts[about].inquiry;
-        let times_asked = |relay: usize| inquiry.asked.iter().filter(|asked| **asked == relay).count();
+        let times_asked = |relay: usize| {
+            let asked = inquiry.asked.iter().filter(|asked| **asked == relay).count();
+            asked + usize::from(inquiry.questions.is_in_vain(relay))
+        };
         (0..observers.len())
             .map(|step| (inquiry.turn + step) % observers.len())
             .filter(|at| self.can_relay(observers[*at], about))

@@ -20,6 +20,8 @@
 //! - `long_answers_on_a_narrow_path`: `PathMtu::is_used` asks for no try where this node follows.
 //! - `refused_before_it_stood_still`: `Heartbeat::stalled` leaves the time of the first refusal.
 //! - `many_refuse_at_once`: every refused peer is pushed to all.
+//! - `others_than_the_silent_relays_are_asked`, `others_are_asked_in_a_ring_too`: `next_relay` does not ask whether a relay was
+//!   asked in vain.
 //! - `a_move_ends_within_a_swap`: `World::move_back` brings the node home, to the address that another one has.
 //!
 //! These are seeds of the swarm that broke once. They hold today even with their fix reverted:
@@ -70,6 +72,8 @@ regressions! { HELD, holds:
     a_pause_before_sending_and_then_no_sound
     a_late_profile_stops_no_pings
     a_move_ends_within_a_swap
+    others_are_asked_in_a_ring_too
+    others_than_the_silent_relays_are_asked
     a_one_way_cut_at_a_timeout_of_an_interval
     a_page_lost_for_its_length_comes_in_parts
     a_stalled_node_that_hears_nobody_is_isolated
