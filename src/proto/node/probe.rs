@@ -150,6 +150,11 @@ impl Node {
         self.beats[place].role == crate::proto::heartbeat::Role::Leader
     }
 
+    /// Whether it knows the run of the peer at this place of the roster, so that it can open what that run sends.
+    pub(crate) fn has_met(&self, place: usize, run: Instance) -> bool {
+        self.sessions[place].confirmed.as_ref().is_some_and(|confirmed| confirmed.instance == run)
+    }
+
     /// Whether it has begun to leave.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.is_some()

@@ -42,10 +42,16 @@ impl Checker {
             self.downs.excused += 1;
             return Ok(());
         }
-        // An own pause is no excuse for calling a peer Down that speaks by itself: of another roster it may only answer.
+        // An own pause is no excuse for calling a peer Down that speaks by itself: of another roster it may only answer, and before
+        // they have met it says hello, which proves nothing.
+        let has_met = || {
+            let place = world.roster(observer).binary_search(&subject).ok();
+            let (node, run) = (world.node(observer), world.node(subject).map(crate::proto::Node::instance));
+            node.zip(place).zip(run).is_some_and(|((node, place), run)| node.has_met(place, run))
+        };
         let me = long(self.present[observer as usize])
             && (long(self.open[observer as usize]) || self.is_isolated(world, observer))
-            && (awake || observes(world, subject, observer));
+            && (awake || observes(world, subject, observer) && has_met());
         let peer = long(self.well[subject as usize]);
         let link = |a: u32, b: u32| world.net().clean_since(a, b).is_some_and(|at| at <= since);
         let both = |a, b| link(a, b) && link(b, a);

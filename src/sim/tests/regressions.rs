@@ -22,6 +22,7 @@
 //! - `many_refuse_at_once`: every refused peer is pushed to all.
 //! - `others_than_the_silent_relays_are_asked`, `others_are_asked_in_a_ring_too`: `next_relay` does not ask whether a relay was
 //!   asked in vain.
+//! - `a_mute_node_that_has_met_nobody`: `accurate` does not ask whether the observer has met the run.
 //! - `a_move_ends_within_a_swap`: `World::move_back` brings the node home, to the address that another one has.
 //!
 //! These are seeds of the swarm that broke once. They hold today even with their fix reverted:
@@ -72,6 +73,7 @@ regressions! { HELD, holds:
     a_pause_before_sending_and_then_no_sound
     a_late_profile_stops_no_pings
     a_move_ends_within_a_swap
+    a_mute_node_that_has_met_nobody
     others_are_asked_in_a_ring_too
     others_than_the_silent_relays_are_asked
     a_one_way_cut_at_a_timeout_of_an_interval
