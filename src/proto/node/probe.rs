@@ -155,6 +155,11 @@ impl Node {
         self.sessions[place].confirmed.as_ref().is_some_and(|confirmed| confirmed.instance == run)
     }
 
+    /// For how long it has called itself isolated.
+    pub(crate) fn isolated_for(&self) -> Option<Duration> {
+        self.isolation_times.lasts(self.now)
+    }
+
     /// Whether it has begun to leave.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.is_some()

@@ -265,7 +265,11 @@ impl Checker {
     fn is_isolated(&self, world: &World, node: u32) -> bool {
         let shut = self.shut[node as usize];
         let peers = if world.host(node).rejects { 3 } else { 2 };
-        shut.is_some_and(|since| world.roster(node).len() >= peers && world.now().since(since) < ISOLATED)
+        // It may have been isolated before, for another reason.
+        let lasts = world.node(node).and_then(crate::proto::Node::isolated_for);
+        world.roster(node).len() >= peers
+            && shut.is_some_and(|since| world.now().since(since) < ISOLATED)
+            && lasts.is_none_or(|lasts| lasts < ISOLATED)
     }
 }
 

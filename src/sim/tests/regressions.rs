@@ -23,6 +23,7 @@
 //! - `others_than_the_silent_relays_are_asked`, `others_are_asked_in_a_ring_too`: `next_relay` does not ask whether a relay was
 //!   asked in vain.
 //! - `a_mute_node_that_has_met_nobody`: `accurate` does not ask whether the observer has met the run.
+//! - `the_minute_counts_from_the_first_reason`: `Checker::is_isolated` does not ask for how long the node has called itself isolated.
 //! - `a_move_ends_within_a_swap`: `World::move_back` brings the node home, to the address that another one has.
 //!
 //! These are seeds of the swarm that broke once. They hold today even with their fix reverted:
@@ -85,6 +86,7 @@ regressions! { HELD, holds:
     pings_for_others_end_no_announced_spacing
     refusals_that_break_off_hold_no_down_up
     the_last_slots_are_asked_about_too
+    the_minute_counts_from_the_first_reason
     the_minute_of_isolation_counts_no_sleep
     restart_with_other_roster
     scale_out_lagging_source
