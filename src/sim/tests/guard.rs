@@ -162,21 +162,28 @@ fn two_rosters_never_both_count_a_majority() {
     }
 }
 
+/// Three of five nodes have a roster of their own and hold its guard; the other two are gone.
+fn three_of_five(seed: u64) -> World {
+    let mut world = guarded(5, seed);
+    [3, 4].into_iter().for_each(|node| world.crash(node, false));
+    (0..3).for_each(|node| world.leave_out(node, &[3, 4]));
+    let three = |w: &mut World| (0..3).all(|node| w.holds_guard(node));
+    assert!(until(&mut world, 20 * SECOND, three).is_some(), "seed {seed}");
+    world
+}
+
 #[test]
 fn who_left_for_good_and_is_back_agrees_to_no_other_roster() {
     // Three of five have a roster of their own. One of them leaves it for good, another restarts, and the first is back.
     for seed in 0..10 {
-        let mut world = guarded(5, seed);
-        [3, 4].into_iter().for_each(|node| world.crash(node, false));
-        (0..3).for_each(|node| world.leave_out(node, &[3, 4]));
-        let three = |w: &mut World| (0..3).all(|node| w.holds_guard(node));
-        assert!(until(&mut world, 20 * SECOND, three).is_some(), "seed {seed}");
+        let mut world = three_of_five(seed);
         world.leave(2, crate::proto::LeaveReason::Removal);
         world.run_for(5 * SECOND);
         world.crash(1, false);
         world.start(1);
         world.run_for(5 * SECOND);
         world.start(2);
+        let three = |w: &mut World| (0..3).all(|node| w.holds_guard(node));
         assert!(until(&mut world, 20 * SECOND, three).is_some(), "seed {seed}: it is a witness again");
         // The one that restarted has another roster now, with those that the first two no longer know.
         [1, 3, 4].into_iter().for_each(|node| world.leave_out(node, &[0, 2]));
@@ -211,8 +218,7 @@ fn who_left_for_good_agrees_to_no_roster() {
 
 #[test]
 fn who_is_back_agrees_to_nothing_before_it_is_a_witness() {
-    // Two of five leave for good; the others drop them, of whom one is late. Then these two are back, and with the late one they
-    // drop the first two.
+    // Nodes 3 and 4 leave for good, and 0 and 1 drop them. Node 2 is late. Then 3 and 4 are back, and 2, 3 and 4 drop 0 and 1.
     for seed in 0..5 {
         let mut world = guarded(5, seed);
         [3, 4].into_iter().for_each(|node| world.leave(node, crate::proto::LeaveReason::Removal));
@@ -234,16 +240,12 @@ fn who_is_back_agrees_to_nothing_before_it_is_a_witness() {
 fn of_two_that_take_each_others_roster_one_at_most_counts_the_other() {
     // Three of five have a roster of their own; two of them know the five again, and the third is late.
     for seed in 0..20 {
-        let mut world = guarded(5, seed);
-        [3, 4].into_iter().for_each(|node| world.crash(node, false));
-        (0..3).for_each(|node| world.leave_out(node, &[3, 4]));
-        let three = |w: &mut World| (0..3).all(|node| w.holds_guard(node));
-        assert!(until(&mut world, 20 * SECOND, three).is_some(), "seed {seed}");
+        let mut world = three_of_five(seed);
         [3, 4].into_iter().for_each(|node| world.start(node));
         (0..2).for_each(|node| world.leave_out(node, &[]));
         let four = |w: &mut World| [0, 1, 3, 4].into_iter().all(|node| w.holds_guard(node));
         assert!(until(&mut world, 20 * SECOND, four).is_some(), "seed {seed}");
-        // A cut, and each side is told what the other had.
+        // Behind a cut, 0 and 1 take back the roster that 2 has, and 2 takes theirs.
         world.add_rule(groups(&[0, 1], &[2, 3, 4]), Rule::Cut);
         world.run_for(seed as u32 * 20 * MS);
         (0..2).for_each(|node| world.leave_out(node, &[3, 4]));
