@@ -47,6 +47,8 @@ pub struct Checker {
     /// Since when each node can hear, and be heard if datagrams can be late; and since when it hears nothing at all, if it was well for long until then.
     open: Vec<Option<Time>>,
     shut: Vec<Option<Time>>,
+    /// Which nodes have a second address.
+    two: Vec<bool>,
     /// When each node ended that does not run.
     crashed: Vec<Option<Time>>,
     runs: Vec<Option<Instance>>,
@@ -99,6 +101,7 @@ impl Checker {
             present: vec![None; nodes],
             open: vec![None; nodes],
             shut: vec![None; nodes],
+            two: vec![false; nodes],
             crashed: vec![None; nodes],
             runs: vec![None; nodes],
             changed_run: vec![world.now(); nodes],
@@ -174,7 +177,10 @@ impl Checker {
                 self.changed_run[place] = now;
             }
             let since = |before: Option<Time>, is: bool| is.then(|| before.filter(|_| same).unwrap_or(now));
-            self.present[place] = since(self.present[place], host.is_present());
+            // Others may hold the address that is no more: it is as if the node had moved.
+            let had = std::mem::replace(&mut self.two[place], host.second.is_some());
+            let moved = had && host.second.is_none();
+            self.present[place] = since(self.present[place].filter(|_| !moved), host.is_present());
             let sound = self.well[place].is_some_and(|at| now.since(at) >= window(world));
             let shut = host.is_shut() && (sound || self.shut[place].is_some());
             self.shut[place] = since(self.shut[place], shut);
@@ -184,7 +190,7 @@ impl Checker {
             self.began[place] |= host.node.is_some();
             let before = self.slow[place].filter(|(_, by)| same && Some(*by) == host.slowness());
             self.slow[place] = before.or(host.slowness().map(|by| (now, by)));
-            let well = since(self.well[place], host.is_well(now));
+            let well = since(self.well[place].filter(|_| !moved), host.is_well(now));
             if self.well[place].is_some() && well.is_none() {
                 self.ill[place] = now;
             }

@@ -272,7 +272,8 @@ impl Stage {
                 world.leave_out(node, &absent);
                 world.part(node, begins);
             }
-            Fault::Pause { by, .. } if begins => world.pause_in_turn(node, secs(*by)),
+            // Who did not run takes no turn: it must not stand still long after.
+            Fault::Pause { by, .. } => world.pause_in_turn(node, begins.then(|| secs(*by))),
             Fault::Hostile { rate, .. } if begins => return self.attack(world, node, *rate),
             _ => {}
         }

@@ -191,7 +191,7 @@ fn a_pause_before_sending_spoils_no_estimate() {
     // The clock is read, then the process stands still for 3 s, then it sends: what returns measures no round trip.
     for seed in 0..10 {
         let mut world = whole(Setup::new(5), seed);
-        world.pause_in_turn(0, 3 * SECOND);
+        world.pause_in_turn(0, Some(3 * SECOND));
         world.run_for(4 * SECOND);
         let slow: Vec<_> = (0..5)
             .flat_map(|node| world.node(node).unwrap().snapshot(world.now()).peers)

@@ -25,6 +25,8 @@
 //! - `a_mute_node_that_has_met_nobody`: `accurate` does not ask whether the observer has met the run.
 //! - `the_minute_counts_from_the_first_reason`: `Checker::is_isolated` does not ask for how long the node has called itself isolated.
 //! - `a_move_ends_within_a_swap`: `World::move_back` brings the node home, to the address that another one has.
+//! - `a_pause_of_a_node_that_has_left`: the end of the fault leaves the pause, and the node makes it in the first turn of its next run.
+//! - `a_second_address_lost_at_both_ends`: `Checker::note` counts the loss of a second address as nothing.
 //!
 //! These are seeds of the swarm that broke once. They hold today even with their fix reverted:
 //!
@@ -79,6 +81,8 @@ regressions! { HELD, holds:
     others_than_the_silent_relays_are_asked
     a_one_way_cut_at_a_timeout_of_an_interval
     a_page_lost_for_its_length_comes_in_parts
+    a_pause_of_a_node_that_has_left
+    a_second_address_lost_at_both_ends
     a_stalled_node_that_hears_nobody_is_isolated
     down_although_most_rows_hear_the_peer
     lost_votes_are_no_down_at_once

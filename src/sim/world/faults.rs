@@ -98,9 +98,9 @@ impl World {
         self.hosts[node as usize].late = late;
     }
 
-    /// In its next turn the node stands still for so long between sealing and sending.
-    pub fn pause_in_turn(&mut self, node: u32, length: Duration) {
-        self.hosts[node as usize].pause = Some(length);
+    /// In its next turn the node stands still for so long between sealing and sending; `None`: it does not after all.
+    pub fn pause_in_turn(&mut self, node: u32, length: Option<Duration>) {
+        self.hosts[node as usize].pause = length;
     }
 
     /// The node receives nothing, or again.
