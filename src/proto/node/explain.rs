@@ -59,6 +59,8 @@ pub(super) struct Questions {
     last: Option<Time>,
     asked: u32,
     answered: u32,
+    /// Since one last answered.
+    in_vain: u32,
     /// Who was asked last.
     whom: [usize; 3],
 }
@@ -71,6 +73,7 @@ impl Questions {
         }
         self.whom[self.asked as usize % self.whom.len()] = relay;
         self.asked = self.asked.wrapping_add(1).max(1);
+        self.in_vain = self.in_vain.saturating_add(1);
         self.last = Some(now);
     }
 
@@ -85,18 +88,24 @@ impl Questions {
 
     pub(super) fn answered(&mut self) {
         self.answered = self.answered.saturating_add(1).min(self.asked);
+        self.in_vain = 0;
     }
 
-    /// Whether this relay was one of the last that were asked, and nobody has answered yet.
+    /// Whether this relay was one of the last that were asked, and nobody has answered since.
     pub(super) fn is_in_vain(&self, relay: usize) -> bool {
-        let asked = self.whom.len().min(self.asked as usize);
-        self.answered == 0 && self.whom[..asked].contains(&relay)
+        self.newest(self.in_vain).any(|asked| asked == relay)
+    }
+
+    /// Who was asked last, so many at most.
+    fn newest(&self, most: u32) -> impl Iterator<Item = usize> {
+        let kept = self.whom.len();
+        let from = self.asked.saturating_sub(most.min(kept as u32));
+        (from..self.asked).map(move |question| self.whom[question as usize % kept])
     }
 
     /// Who was asked last, the newest last, each once.
     fn whom(&self) -> Vec<usize> {
-        let newest = (self.asked.saturating_sub(self.whom.len() as u32)..self.asked)
-            .map(|question| self.whom[question as usize % self.whom.len()]);
+        let newest = self.newest(u32::MAX);
         let mut whom = Vec::new();
         for relay in newest {
             whom.retain(|known| *known != relay);

@@ -137,7 +137,7 @@ fn a_cut_link_in_a_small_lossy_cluster_is_no_death() {
 fn a_cut_link_at_30_percent_loss_is_hardly_ever_a_death() {
     let found: Vec<usize> = [3, 4, 5, 6, 8].map(|nodes| downs_at_a_cut(nodes, 0.3, 3)).into();
     println!("3, 4, 5, 6, 8 nodes: {found:?} Downs in three hours");
-    let most = [9, 9, 5, 2, 1];
+    let most = [1, 1, 1, 1, 1];
     assert!(found.iter().zip(most).all(|(found, most)| *found <= most), "{found:?}, at most {most:?}");
 }
 
