@@ -47,6 +47,8 @@ pub struct Checker {
     /// Since when each node can hear, and be heard if datagrams can be late; and since when it hears nothing at all, if it was well for long until then.
     open: Vec<Option<Time>>,
     shut: Vec<Option<Time>>,
+    /// Since when what each node sends leaves it.
+    speaks: Vec<Option<Time>>,
     /// Which nodes have a second address.
     two: Vec<bool>,
     /// When each node ended that does not run.
@@ -101,6 +103,7 @@ impl Checker {
             present: vec![None; nodes],
             open: vec![None; nodes],
             shut: vec![None; nodes],
+            speaks: vec![None; nodes],
             two: vec![false; nodes],
             crashed: vec![None; nodes],
             runs: vec![None; nodes],
@@ -187,6 +190,7 @@ impl Checker {
             // Of a mute node the others think that it is dead, and ping it seldom: one late datagram is a long silence then.
             let open = !host.is_shut() && (world.net().is_prompt() || !host.is_mute());
             self.open[place] = since(self.open[place], open);
+            self.speaks[place] = since(self.speaks[place], !host.is_mute());
             self.began[place] |= host.node.is_some();
             let before = self.slow[place].filter(|(_, by)| same && Some(*by) == host.slowness());
             self.slow[place] = before.or(host.slowness().map(|by| (now, by)));

@@ -42,8 +42,8 @@ impl Checker {
             self.downs.excused += 1;
             return Ok(());
         }
-        // An own pause is no excuse for calling a peer Down that speaks by itself: of another roster it may only answer, and before
-        // they have met it says hello, which proves nothing.
+        // An own pause is no excuse for calling a peer Down that speaks by itself. Of another roster it may only answer; and to who is
+        // mute it says hello until they have met, which proves nothing.
         let has_met = || {
             let place = world.roster(observer).binary_search(&subject).ok();
             let (node, run) = (world.node(observer), world.node(subject).map(crate::proto::Node::instance));
@@ -51,7 +51,8 @@ impl Checker {
         };
         let me = long(self.present[observer as usize])
             && (long(self.open[observer as usize]) || self.is_isolated(world, observer))
-            && (awake || observes(world, subject, observer) && has_met());
+            && (awake
+                || observes(world, subject, observer) && (long(self.speaks[observer as usize]) || has_met()));
         let peer = long(self.well[subject as usize]);
         let link = |a: u32, b: u32| world.net().clean_since(a, b).is_some_and(|at| at <= since);
         let both = |a, b| link(a, b) && link(b, a);
