@@ -31,7 +31,8 @@ pub struct RosterState {
     pub guard_wait: u64,
     /// Whether this run or an earlier one was a witness since the node last left for good.
     pub witness: bool,
-    /// Whether the node left for good since it was last a witness. It agrees to no roster then: others may no longer count it.
+    /// Whether the node left for good since it was last a witness. It agrees to no roster then, and is a witness only when all
+    /// members of its roster know: some may still not count it.
     pub returned: bool,
     /// The members of the roster that was reported last.
     pub roster: Vec<Member>,

@@ -110,7 +110,8 @@ pub enum Missing {
     Agreement,
     /// The settings changed: it waits until then.
     Wait(Time),
-    /// Every member must report this roster, with its state on disk, or more than half must be witnesses of it.
+    /// Every member must report this roster, with its state on disk; or more than half must be witnesses of it, which is not enough
+    /// for a node that left for good and is back.
     Witnesses,
 }
 

@@ -114,6 +114,8 @@ pub struct Host {
     pub(super) rejects: bool,
     /// Its process never starts.
     pub(super) absent: bool,
+    /// Which machine it is: others were there before.
+    pub(super) machine: u32,
     /// The rosters that its node remembers: on disk, so a crash keeps them.
     pub(super) rosters: RosterState,
     /// Its process does not start yet.
@@ -152,6 +154,7 @@ impl Host {
             went_on: Time::ZERO,
             rejects: false,
             absent: false,
+            machine: 0,
             rosters: RosterState::default(),
             late: false,
             socket: VecDeque::new(),

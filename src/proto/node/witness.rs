@@ -5,7 +5,8 @@
 //! the present roster, at one moment. A former roster is forgotten when more than half of its members are ready, or further. From
 //! then on no majority of the former roster can be witnesses of it, unless a majority of the present roster goes back the same way.
 //! Nor can a majority be witnesses of another roster that it had agreed to before: a member that took part has that one as a former
-//! roster too. Restarts change nothing of this, because the shell keeps the state on disk. A change of roster is reported as
+//! roster too. Members that left for good are not counted, so one that is back counts for nothing before all members of its roster
+//! know. Restarts change nothing of this, because the shell keeps the state on disk. A change of roster is reported as
 //! `unsaved` until it is there, and counts for nothing until then.
 
 use std::sync::Arc;
@@ -239,12 +240,13 @@ impl Node {
     }
 
     /// Notes that a peer left for good, if its profile says so: with this roster, and bound by no other. Who agreed to another
-    /// roster, or may have, is counted where this one is a former roster.
+    /// roster, or may have, is counted where this one is a former roster. So is a run that this one never met: the profile may be
+    /// old, and a newer run be back.
     pub(super) fn note_left_for_good(&mut self, peer: usize) {
         let known = self.sessions[peer].known;
         let has_left = self.records.profile(self.places[peer]).is_some_and(|told| {
             told.left().is_some_and(|leave| leave.reason == LeaveReason::Removal)
-                && known.is_none_or(|run| run == told.instance)
+                && known == Some(told.instance)
                 && Some(told.roster) == self.own_report()
                 && told.standing == Standing::Free
         });
@@ -259,7 +261,8 @@ impl Node {
         let Some(state) = &mut self.witnessing.state else { return };
         let mut changed = false;
         for member in state.members_mut().filter(|member| member.left != left) {
-            if is_called(member, &name, &id) {
+            // Whoever is at the entry now is counted, also under another id: it cannot agree.
+            if is_called(member, &name, &id) || !left && *member.name == *name {
                 (member.left, changed) = (left, true);
             }
         }
@@ -354,8 +357,9 @@ impl Node {
         }
         let was_witness = self.witnessing.state.as_ref().is_some_and(|state| state.witness);
         let is_free = self.witnessing.former().is_empty();
-        if self.now >= self.witnessing.from
-            && (is_free && (was_witness || self.has_everybody()) || self.is_joined())
+        // Who left for good and is back needs everybody: one that missed its return would go on without it.
+        let is_joined = !self.has_returned() && self.is_joined();
+        if self.now >= self.witnessing.from && (is_free && (was_witness || self.has_everybody()) || is_joined)
         {
             self.stand_as_witness();
         }
@@ -389,24 +393,27 @@ impl Node {
         self.sessions.len() + 1 == self.directory.len() && (0..self.sessions.len()).all(is_ready)
     }
 
-    /// Whether enough members of a former roster have agreed to the present one; `ready`: and are ready.
+    /// Whether enough members of a former roster have agreed to the present one; `ready`: and are ready. Where all of them report
+    /// the present one nobody can be elsewhere: then also those agree that left for good and are back.
     fn has_agreed(&self, former: &FormerRoster, ready: bool) -> bool {
         let present = former.members.iter().filter(|member| !member.left);
-        present.filter(|member| self.agrees(member, ready)).count() >= former.needed()
+        present.filter(|member| self.agrees(member, ready, false)).count() >= former.needed()
+            || former.members.iter().all(|member| self.agrees(member, ready, true))
     }
 
     /// A member agrees if it reports the present roster and has this on disk; `ready`: and is not bound by a former roster of its
-    /// own.
-    fn agrees(&self, member: &Member, ready: bool) -> bool {
+    /// own. `returned`: also if it left for good and is back.
+    fn agrees(&self, member: &Member, ready: bool, returned: bool) -> bool {
         let agrees = |told: &Profile| {
             let far_enough = match told.standing {
-                Standing::Unsaved | Standing::Returned => false,
+                Standing::Unsaved => false,
+                Standing::Returned => returned,
                 Standing::Bound => !ready,
                 Standing::Ready | Standing::Free | Standing::Witness => true,
             };
             Some(told.roster) == self.own_report() && far_enough
         };
-        self.is_own(member) && !self.has_returned()
+        self.is_own(member) && (returned || !self.has_returned())
             || self.peer_called(member).and_then(|peer| self.report_of(peer)).is_some_and(agrees)
     }
 
@@ -445,14 +452,13 @@ impl Node {
             Standing::Unsaved if self.witnessing.state.is_none() => Some(Missing::State),
             Standing::Unsaved if !self.can_be_guarded() => Some(Missing::Observers),
             Standing::Unsaved => Some(Missing::Save),
-            Standing::Bound | Standing::Ready => Some(Missing::Agreement),
-            Standing::Returned => Some(Missing::Witnesses),
+            Standing::Bound | Standing::Ready | Standing::Returned => Some(Missing::Agreement),
             Standing::Free if self.now < self.witnessing.from => Some(Missing::Wait(self.witnessing.from)),
             Standing::Free => Some(Missing::Witnesses),
         };
         let view = |former: &FormerRoster| {
             let present = || former.members.iter().filter(|member| !member.left);
-            let silent = present().filter(|member| !self.agrees(member, self.witnessing.ready));
+            let silent = present().filter(|member| !self.agrees(member, self.witnessing.ready, false));
             let mut not_agreed: Vec<Arc<str>> = silent.map(|member| member.name.as_str().into()).collect();
             let (members, agreed) = (present().count(), present().count() - not_agreed.len());
             not_agreed.sort();

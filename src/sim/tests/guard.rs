@@ -237,6 +237,87 @@ fn who_is_back_agrees_to_nothing_before_it_is_a_witness() {
 }
 
 #[test]
+fn who_is_back_needs_also_those_that_missed_its_return() {
+    // Node 4 is mute: it hears that the others leave for good one by one, and not that they are back. Then it drops them.
+    for seed in 0..5 {
+        let mut world = guarded(5, seed);
+        world.mute(4, true);
+        world.run_for(10 * SECOND);
+        for node in 0..4 {
+            world.leave(node, crate::proto::LeaveReason::Removal);
+            world.run_for(5 * SECOND);
+            world.start(node);
+            world.run_for(10 * SECOND);
+        }
+        world.leave_out(4, &[0, 1, 2, 3]);
+        never_both(&mut world, &[0, 1, 2, 3], &[4], &format!("seed {seed}"));
+        // All of one roster run again.
+        world.mute(4, false);
+        world.leave_out(4, &[]);
+        let five = |w: &mut World| (0..5).all(|node| w.holds_guard(node));
+        assert!(until(&mut world, 30 * SECOND, five).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn who_was_down_while_a_member_left_for_good_counts_it() {
+    // Nodes 3 and 4 leave for good while 0 is down. It learns that from the others, and may not know of a newer run.
+    for seed in 0..5 {
+        let mut world = guarded(5, seed);
+        world.crash(0, false);
+        [3, 4].into_iter().for_each(|node| world.leave(node, crate::proto::LeaveReason::Removal));
+        world.run_for(10 * SECOND);
+        world.start(0);
+        world.run_for(5 * SECOND);
+        [0, 1].into_iter().for_each(|node| world.leave_out(node, &[2, 3, 4]));
+        world.run_for(SECOND);
+        let members = |world: &mut World, node| {
+            let view = world.tell(node, |core, now| core.snapshot(now).witness).unwrap();
+            view.former.iter().map(|former| former.members).collect::<Vec<_>>()
+        };
+        assert_eq!(members(&mut world, 0), [5], "seed {seed}");
+        assert!(members(&mut world, 1).iter().all(|members| *members == 3), "seed {seed}: it saw them leave");
+    }
+}
+
+#[test]
+fn whoever_is_at_the_address_of_one_that_left_is_counted() {
+    // Entries without ids: 3 and 4 leave for good, and other machines are at their addresses now.
+    for seed in 0..5 {
+        let mut world = World::new(Setup { nameless: true, drift: 200, ..Setup::new(5) }, seed);
+        let all = |w: &World| (0..5).all(|node| w.holds_guard(node));
+        assert!(world.run_until(20 * SECOND, all).is_some(), "seed {seed}");
+        [3, 4].into_iter().for_each(|node| world.leave(node, crate::proto::LeaveReason::Removal));
+        world.run_for(5 * SECOND);
+        [3, 4].into_iter().for_each(|node| world.replace(node));
+        (0..3).for_each(|node| world.crash(node, false));
+        (0..5).for_each(|node| world.start(node));
+        world.run_for(20 * SECOND);
+        world.add_rule(groups(&[0, 1], &[2, 3, 4]), Rule::Cut);
+        [0, 1].into_iter().for_each(|node| world.leave_out(node, &[2, 3, 4]));
+        never_both(&mut world, &[0, 1], &[2, 3, 4], &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn who_is_back_agrees_where_all_report_the_new_roster() {
+    // Of two one leaves for good, and is back with a third.
+    for seed in 0..5 {
+        let mut world = World::new(Setup { drift: 200, ..Setup::new(3) }, seed);
+        world.crash(2, false);
+        (0..2).for_each(|node| world.leave_out(node, &[2]));
+        let two = |w: &World| (0..2).all(|node| w.holds_guard(node));
+        assert!(world.run_until(20 * SECOND, two).is_some(), "seed {seed}");
+        world.leave(0, crate::proto::LeaveReason::Removal);
+        world.run_for(5 * SECOND);
+        (0..2).for_each(|node| world.leave_out(node, &[]));
+        [0, 2].into_iter().for_each(|node| world.start(node));
+        let three = |w: &World| (0..3).all(|node| w.holds_guard(node));
+        assert!(world.run_until(30 * SECOND, three).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
 fn of_two_that_take_each_others_roster_one_at_most_counts_the_other() {
     // Three of five have a roster of their own; two of them know the five again, and the third is late.
     for seed in 0..20 {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{World, address, name};
-use crate::proto::{LeaveReason, Node, Reject, Time};
+use crate::proto::{LeaveReason, Node, Reject, RosterState, Time};
 use crate::sim::link::{Rule, Scope};
 use crate::sim::net::second_address;
 
@@ -86,6 +86,14 @@ impl World {
     /// The host's own firewall rejects, with an ICMP error, all that comes in and all that the node sends.
     pub fn reject_at_host(&mut self, node: u32, rejects: bool) {
         self.hosts[node as usize].rejects = rejects;
+    }
+
+    /// Another machine, which has never run, takes the place of one that has ended: where entries have no ids, with another id.
+    pub fn replace(&mut self, node: u32) {
+        let host = &mut self.hosts[node as usize];
+        assert!(host.node.is_none(), "its machine is gone");
+        host.machine += 1;
+        host.rosters = RosterState::default();
     }
 
     /// The node never starts: its machine does not exist.

@@ -340,7 +340,11 @@ impl World {
             return;
         }
         let own_name: Arc<str> = name(node).into();
-        let server_id = if self.setup.nameless { format!("id-{node}").into() } else { own_name.clone() };
+        let server_id = match (self.setup.nameless, self.hosts[node as usize].machine) {
+            (false, _) => own_name.clone(),
+            (true, 0) => format!("id-{node}").into(),
+            (true, machine) => format!("id-{node}-{machine}").into(),
+        };
         let mut config =
             PeerConfig { server_id, own_name, listen_address: address(node), ..self.setup.config.clone() };
         let keys = keys(&self.setup);
@@ -430,5 +434,6 @@ pub fn name(node: u32) -> String {
 
 /// The node of an id.
 pub fn index(name: &str) -> Option<u32> {
-    name.strip_prefix('n').or(name.strip_prefix("id-"))?.parse().ok()
+    let number = name.strip_prefix('n').or(name.strip_prefix("id-"))?;
+    number.split('-').next()?.parse().ok()
 }
