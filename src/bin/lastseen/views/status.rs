@@ -83,7 +83,7 @@ fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
 /// What this node lacks to count for the quorum guard.
 fn witness(witness: &Value) -> String {
     let text = match witness["missing"].as_str() {
-        Some("state_dir") => "set state_dir: without it there is no quorum guard".to_owned(),
+        Some("state_dir") => "no quorum guard without state_dir: set it, or see the log".to_owned(),
         Some("observers") => {
             "it observes too few nodes: the quorum guard needs observers = \"all\"".to_owned()
         }
@@ -242,7 +242,7 @@ mod tests {
         let without = text(json!({"standing": "unsaved", "missing": "state_dir", "former": []}));
         assert!(
             without.ends_with(
-                "\nWITNESS   no      unsaved: set state_dir: without it there is no quorum guard\n"
+                "\nWITNESS   no      unsaved: no quorum guard without state_dir: set it, or see the log\n"
             ),
             "{without}"
         );
