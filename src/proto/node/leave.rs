@@ -43,7 +43,9 @@ impl Node {
             None => {
                 // It is back, or it never left: a profile can be forged. What it said itself stands.
                 if !is_known || self.accounts[peer].left.is_none() {
-                    self.note_return(peer);
+                    let name = self.directory.id(self.places[peer]).clone();
+                    let id = profile.id.as_ref().map_or(&*name, |id| id.as_str());
+                    self.note_return(peer, id);
                 }
                 if !is_known && self.sessions[peer].known.is_some() {
                     let account = &mut self.accounts[peer];

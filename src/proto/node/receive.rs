@@ -232,7 +232,8 @@ impl Node {
             self.tell_restart(peer, instance);
         }
         // A run that left is not confirmed again, not even by the next run of this node: this one is newer.
-        self.note_return(peer);
+        let id = self.registry.at(peer).server_id.clone();
+        self.note_return(peer, &id);
     }
 
     /// A new datagram of the confirmed run: evidence, and what it says.

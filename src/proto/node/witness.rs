@@ -5,7 +5,7 @@
 //! the present roster, at one moment. A former roster is forgotten when more than half of its members are ready, or further. From
 //! then on no majority of the former roster can be witnesses of it, unless a majority of the present roster goes back the same way.
 //! Nor can a majority be witnesses of another roster that it had agreed to before: a member that took part has that one as a former
-//! roster too. Members that left for good are not counted, so one that is back counts for nothing before all members of its roster
+//! roster too. Members that left for good are not counted, so one that is back is no witness before all members of its roster
 //! know. Restarts change nothing of this, because the shell keeps the state on disk. A change of roster is reported as
 //! `unsaved` until it is there, and counts for nothing until then.
 
@@ -233,10 +233,10 @@ impl Node {
         }
     }
 
-    /// The peer is back, or never left: it may be a witness of a former roster again, so that must be on disk before this run
-    /// counts.
-    pub(super) fn note_return(&mut self, peer: usize) {
-        self.mark(peer, false);
+    /// The peer is back, or never left, or another node of this id is at its entry: it may be a witness of a former roster, so that
+    /// must be on disk before this run counts.
+    pub(super) fn note_return(&mut self, peer: usize, id: &str) {
+        self.mark(peer, id, false);
     }
 
     /// Notes that a peer left for good, if its profile says so: with this roster, and bound by no other. Who agreed to another
@@ -251,19 +251,22 @@ impl Node {
                 && told.standing == Standing::Free
         });
         if has_left {
-            self.mark(peer, true);
+            let id = self.registry.at(peer).server_id.clone();
+            self.mark(peer, &id, true);
         }
     }
 
-    fn mark(&mut self, peer: usize, left: bool) {
-        let id = self.registry.at(peer).server_id.clone();
+    fn mark(&mut self, peer: usize, id: &str, left: bool) {
         let name = self.directory.id(self.places[peer]).clone();
         let Some(state) = &mut self.witnessing.state else { return };
         let mut changed = false;
         for member in state.members_mut().filter(|member| member.left != left) {
-            // Whoever is at the entry now is counted, also under another id: it cannot agree.
-            if is_called(member, &name, &id) || !left && *member.name == *name {
+            if is_called(member, &name, id) {
                 (member.left, changed) = (left, true);
+            } else if !left && *member.name == *name {
+                // The id that the entry led to left for good: the entry is another node's now.
+                member.id = Some(id.to_owned()).filter(|id| **id != *name);
+                (member.left, changed) = (false, true);
             }
         }
         if changed {
@@ -355,21 +358,32 @@ impl Node {
         if !self.config.mechanisms.memory {
             return self.stand_as_witness();
         }
-        let was_witness = self.witnessing.state.as_ref().is_some_and(|state| state.witness);
-        let is_free = self.witnessing.former().is_empty();
-        // Who left for good and is back needs everybody: one that missed its return would go on without it.
-        let is_joined = !self.has_returned() && self.is_joined();
-        if self.now >= self.witnessing.from && (is_free && (was_witness || self.has_everybody()) || is_joined)
-        {
-            self.stand_as_witness();
+        if self.now >= self.witnessing.from {
+            let is_joined = self.is_joined();
+            if is_joined {
+                self.forget_former();
+            }
+            // Who left for good and is back needs everybody: a member that missed its return would go on without it.
+            let was_witness = self.witnessing.state.as_ref().is_some_and(|state| state.witness);
+            let may = was_witness || is_joined && !self.has_returned() || self.has_everybody();
+            if may && self.witnessing.former().is_empty() {
+                self.stand_as_witness();
+            }
         }
         self.publish_profile();
     }
 
+    fn forget_former(&mut self) {
+        if let Some(state) = self.witnessing.state.as_mut().filter(|state| !state.former.is_empty()) {
+            state.former.clear();
+            self.witnessing.change(false);
+        }
+    }
+
     fn stand_as_witness(&mut self) {
         let (config, wait) = (config_hash(&self.config), micros(self.config.guard_wait()));
+        self.forget_former();
         let Some(state) = &mut self.witnessing.state else { return };
-        state.former.clear();
         (state.witness, state.returned, state.config_hash, state.guard_wait) = (true, false, config, wait);
         self.witnessing.witness = true;
         self.witnessing.change(false);
@@ -393,27 +407,24 @@ impl Node {
         self.sessions.len() + 1 == self.directory.len() && (0..self.sessions.len()).all(is_ready)
     }
 
-    /// Whether enough members of a former roster have agreed to the present one; `ready`: and are ready. Where all of them report
-    /// the present one nobody can be elsewhere: then also those agree that left for good and are back.
+    /// Whether enough members of a former roster have agreed to the present one; `ready`: and are ready.
     fn has_agreed(&self, former: &FormerRoster, ready: bool) -> bool {
         let present = former.members.iter().filter(|member| !member.left);
-        present.filter(|member| self.agrees(member, ready, false)).count() >= former.needed()
-            || former.members.iter().all(|member| self.agrees(member, ready, true))
+        present.filter(|member| self.agrees(member, ready)).count() >= former.needed()
     }
 
     /// A member agrees if it reports the present roster and has this on disk; `ready`: and is not bound by a former roster of its
-    /// own. `returned`: also if it left for good and is back.
-    fn agrees(&self, member: &Member, ready: bool, returned: bool) -> bool {
+    /// own.
+    fn agrees(&self, member: &Member, ready: bool) -> bool {
         let agrees = |told: &Profile| {
             let far_enough = match told.standing {
-                Standing::Unsaved => false,
-                Standing::Returned => returned,
+                Standing::Unsaved | Standing::Returned => false,
                 Standing::Bound => !ready,
                 Standing::Ready | Standing::Free | Standing::Witness => true,
             };
             Some(told.roster) == self.own_report() && far_enough
         };
-        self.is_own(member) && (returned || !self.has_returned())
+        self.is_own(member) && !self.has_returned()
             || self.peer_called(member).and_then(|peer| self.report_of(peer)).is_some_and(agrees)
     }
 
@@ -458,7 +469,7 @@ impl Node {
         };
         let view = |former: &FormerRoster| {
             let present = || former.members.iter().filter(|member| !member.left);
-            let silent = present().filter(|member| !self.agrees(member, self.witnessing.ready, false));
+            let silent = present().filter(|member| !self.agrees(member, self.witnessing.ready));
             let mut not_agreed: Vec<Arc<str>> = silent.map(|member| member.name.as_str().into()).collect();
             let (members, agreed) = (present().count(), present().count() - not_agreed.len());
             not_agreed.sort();

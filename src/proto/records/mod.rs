@@ -152,8 +152,8 @@ pub enum Standing {
     Witness,
     /// Of each former roster enough members report the present one, but too few of them are ready themselves.
     Ready,
-    /// It left for good and is back, with former rosters. It agrees to nothing before these have agreed, or all of their members
-    /// report its roster.
+    /// It left for good and is back, with former rosters. It agrees to nothing before these have agreed without it, or more than half
+    /// of the members are witnesses of its roster.
     Returned,
 }
 

@@ -300,20 +300,90 @@ fn whoever_is_at_the_address_of_one_that_left_is_counted() {
 }
 
 #[test]
-fn who_is_back_agrees_where_all_report_the_new_roster() {
-    // Of two one leaves for good, and is back with a third.
+fn an_entry_whose_node_left_for_good_is_the_next_nodes() {
+    // Two of three entries without ids lead to other machines by and by, each after a leave for good. Then there is a fourth.
     for seed in 0..5 {
-        let mut world = World::new(Setup { drift: 200, ..Setup::new(3) }, seed);
-        world.crash(2, false);
-        (0..2).for_each(|node| world.leave_out(node, &[2]));
-        let two = |w: &World| (0..2).all(|node| w.holds_guard(node));
-        assert!(world.run_until(20 * SECOND, two).is_some(), "seed {seed}");
-        world.leave(0, crate::proto::LeaveReason::Removal);
-        world.run_for(5 * SECOND);
-        (0..2).for_each(|node| world.leave_out(node, &[]));
-        [0, 2].into_iter().for_each(|node| world.start(node));
+        let mut world = World::new(Setup { nameless: true, drift: 200, ..Setup::new(4) }, seed);
+        world.crash(3, false);
+        (0..3).for_each(|node| world.leave_out(node, &[3]));
         let three = |w: &World| (0..3).all(|node| w.holds_guard(node));
-        assert!(world.run_until(30 * SECOND, three).is_some(), "seed {seed}");
+        assert!(world.run_until(20 * SECOND, three).is_some(), "seed {seed}");
+        for gone in [1, 2] {
+            world.leave(gone, crate::proto::LeaveReason::Removal);
+            world.run_for(5 * SECOND);
+            world.replace(gone);
+            (0..3).filter(|node| *node != gone).for_each(|node| world.crash(node, false));
+            (0..3).for_each(|node| world.start(node));
+            assert!(world.run_until(30 * SECOND, three).is_some(), "seed {seed}, n{gone}");
+        }
+        (0..3).for_each(|node| world.leave_out(node, &[]));
+        world.start(3);
+        let four = |w: &World| (0..4).all(|node| w.holds_guard(node));
+        assert!(world.run_until(30 * SECOND, four).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn who_is_back_takes_no_vote_along_from_where_it_was_since() {
+    // Of five, two have gone to others by two steps, and these hold the guard. The two leave for good, and all five start again.
+    for seed in 0..5 {
+        let mut world = guarded(8, seed);
+        (5..8).for_each(|node| world.crash(node, false));
+        (5..8).for_each(|node| world.replace(node));
+        let holds = |w: &mut World, nodes: &[u32]| {
+            let held = until(w, 30 * SECOND, |w| nodes.iter().all(|node| w.holds_guard(*node)));
+            assert!(held.is_some(), "seed {seed}: {nodes:?}");
+        };
+        (0..5).for_each(|node| world.leave_out(node, &[5, 6, 7]));
+        holds(&mut world, &[0, 1, 2, 3, 4]);
+        (3..5).for_each(|node| world.crash(node, false));
+        (0..3).for_each(|node| world.leave_out(node, &[3, 4, 5, 6, 7]));
+        holds(&mut world, &[0, 1, 2]);
+        world.crash(2, false);
+        [0, 1, 5, 6, 7].into_iter().for_each(|node| world.leave_out(node, &[2, 3, 4]));
+        (5..8).for_each(|node| world.start(node));
+        holds(&mut world, &[0, 1, 5, 6, 7]);
+        (0..2).for_each(|node| world.leave(node, crate::proto::LeaveReason::Removal));
+        world.run_for(5 * SECOND);
+        (0..5).for_each(|node| world.leave_out(node, &[5, 6, 7]));
+        (0..5).for_each(|node| world.start(node));
+        never_both(&mut world, &[2, 3, 4], &[5, 6, 7], &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn who_is_back_after_most_were_replaced_blocks_nobody() {
+    for seed in 0..5 {
+        let mut world = guarded(8, seed);
+        (5..8).for_each(|node| world.crash(node, false));
+        (5..8).for_each(|node| world.replace(node));
+        let holds = |w: &mut World, nodes: &[u32]| {
+            let held = until(w, 30 * SECOND, |w| nodes.iter().all(|node| w.holds_guard(*node)));
+            assert!(held.is_some(), "seed {seed}: {nodes:?}");
+        };
+        let drop_all_but = |w: &mut World, present: &[u32]| {
+            let absent: Vec<u32> = (0..8).filter(|node| !present.contains(node)).collect();
+            present.iter().for_each(|node| w.leave_out(*node, &absent));
+        };
+        drop_all_but(&mut world, &[0, 1, 2, 3, 4]);
+        holds(&mut world, &[0, 1, 2, 3, 4]);
+        world.leave(2, crate::proto::LeaveReason::Removal);
+        world.run_for(5 * SECOND);
+        // One machine after the other makes room for a new one.
+        let mut present = vec![0, 1, 3, 4];
+        for (gone, new) in [(3, 5), (4, 6), (1, 7)] {
+            world.leave(gone, crate::proto::LeaveReason::Removal);
+            world.run_for(5 * SECOND);
+            present.retain(|node| *node != gone);
+            present.push(new);
+            drop_all_but(&mut world, &present);
+            world.start(new);
+            holds(&mut world, &present);
+        }
+        present.push(2);
+        drop_all_but(&mut world, &present);
+        world.start(2);
+        holds(&mut world, &present);
     }
 }
 
