@@ -43,9 +43,7 @@ impl Node {
             None => {
                 // It is back, or it never left: a profile can be forged. What it said itself stands.
                 if !is_known || self.accounts[peer].left.is_none() {
-                    let name = self.directory.id(self.places[peer]).clone();
-                    let id = profile.id.as_ref().map_or(&*name, |id| id.as_str());
-                    self.note_return(peer, id);
+                    self.note_return(peer);
                 }
                 if !is_known && self.sessions[peer].known.is_some() {
                     let account = &mut self.accounts[peer];

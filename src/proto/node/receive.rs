@@ -232,8 +232,7 @@ impl Node {
             self.tell_restart(peer, instance);
         }
         // A run that left is not confirmed again, not even by the next run of this node: this one is newer.
-        let id = self.registry.at(peer).server_id.clone();
-        self.note_return(peer, &id);
+        self.note_return(peer);
     }
 
     /// A new datagram of the confirmed run: evidence, and what it says.

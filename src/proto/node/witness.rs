@@ -233,10 +233,10 @@ impl Node {
         }
     }
 
-    /// The peer is back, or never left, or another node of this id is at its entry: it may be a witness of a former roster, so that
-    /// must be on disk before this run counts.
-    pub(super) fn note_return(&mut self, peer: usize, id: &str) {
-        self.mark(peer, id, false);
+    /// The peer is back, or never left, or another node is at its entry: it may be a witness of a former roster, so that must be on
+    /// disk before this run counts.
+    pub(super) fn note_return(&mut self, peer: usize) {
+        self.mark(peer, false);
     }
 
     /// Notes that a peer left for good, if its profile says so: with this roster, and bound by no other. Who agreed to another
@@ -251,22 +251,19 @@ impl Node {
                 && told.standing == Standing::Free
         });
         if has_left {
-            let id = self.registry.at(peer).server_id.clone();
-            self.mark(peer, &id, true);
+            self.mark(peer, true);
         }
     }
 
-    fn mark(&mut self, peer: usize, id: &str, left: bool) {
+    fn mark(&mut self, peer: usize, left: bool) {
+        let id = self.registry.at(peer).server_id.clone();
         let name = self.directory.id(self.places[peer]).clone();
         let Some(state) = &mut self.witnessing.state else { return };
         let mut changed = false;
         for member in state.members_mut().filter(|member| member.left != left) {
-            if is_called(member, &name, id) {
+            // Another node that is at the entry now is counted, but has no vote: it knows nothing of former rosters.
+            if is_called(member, &name, &id) || !left && *member.name == *name {
                 (member.left, changed) = (left, true);
-            } else if !left && *member.name == *name {
-                // The id that the entry led to left for good: the entry is another node's now.
-                member.id = Some(id.to_owned()).filter(|id| **id != *name);
-                (member.left, changed) = (false, true);
             }
         }
         if changed {
