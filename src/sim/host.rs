@@ -114,6 +114,8 @@ pub struct Host {
     pub(super) rejects: bool,
     /// Its process never starts.
     pub(super) absent: bool,
+    /// The roster of its next run, if it changed while this one left.
+    pub(super) takes: Option<usize>,
     /// Which machine it is: others were there before.
     pub(super) machine: u32,
     /// The rosters that its node remembers: on disk, so a crash keeps them.
@@ -154,6 +156,7 @@ impl Host {
             went_on: Time::ZERO,
             rejects: false,
             absent: false,
+            takes: None,
             machine: 0,
             rosters: RosterState::default(),
             late: false,

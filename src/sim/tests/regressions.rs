@@ -26,6 +26,7 @@
 //! - `the_minute_counts_from_the_first_reason`: `Checker::is_isolated` does not ask for how long the node has called itself isolated.
 //! - `a_move_ends_within_a_swap`: `World::move_back` brings the node home, to the address that another one has.
 //! - `a_pause_of_a_node_that_has_left`: the end of the fault leaves the pause, and the node makes it in the first turn of its next run.
+//! - `a_roster_changes_while_its_node_leaves`: the world takes the roster for changed, which a node that leaves does not change.
 //! - `a_second_address_lost_at_both_ends`: `Checker::note` counts the loss of a second address as nothing.
 //!
 //! These are seeds of the swarm that broke once. They hold today even with their fix reverted:
@@ -82,6 +83,7 @@ regressions! { HELD, holds:
     a_one_way_cut_at_a_timeout_of_an_interval
     a_page_lost_for_its_length_comes_in_parts
     a_pause_of_a_node_that_has_left
+    a_roster_changes_while_its_node_leaves
     a_second_address_lost_at_both_ends
     a_stalled_node_that_hears_nobody_is_isolated
     down_although_most_rows_hear_the_peer

@@ -79,7 +79,7 @@ impl World {
     }
 
     /// The roster of a node lacks these nodes from now on, and no others; it must not lack itself. A running node changes it as
-    /// it runs.
+    /// it runs; one that leaves keeps the one that it has to its end.
     pub fn leave_out(&mut self, node: u32, absent: &[u32]) {
         assert!(self.setup.peers.is_none() && !absent.contains(&node), "a node is in its own roster");
         let members = self.setup.nodes - absent.len();
@@ -91,10 +91,14 @@ impl World {
             self.shared.push(Shared::new(&self.setup, absent));
             self.shared.len() - 1
         });
+        let host = &mut self.hosts[node as usize];
+        host.takes = host.node.as_ref().is_some_and(Node::is_leaving).then_some(roster);
+        if host.takes.is_some() {
+            return;
+        }
         self.roster_of[node as usize] = roster;
         let shared = &self.shared[roster];
         self.rosters[node as usize] = shared.observed_by(node);
-        let host = &mut self.hosts[node as usize];
         if let Some(core) = &mut host.node {
             let config = PeerConfig { static_peers: shared.roster.clone(), ..core.config().clone() };
             core.enter(config, shared.directory.clone(), host.clock.show(self.net.now));
@@ -338,6 +342,10 @@ impl World {
     pub fn start(&mut self, node: u32) {
         if self.hosts[node as usize].absent || self.hosts[node as usize].late {
             return;
+        }
+        if let Some(roster) = self.hosts[node as usize].takes.take() {
+            self.roster_of[node as usize] = roster;
+            self.rosters[node as usize] = self.shared[roster].observed_by(node);
         }
         let own_name: Arc<str> = name(node).into();
         let server_id = match (self.setup.nameless, self.hosts[node as usize].machine) {
