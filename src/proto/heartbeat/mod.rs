@@ -185,6 +185,8 @@ pub(crate) struct Heartbeat {
     refused: bool,
     /// Another observer told of refusals: this one does not tell again.
     told: bool,
+    /// Since the first refusal the node has heard nobody: its own host may have made it.
+    doubtful: bool,
     calm_until: Time,
     /// The first try may be lost for its length.
     spared: bool,
@@ -227,6 +229,7 @@ impl Heartbeat {
             refusals: None,
             refused: false,
             told: false,
+            doubtful: false,
             calm_until: Time::ZERO,
             spared: false,
             paired: false,
@@ -504,8 +507,8 @@ impl Heartbeat {
         let down_after = self.rhythm.down_after;
         // Each refusal needs its own try, and the last comes one interval after the first: no sooner is it Down.
         // Except if the peer would be Down without refusals: a series that breaks off and begins again must not delay
-        // that.
-        let overdue = self.misses.is_overdue(&self.rhythm, slot);
+        // that. Where the node has heard nobody since, it may be its own host that refuses.
+        let overdue = !self.doubtful && self.misses.is_overdue(&self.rhythm, slot);
         let hasty = !overdue && self.refusals.is_some_and(|r| slot < r.first + self.rhythm.interval);
         self.misses.add(&self.rhythm, slot, if hasty { down_after - 1 } else { u32::MAX });
         self.after_miss = true;

@@ -33,6 +33,13 @@ fn own_firewall_rejects() {
             world.run_for(SECOND.mul_f64(seed as f64 / 5.0));
             world.add_rule(Scope::Touching(vec![1]), Rule::Refuse);
             world.run_for(length);
+            if length >= 3 * SECOND {
+                assert_eq!(
+                    failures::verdict(&world, 1, 0),
+                    crate::proto::Verdict::Isolated,
+                    "{nodes} nodes, seed {seed}"
+                );
+            }
             world.remove_rule(&Scope::Touching(vec![1]), &Rule::Refuse);
             world.run_for(10 * SECOND);
             let wrong: Vec<_> =

@@ -19,6 +19,7 @@
 //! - `refusals_and_silence_in_turn`: `overdue` counts from the last evidence, an interval longer.
 //! - `long_answers_on_a_narrow_path`: `PathMtu::is_used` asks for no try where this node follows.
 //! - `refused_before_it_stood_still`: `Heartbeat::stalled` leaves the time of the first refusal.
+//! - `an_own_firewall_after_deafness`: `Heartbeat::miss` does not ask whether the refusals are doubtful.
 //! - `many_refuse_at_once`: every refused peer is pushed to all.
 //! - `others_than_the_silent_relays_are_asked`, `others_are_asked_in_a_ring_too`: `next_relay` does not ask whether a relay was
 //!   asked in vain.
@@ -86,6 +87,7 @@ regressions! { HELD, holds:
     a_roster_changes_while_its_node_leaves
     a_second_address_lost_at_both_ends
     a_stalled_node_that_hears_nobody_is_isolated
+    an_own_firewall_after_deafness
     down_although_most_rows_hear_the_peer
     lost_votes_are_no_down_at_once
     never_heard_and_refused_on_and_off

@@ -62,6 +62,7 @@ fn an_ill_node_calls_no_living_peer_down() {
         let told = told.iter().filter(|r| r.node == 5 && r.event.verdict == Some(Verdict::Down)).count();
         println!("seed {seed}: {down} looks at down, {link_down} at link_down, {told} events");
         assert_eq!((down, told), (0, 0), "seed {seed}");
+        assert!(link_down > 0, "seed {seed}: whom it misses is told as link_down");
         world.crash(9, false);
         world.run_for(20 * SECOND);
         assert_eq!(verdict(&world, 5, 9), Verdict::Down, "seed {seed}: who is dead is down there too");
@@ -83,6 +84,12 @@ fn a_node_that_never_started_is_healthy_nowhere() {
     let peers = world.node(0).unwrap().snapshot(world.now()).peers;
     assert_eq!(peers.iter().filter(|p| p.verdict == Verdict::Unknown).count(), 60, "and it is no alarm");
     assert!(!world.node(0).unwrap().snapshot(world.now()).status.is_degraded);
+    // A crash is seen by all, also by those who observe many that never were there.
+    world.crash(7, false);
+    let seen = |world: &World| (0..140).all(|at| at == 7 || world.status(at, 7) == Some(Down));
+    let took = world.run_until(10 * SECOND, seen);
+    println!("a crash among them: {took:?}");
+    assert!(took.is_some_and(|took| took <= 7 * SECOND), "{took:?}");
 }
 
 #[test]
