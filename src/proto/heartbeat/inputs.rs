@@ -204,10 +204,8 @@ impl Heartbeat {
     /// Ends the pace of refusals if the node has heard nobody for an interval since the first refusal; the misses then
     /// count as one. `heard`: when the node last heard anybody. Returns whether it ended.
     pub(crate) fn doubt_refusals(&mut self, heard: Time, now: Time) -> bool {
-        let doubtful = self.refusals.filter(|r| heard < r.first);
-        self.doubtful = doubtful.is_some();
-        let is_over = |r: Refusals| now >= r.first + self.rhythm.interval;
-        if self.missed() >= self.rhythm.down_after || !doubtful.is_some_and(is_over) {
+        let doubtful = |r: &Refusals| heard < r.first && now >= r.first + self.rhythm.interval;
+        if self.missed() >= self.rhythm.down_after || !self.refusals.as_ref().is_some_and(doubtful) {
             return false;
         }
         self.refusals = None;

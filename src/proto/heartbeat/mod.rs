@@ -185,8 +185,6 @@ pub(crate) struct Heartbeat {
     refused: bool,
     /// Another observer told of refusals: this one does not tell again.
     told: bool,
-    /// Since the first refusal the node has heard nobody: its own host may have made it.
-    doubtful: bool,
     calm_until: Time,
     /// The first try may be lost for its length.
     spared: bool,
@@ -229,7 +227,6 @@ impl Heartbeat {
             refusals: None,
             refused: false,
             told: false,
-            doubtful: false,
             calm_until: Time::ZERO,
             spared: false,
             paired: false,
@@ -382,10 +379,9 @@ impl Heartbeat {
         if !self.open {
             return self.probe_in_rest(now);
         }
-        // On a slow path the follower's own ping, and the try that goes with it, are due at the very end. They are sent
-        // before the heartbeat is judged.
-        let untried = |at: Time| if self.tries == 0 { at <= self.judge_at } else { at >= self.judge_at };
-        if now >= self.judge_at && !self.try_at.is_some_and(untried) {
+        // On a slow path a try is due at the very end, or the loop wakes up too late for it. It is sent before the heartbeat is
+        // judged: others are asked with it.
+        if now >= self.judge_at && self.try_at.is_none() {
             let judged = self.judge(self.as_asked(), echoed);
             self.count_silent_try(judged);
             self.close(now);
@@ -507,8 +503,8 @@ impl Heartbeat {
         let down_after = self.rhythm.down_after;
         // Each refusal needs its own try, and the last comes one interval after the first: no sooner is it Down.
         // Except if the peer would be Down without refusals: a series that breaks off and begins again must not delay
-        // that. Where the node has heard nobody since, it may be its own host that refuses.
-        let overdue = !self.doubtful && self.misses.is_overdue(&self.rhythm, slot);
+        // that.
+        let overdue = self.misses.is_overdue(&self.rhythm, slot);
         let hasty = !overdue && self.refusals.is_some_and(|r| slot < r.first + self.rhythm.interval);
         self.misses.add(&self.rhythm, slot, if hasty { down_after - 1 } else { u32::MAX });
         self.after_miss = true;

@@ -266,10 +266,14 @@ impl Checker {
     fn is_isolated(&self, world: &World, node: u32) -> bool {
         let shut = self.shut[node as usize];
         let peers = if world.host(node).rejects { 3 } else { 2 };
+        // Before each peer could have been missed once it cannot know, and refusals count as they do elsewhere.
+        let config = &world.setup().config;
+        let known = config.heartbeat_interval + config.heartbeat_timeout;
+        let is_so_for = |since: Time| (known..ISOLATED).contains(&world.now().since(since));
         // It may have been isolated before, for another reason.
         let lasts = world.node(node).and_then(crate::proto::Node::isolated_for);
         world.roster(node).len() >= peers
-            && shut.is_some_and(|since| world.now().since(since) < ISOLATED)
+            && shut.is_some_and(is_so_for)
             && lasts.is_none_or(|lasts| lasts < ISOLATED)
     }
 }

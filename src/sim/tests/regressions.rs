@@ -19,7 +19,8 @@
 //! - `refusals_and_silence_in_turn`: `overdue` counts from the last evidence, an interval longer.
 //! - `long_answers_on_a_narrow_path`: `PathMtu::is_used` asks for no try where this node follows.
 //! - `refused_before_it_stood_still`: `Heartbeat::stalled` leaves the time of the first refusal.
-//! - `an_own_firewall_after_deafness`: `Heartbeat::miss` does not ask whether the refusals are doubtful.
+//! - `an_own_firewall_after_deafness`: `Checker::is_isolated` does not ask for how long the node has heard nobody.
+//! - `others_are_asked_though_the_loop_wakes_late`: `Heartbeat::step` judges a heartbeat before a try that is due.
 //! - `many_refuse_at_once`: every refused peer is pushed to all.
 //! - `others_than_the_silent_relays_are_asked`, `others_are_asked_in_a_ring_too`: `next_relay` does not ask whether a relay was
 //!   asked in vain.
@@ -80,6 +81,7 @@ regressions! { HELD, holds:
     a_move_ends_within_a_swap
     a_mute_node_that_has_met_nobody
     others_are_asked_in_a_ring_too
+    others_are_asked_though_the_loop_wakes_late
     others_than_the_silent_relays_are_asked
     a_one_way_cut_at_a_timeout_of_an_interval
     a_page_lost_for_its_length_comes_in_parts
