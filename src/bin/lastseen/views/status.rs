@@ -83,7 +83,7 @@ fn status_text(status: &Value, peers: &Value, colours: bool) -> String {
 /// What this node lacks to count for the quorum guard.
 fn witness(witness: &Value) -> String {
     let text = match witness["missing"].as_str() {
-        Some("state_dir") => "no quorum guard without state_dir: set it, or see the log".to_owned(),
+        Some("state_dir") => "no quorum guard: set state_dir, or see the log".to_owned(),
         Some("observers") => {
             "it observes too few nodes: the quorum guard needs observers = \"all\"".to_owned()
         }
@@ -241,9 +241,8 @@ mod tests {
         assert!(!fine.contains("WITNESS"), "{fine}");
         let without = text(json!({"standing": "unsaved", "missing": "state_dir", "former": []}));
         assert!(
-            without.ends_with(
-                "\nWITNESS   no      unsaved: no quorum guard without state_dir: set it, or see the log\n"
-            ),
+            without
+                .ends_with("\nWITNESS   no      unsaved: no quorum guard: set state_dir, or see the log\n"),
             "{without}"
         );
         let former = json!({"members": 5, "needed": 3, "agreed": 2, "not_agreed": ["web-4", "web-\u{1b}5"]});
