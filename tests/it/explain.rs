@@ -40,7 +40,7 @@ fn a_killed_process_is_explained() {
     assert!(said["explain"]["socket"]["errors"].as_u64().unwrap() >= 4, "{said}");
     // The event that told of it carries what was known then, and the same sentence.
     let is_down = |event: &Value| event["type"] == "status" && event["to"] == "down";
-    let down = cluster.events(0).into_iter().find(is_down).expect("it was told");
+    let down = cluster.event(0, is_down);
     assert_eq!(
         (&down["evidence"]["missed"]["count"], &down["evidence"]["missed"]["down_after"]),
         (&5.into(), &5.into())

@@ -91,8 +91,7 @@ fn a_crash_is_told_once_and_a_leave_is_not() {
     };
     assert!(environment.split_whitespace().all(own), "{environment}");
     let event: Value = serde_json::from_str(json).unwrap();
-    let recorded =
-        cluster.events(0).into_iter().find(|e| e["id"] == event["id"]).expect("it is one of the events");
+    let recorded = cluster.event(0, |e| e["id"] == event["id"]);
     for (key, value) in recorded.as_object().unwrap() {
         assert_eq!(&event[key], value, "{key} is as other readers get it");
     }

@@ -7,7 +7,7 @@ use lastseen::net::Clock;
 use lastseen::proto::Time;
 use serde_json::Value;
 
-use super::{Cluster, within};
+use super::{AT_ALL, Cluster, within};
 
 /// How often an observer has called a peer so: by (observer, peer, new status).
 pub(crate) type Transitions = BTreeMap<(usize, String, String), u64>;
@@ -144,6 +144,13 @@ impl Cluster {
         let text = self.get(n, "/api/v1/events?follow=false").1;
         let lines = text.lines().filter_map(|line| line.strip_prefix("data:"));
         lines.filter_map(|line| serde_json::from_str(line.trim()).ok()).collect()
+    }
+
+    /// The first event of a node that is so. It may be kept a moment after the status shows what it tells.
+    #[track_caller]
+    pub(crate) fn event(&self, n: usize, is: impl Fn(&Value) -> bool) -> Value {
+        let found = within(AT_ALL, || self.events(n).into_iter().find(&is));
+        found.unwrap_or_else(|| panic!("no such event: {:?}", self.events(n))).0
     }
 
     /// Panics if anybody accused anybody since `before` but those in `faulty`.
