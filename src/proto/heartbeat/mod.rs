@@ -379,8 +379,8 @@ impl Heartbeat {
         if !self.open {
             return self.probe_in_rest(now);
         }
-        // On a slow path a try is due at the very end, or the loop wakes up too late for it. It is sent before the heartbeat is
-        // judged: others are asked with it.
+        // A try that is due is sent before its heartbeat is judged, since others are asked with it. On a slow path it is due at
+        // the very end, and the loop may wake too late for it.
         if now >= self.judge_at && self.try_at.is_none() {
             let judged = self.judge(self.as_asked(), echoed);
             self.count_silent_try(judged);

@@ -59,7 +59,7 @@ pub(super) struct Questions {
     last: Option<Time>,
     asked: u32,
     answered: u32,
-    /// Since one last answered.
+    /// Asked since one last answered.
     in_vain: u32,
     /// Who was asked last.
     whom: [usize; 3],

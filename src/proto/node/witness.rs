@@ -362,8 +362,8 @@ impl Node {
             }
             // Who left for good and is back needs everybody: a member that missed its return would go on without it.
             let was_witness = self.witnessing.state.as_ref().is_some_and(|state| state.witness);
-            let may = was_witness || is_joined && !self.has_returned() || self.has_everybody();
-            if may && self.witnessing.former().is_empty() {
+            let is_free = self.witnessing.former().is_empty();
+            if is_free && (was_witness || is_joined && !self.has_returned() || self.has_everybody()) {
                 self.stand_as_witness();
             }
         }
@@ -379,8 +379,8 @@ impl Node {
 
     fn stand_as_witness(&mut self) {
         let (config, wait) = (config_hash(&self.config), micros(self.config.guard_wait()));
-        self.forget_former();
         let Some(state) = &mut self.witnessing.state else { return };
+        state.former.clear();
         (state.witness, state.returned, state.config_hash, state.guard_wait) = (true, false, config, wait);
         self.witnessing.witness = true;
         self.witnessing.change(false);

@@ -42,8 +42,8 @@ impl Checker {
             self.downs.excused += 1;
             return Ok(());
         }
-        // An own pause is no excuse for calling a peer Down that speaks by itself. Of another roster it may only answer; and to who is
-        // mute it says hello until they have met, which proves nothing.
+        // A node that slept may not call a peer Down that sends by itself. Two things are excused: a peer with another roster may
+        // only answer; and a mute node gets hellos of a run that it has not met, which prove nothing.
         let has_met = || {
             let place = world.roster(observer).binary_search(&subject).ok();
             let (node, run) = (world.node(observer), world.node(subject).map(crate::proto::Node::instance));

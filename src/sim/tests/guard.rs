@@ -1,12 +1,19 @@
 //! Who may act: the quorum guard, and what may be taken over.
 
 use super::*;
+use crate::proto::LeaveReason::Removal;
 use crate::proto::PeerConfig;
 use crate::sim::Scope as Between;
 
 /// A cluster in its steady state, in which all hold the guard.
 fn guarded(nodes: usize, seed: u64) -> World {
-    let mut world = World::new(Setup { drift: 200, ..Setup::new(nodes) }, seed);
+    guarded_in(Setup { drift: 200, ..Setup::new(nodes) }, seed)
+}
+
+/// The same, made so.
+fn guarded_in(setup: Setup, seed: u64) -> World {
+    let nodes = setup.nodes;
+    let mut world = World::new(setup, seed);
     let all = |w: &World| (0..nodes as u32).all(|node| w.holds_guard(node));
     let took = world.run_until(10 * SECOND, all).unwrap();
     let wait = world.setup().config.guard_wait();
@@ -177,7 +184,7 @@ fn who_left_for_good_and_is_back_agrees_to_no_other_roster() {
     // Three of five have a roster of their own. One of them leaves it for good, another restarts, and the first is back.
     for seed in 0..10 {
         let mut world = three_of_five(seed);
-        world.leave(2, crate::proto::LeaveReason::Removal);
+        world.leave(2, Removal);
         world.run_for(5 * SECOND);
         world.crash(1, false);
         world.start(1);
@@ -208,7 +215,7 @@ fn who_left_for_good_agrees_to_no_roster() {
     // Of five one leaves for good. Two of the others drop two, and these two the first.
     for seed in 0..5 {
         let mut world = guarded(5, seed);
-        world.leave(4, crate::proto::LeaveReason::Removal);
+        world.leave(4, Removal);
         world.run_for(5 * SECOND);
         [0, 1].into_iter().for_each(|node| world.leave_out(node, &[3, 4]));
         [2, 3].into_iter().for_each(|node| world.leave_out(node, &[0, 1]));
@@ -221,7 +228,7 @@ fn who_is_back_agrees_to_nothing_before_it_is_a_witness() {
     // Nodes 3 and 4 leave for good, and 0 and 1 drop them. Node 2 is late. Then 3 and 4 are back, and 2, 3 and 4 drop 0 and 1.
     for seed in 0..5 {
         let mut world = guarded(5, seed);
-        [3, 4].into_iter().for_each(|node| world.leave(node, crate::proto::LeaveReason::Removal));
+        [3, 4].into_iter().for_each(|node| world.leave(node, Removal));
         world.run_for(5 * SECOND);
         [0, 1].into_iter().for_each(|node| world.leave_out(node, &[3, 4]));
         let two = |w: &mut World| [0, 1].into_iter().all(|node| w.holds_guard(node));
@@ -244,7 +251,7 @@ fn who_is_back_needs_also_those_that_missed_its_return() {
         world.mute(4, true);
         world.run_for(10 * SECOND);
         for node in 0..4 {
-            world.leave(node, crate::proto::LeaveReason::Removal);
+            world.leave(node, Removal);
             world.run_for(5 * SECOND);
             world.start(node);
             world.run_for(10 * SECOND);
@@ -265,7 +272,7 @@ fn who_was_down_while_a_member_left_for_good_counts_it() {
     for seed in 0..5 {
         let mut world = guarded(5, seed);
         world.crash(0, false);
-        [3, 4].into_iter().for_each(|node| world.leave(node, crate::proto::LeaveReason::Removal));
+        [3, 4].into_iter().for_each(|node| world.leave(node, Removal));
         world.run_for(10 * SECOND);
         world.start(0);
         world.run_for(5 * SECOND);
@@ -284,10 +291,8 @@ fn who_was_down_while_a_member_left_for_good_counts_it() {
 fn whoever_is_at_the_address_of_one_that_left_is_counted() {
     // Entries without ids: 3 and 4 leave for good, and other machines are at their addresses now.
     for seed in 0..5 {
-        let mut world = World::new(Setup { nameless: true, drift: 200, ..Setup::new(5) }, seed);
-        let all = |w: &World| (0..5).all(|node| w.holds_guard(node));
-        assert!(world.run_until(20 * SECOND, all).is_some(), "seed {seed}");
-        [3, 4].into_iter().for_each(|node| world.leave(node, crate::proto::LeaveReason::Removal));
+        let mut world = guarded_in(Setup { nameless: true, drift: 200, ..Setup::new(5) }, seed);
+        [3, 4].into_iter().for_each(|node| world.leave(node, Removal));
         world.run_for(5 * SECOND);
         [3, 4].into_iter().for_each(|node| world.replace(node));
         (0..3).for_each(|node| world.crash(node, false));
@@ -303,10 +308,8 @@ fn whoever_is_at_the_address_of_one_that_left_is_counted() {
 fn a_new_machine_at_the_entry_of_one_that_left_has_no_vote_in_its_place() {
     // Entries without ids: 3 and 4 leave for good, and 1 and 2 drop them. Node 0 misses that, and is back with new machines there.
     for seed in 0..5 {
-        let mut world = World::new(Setup { nameless: true, drift: 200, ..Setup::new(5) }, seed);
-        let all = |w: &World| (0..5).all(|node| w.holds_guard(node));
-        assert!(world.run_until(20 * SECOND, all).is_some(), "seed {seed}");
-        [3, 4].into_iter().for_each(|node| world.leave(node, crate::proto::LeaveReason::Removal));
+        let mut world = guarded_in(Setup { nameless: true, drift: 200, ..Setup::new(5) }, seed);
+        [3, 4].into_iter().for_each(|node| world.leave(node, Removal));
         world.run_for(5 * SECOND);
         [3, 4].into_iter().for_each(|node| world.replace(node));
         world.crash(0, false);
@@ -319,27 +322,35 @@ fn a_new_machine_at_the_entry_of_one_that_left_has_no_vote_in_its_place() {
     }
 }
 
+/// Waits until all of these hold the guard.
+fn all_hold(world: &mut World, seed: u64, nodes: &[u32]) {
+    let held = until(world, 30 * SECOND, |w| nodes.iter().all(|node| w.holds_guard(*node)));
+    assert!(held.is_some(), "seed {seed}: {nodes:?}");
+}
+
+/// Five nodes that still know three more, in whose place there are new machines that do not run yet.
+fn five_and_three_new(seed: u64) -> World {
+    let mut world = guarded(8, seed);
+    (5..8).for_each(|node| world.crash(node, false));
+    (5..8).for_each(|node| world.replace(node));
+    world
+}
+
 #[test]
 fn who_is_back_takes_no_vote_along_from_where_it_was_since() {
     // Of five, two have gone to others by two steps, and these hold the guard. The two leave for good, and all five start again.
     for seed in 0..5 {
-        let mut world = guarded(8, seed);
-        (5..8).for_each(|node| world.crash(node, false));
-        (5..8).for_each(|node| world.replace(node));
-        let holds = |w: &mut World, nodes: &[u32]| {
-            let held = until(w, 30 * SECOND, |w| nodes.iter().all(|node| w.holds_guard(*node)));
-            assert!(held.is_some(), "seed {seed}: {nodes:?}");
-        };
+        let mut world = five_and_three_new(seed);
         (0..5).for_each(|node| world.leave_out(node, &[5, 6, 7]));
-        holds(&mut world, &[0, 1, 2, 3, 4]);
+        all_hold(&mut world, seed, &[0, 1, 2, 3, 4]);
         (3..5).for_each(|node| world.crash(node, false));
         (0..3).for_each(|node| world.leave_out(node, &[3, 4, 5, 6, 7]));
-        holds(&mut world, &[0, 1, 2]);
+        all_hold(&mut world, seed, &[0, 1, 2]);
         world.crash(2, false);
         [0, 1, 5, 6, 7].into_iter().for_each(|node| world.leave_out(node, &[2, 3, 4]));
         (5..8).for_each(|node| world.start(node));
-        holds(&mut world, &[0, 1, 5, 6, 7]);
-        (0..2).for_each(|node| world.leave(node, crate::proto::LeaveReason::Removal));
+        all_hold(&mut world, seed, &[0, 1, 5, 6, 7]);
+        (0..2).for_each(|node| world.leave(node, Removal));
         world.run_for(5 * SECOND);
         (0..5).for_each(|node| world.leave_out(node, &[5, 6, 7]));
         (0..5).for_each(|node| world.start(node));
@@ -350,36 +361,30 @@ fn who_is_back_takes_no_vote_along_from_where_it_was_since() {
 #[test]
 fn who_is_back_after_most_were_replaced_blocks_nobody() {
     for seed in 0..5 {
-        let mut world = guarded(8, seed);
-        (5..8).for_each(|node| world.crash(node, false));
-        (5..8).for_each(|node| world.replace(node));
-        let holds = |w: &mut World, nodes: &[u32]| {
-            let held = until(w, 30 * SECOND, |w| nodes.iter().all(|node| w.holds_guard(*node)));
-            assert!(held.is_some(), "seed {seed}: {nodes:?}");
-        };
+        let mut world = five_and_three_new(seed);
         let drop_all_but = |w: &mut World, present: &[u32]| {
             let absent: Vec<u32> = (0..8).filter(|node| !present.contains(node)).collect();
             present.iter().for_each(|node| w.leave_out(*node, &absent));
         };
         drop_all_but(&mut world, &[0, 1, 2, 3, 4]);
-        holds(&mut world, &[0, 1, 2, 3, 4]);
-        world.leave(2, crate::proto::LeaveReason::Removal);
+        all_hold(&mut world, seed, &[0, 1, 2, 3, 4]);
+        world.leave(2, Removal);
         world.run_for(5 * SECOND);
         // One machine after the other makes room for a new one.
         let mut present = vec![0, 1, 3, 4];
         for (gone, new) in [(3, 5), (4, 6), (1, 7)] {
-            world.leave(gone, crate::proto::LeaveReason::Removal);
+            world.leave(gone, Removal);
             world.run_for(5 * SECOND);
             present.retain(|node| *node != gone);
             present.push(new);
             drop_all_but(&mut world, &present);
             world.start(new);
-            holds(&mut world, &present);
+            all_hold(&mut world, seed, &present);
         }
         present.push(2);
         drop_all_but(&mut world, &present);
         world.start(2);
-        holds(&mut world, &present);
+        all_hold(&mut world, seed, &present);
     }
 }
 

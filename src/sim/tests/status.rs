@@ -62,7 +62,7 @@ fn an_ill_node_calls_no_living_peer_down() {
         let told = told.iter().filter(|r| r.node == 5 && r.event.verdict == Some(Verdict::Down)).count();
         println!("seed {seed}: {down} looks at down, {link_down} at link_down, {told} events");
         assert_eq!((down, told), (0, 0), "seed {seed}");
-        assert!(link_down > 0, "seed {seed}: whom it misses is told as link_down");
+        assert!(link_down > 0, "seed {seed}: its links to the peers that it misses are down");
         world.crash(9, false);
         world.run_for(20 * SECOND);
         assert_eq!(verdict(&world, 5, 9), Verdict::Down, "seed {seed}: who is dead is down there too");

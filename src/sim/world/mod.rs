@@ -96,14 +96,18 @@ impl World {
         if host.takes.is_some() {
             return;
         }
-        self.roster_of[node as usize] = roster;
-        let shared = &self.shared[roster];
-        self.rosters[node as usize] = shared.observed_by(node);
+        self.take_roster(node, roster);
+        let (host, shared) = (&mut self.hosts[node as usize], &self.shared[roster]);
         if let Some(core) = &mut host.node {
             let config = PeerConfig { static_peers: shared.roster.clone(), ..core.config().clone() };
             core.enter(config, shared.directory.clone(), host.clock.show(self.net.now));
             self.turn(node);
         }
+    }
+
+    fn take_roster(&mut self, node: u32, roster: usize) {
+        self.roster_of[node as usize] = roster;
+        self.rosters[node as usize] = self.shared[roster].observed_by(node);
     }
 
     fn shared(&self, node: u32) -> Option<&Shared> {
@@ -344,8 +348,7 @@ impl World {
             return;
         }
         if let Some(roster) = self.hosts[node as usize].takes.take() {
-            self.roster_of[node as usize] = roster;
-            self.rosters[node as usize] = self.shared[roster].observed_by(node);
+            self.take_roster(node, roster);
         }
         let own_name: Arc<str> = name(node).into();
         let server_id = match (self.setup.nameless, self.hosts[node as usize].machine) {
